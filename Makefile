@@ -1,0 +1,39 @@
+# Every target makes .venv first, when it is missing or older than what it is made from.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The demo and the tests are for the CPU; a machine's accelerator is for real studies.
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: venv demo smoke test test-all lint bench clean
+
+venv: $(READY)
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/poison-scaling study configs/demo.py --workdir results/demo
+
+smoke: $(READY)
+	$(BIN)/poison-scaling study configs/smoke.py --workdir results/smoke
+
+test: $(READY)
+	$(BIN)/python -m pytest -m 'not long'
+
+test-all: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) results
