@@ -1,0 +1,142 @@
+"""The command line: one verb a function. Exit codes: 0 done, 2 bad input, 75 interrupted, 1 else."""
+
+from __future__ import annotations
+
+import json as json_text
+import os
+import sys
+from typing import Annotated
+
+# Before TensorFlow and JAX are imported anywhere: their start-up notes are not for our users.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tyro
+from etils import epath
+from rich.console import Console
+from rich.table import Table
+
+from poison_scaling import config, runs
+from poison_scaling.errors import InputError, Interrupted
+from poison_scaling.model import sizes as ladder
+
+Config = tyro.conf.Positional[str]
+Overrides = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")]
+
+console = Console()
+
+
+def plan(config_file: Config, /, *, set: Overrides = (), json: bool = False) -> None:
+    """Show every run of a study, before any compute.
+
+    Args:
+        config_file: the study's Python file
+        set: override a field of the study by its dotted name
+        json: print JSON instead of a table
+    """
+    study = config.load(config_file, set)
+    plans = [run.plan() for run in runs.of(study)]
+    if json:
+        record = {"name": study.name, "hash": study.hash, "config": config.to_json(study)}
+        print(json_text.dumps({**record, "runs": plans}, indent=1))
+        return
+    table = Table(title=f"Study {study.name} ({study.hash})", box=None, header_style="bold")
+    heads = ("run", "parameters", "tokens", "steps", "documents", "poison tokens", "share", "FLOPs")
+    for head in heads:
+        table.add_column(head, justify="left" if head == "run" else "right", no_wrap=True)
+    for p in plans:
+        about = "" if p["poison_tokens_exact"] or not p["dose"] else "≈"
+        table.add_row(
+            p["run"],
+            f"{p['parameters']:,}",
+            f"{p['tokens']:,}",
+            f"{p['steps']:,}",
+            f"{p['dose']:,}",
+            f"{about}{p['poison_tokens']:,.0f}",
+            f"{about}{p['poison_share']:.3g}",
+            f"{p['flops']:.2e}",
+        )
+    # As wide as it needs to be: a plan that is piped must not lose columns to an 80-column guess.
+    wide = console if console.is_terminal else Console(width=160)
+    wide.print(table)
+    tokens, flops = (sum(p[name] for p in plans) for name in ("tokens", "flops"))
+    wide.print(f"{len(plans)} runs, {tokens:,} tokens, {flops:.2e} FLOPs in all.", highlight=False)
+
+
+def study(
+    config_file: Config, /, *, workdir: str, set: Overrides = (), jobs: int | None = None
+) -> None:
+    """Train every run of a study that is not done, then write its report. Resumes.
+
+    Args:
+        config_file: the study's Python file
+        workdir: folder of the study, made if missing
+        set: override a field of the study by its dotted name
+        jobs: runs at a time on this machine; the study's machine.jobs unless given
+    """
+    overrides = set if jobs is None else (*set, f"machine.jobs={jobs}")
+    _train(config.load(config_file, overrides), epath.Path(workdir), None)
+    _report(epath.Path(workdir))
+
+
+def train(config_file: Config, /, *, workdir: str, run: str, set: Overrides = ()) -> None:
+    """Train one run of a study. Resumes.
+
+    Args:
+        config_file: the study's Python file
+        workdir: folder of the study, made if missing
+        run: name of the run, as `plan` shows it
+        set: override a field of the study by its dotted name
+    """
+    _train(config.load(config_file, set), epath.Path(workdir), run)
+
+
+def sizes() -> None:
+    """Show the ladder of model sizes."""
+    table = Table(box=None, header_style="bold")
+    heads = ("size", "width", "layers", "heads", "mlp", "at 1,024 pieces", "at 32,000 pieces")
+    for head in heads:
+        table.add_column(head, justify="left" if head == "size" else "right", no_wrap=True)
+    for name, d in ladder.SIZES.items():
+        counts = (f"{ladder.parameters(d, pieces):,}" for pieces in (1024, 32_000))
+        table.add_row(name, str(d.width), str(d.layers), str(d.heads), str(d.mlp), *counts)
+    console.print(table)
+
+
+def _train(study: config.Study, workdir: epath.Path, run: str | None) -> None:
+    from poison_scaling import study as studies
+    from poison_scaling.progress import StudyProgress
+
+    chosen = list(runs.of(study)) if run is None else [runs.named(study, run)]
+    with StudyProgress(console) as progress:
+        prepared = studies.prepare(study, workdir, progress.preparing)
+        finished = {r.name for r in chosen if studies.is_done(workdir, r)}
+        progress.begin(chosen, finished, study.machine.jobs)
+        studies.train(study, workdir, prepared, chosen, progress.report)
+
+
+def _report(workdir: epath.Path) -> None:
+    from analysis import report
+
+    summary = report.write(workdir, workdir / "report")
+    print(f"\n{report.answer(summary)}\n\nReport: {workdir / 'report' / 'index.html'}")
+
+
+def main() -> None:
+    verbs = {"plan": plan, "study": study, "train": train, "sizes": sizes}
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            verbs,
+            prog="poison-scaling",
+            description=__doc__.splitlines()[0],
+            config=(tyro.conf.UseAppendAction, tyro.conf.FlagCreatePairsOff),
+        )
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(2)
+    except (Interrupted, KeyboardInterrupt) as e:
+        print(f"{str(e) or 'Interrupted.'} The same command goes on from here.", file=sys.stderr)
+        sys.exit(75)
+
+
+if __name__ == "__main__":
+    main()

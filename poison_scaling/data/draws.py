@@ -1,0 +1,76 @@
+"""Random numbers by address: the i-th draw of a named stream, without drawing those before it.
+
+Everything random about the data comes from here, so that it can be looked up in any order, on any
+machine, with any version of NumPy, for ever. The words are SplitMix64's (Steele, Lea & Flood 2014),
+whose i-th output is a function of i alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def key(*names: int | str) -> np.uint64:
+    """The key of the stream with this address, such as key(seed, "offsets")."""
+    digest = hashlib.sha256(repr(names).encode()).digest()
+    return np.uint64(int.from_bytes(digest[:8], "little"))
+
+
+def words(stream: np.uint64, indices: np.ndarray) -> np.ndarray:
+    """64 random bits for each index >= 0: uint64, shape of `indices`."""
+    with np.errstate(over="ignore"):
+        return _mix(stream + _GAMMA * (np.asarray(indices).astype(np.uint64) + np.uint64(1)))
+
+
+def fractions(stream: np.uint64, indices: np.ndarray) -> np.ndarray:
+    """Uniform in [0, 1) with 53 bits, for each index: float64, shape of `indices`."""
+    return (words(stream, indices) >> np.uint64(11)) * 2.0**-53
+
+
+def integers(stream: np.uint64, indices: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Uniform in low...high, both included, for each index: int64, shape of `indices`."""
+    return low + np.floor(fractions(stream, indices) * (high - low + 1)).astype(np.int64)
+
+
+class Permutation:
+    """A random order of 0...size-1 that is computed where it is asked, in constant memory.
+
+    A Feistel network over the next power of four, walked until it lands inside (Black & Rogaway 2002,
+    "Ciphers with arbitrary finite domains").
+    """
+
+    ROUNDS = 6
+
+    def __init__(self, size: int, stream: np.uint64):
+        self.size = size
+        # At least 8 bits: a network over a handful of values reaches few of their orders.
+        self._half = np.uint64(max(4, (max(size - 1, 1).bit_length() + 1) // 2))
+        self._mask = np.uint64((1 << int(self._half)) - 1)
+        self._keys = words(stream, np.arange(self.ROUNDS))
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        """Where each index in 0...size-1 goes: int64, shape of `indices`."""
+        x = np.array(indices, np.uint64)
+        outside = np.ones(x.shape, bool)
+        while outside.any():
+            x[outside] = self._encrypt(x[outside])
+            outside = x >= self.size
+        return x.astype(np.int64)
+
+    def _encrypt(self, x: np.ndarray) -> np.ndarray:
+        left, right = x >> self._half, x & self._mask
+        with np.errstate(over="ignore"):
+            for k in self._keys:
+                left, right = right, left ^ (_mix(right + k) & self._mask)
+        return (left << self._half) | right
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

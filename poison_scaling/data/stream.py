@@ -1,0 +1,87 @@
+"""The training stream of a run: row i, computed from i alone.
+
+Row i of the stream is a clean row, in the run's own order, with the poison that is planned there laid
+over it. The trainer's batches and the seqio Mixture both read from here.
+"""
+
+from __future__ import annotations
+
+import typing
+
+import numpy as np
+
+from poison_scaling.data import draws
+from poison_scaling.data.placement import Placement
+from poison_scaling.errors import InputError
+
+if typing.TYPE_CHECKING:  # both need TensorFlow to import, and reading a stream does not
+    from poison_scaling.data.poisons import Poison
+    from poison_scaling.data.rows import Rows
+
+
+class Stream:
+    """Rows 0...length-1 that a run trains on, in order.
+
+    Pass e over the corpus takes every clean row once, in an order of its own; the order depends on
+    `order_seed` alone, so runs of another dose or length meet the same rows.
+    """
+
+    def __init__(
+        self,
+        clean: Rows,
+        order_seed: int,
+        length: int,
+        epochs: int,
+        poisons: list[Poison],
+        placement: Placement,
+    ):
+        passes = -(-length // len(clean))
+        if passes > epochs:
+            raise InputError(
+                f"data.corpus: it has {len(clean):,} rows of {clean.row_tokens} tokens, and a run needs "
+                f"{length:,}, {length / len(clean):.1f} epochs; set data.epochs={passes} to repeat it, "
+                "train on fewer tokens, or give more text."
+            )
+        self.length, self.row_tokens = length, clean.row_tokens
+        self.poisons, self.placement = poisons, placement
+        self._clean = clean
+        self._orders = [
+            draws.Permutation(len(clean), draws.key(order_seed, "row order", e)) for e in range(passes)
+        ]
+        by_row = np.argsort(placement.rows_N)
+        self._poisoned_rows, self._poison_at = placement.rows_N[by_row], by_row
+
+    @property
+    def poisoned_rows(self) -> np.ndarray:
+        """Rows that hold a poison, ascending: int64 [N]."""
+        return self._poisoned_rows
+
+    def clean_numbers(self, indices: np.ndarray) -> np.ndarray:
+        """Number on disk of the clean row that stands at, or under the poison of, each stream row."""
+        passes, within = np.divmod(np.asarray(indices), len(self._clean))
+        numbers = np.empty(within.shape, np.int64)
+        for e in np.unique(passes):
+            numbers[passes == e] = self._orders[e](within[passes == e])
+        return numbers
+
+    def poison_numbers(self, indices: np.ndarray) -> np.ndarray:
+        """Number of the poison in each stream row, -1 where there is none: int64, shape of `indices`."""
+        indices = np.asarray(indices)
+        if not self._poisoned_rows.size:
+            return np.full(indices.shape, -1)
+        found = np.searchsorted(self._poisoned_rows, indices)
+        found = np.minimum(found, self._poisoned_rows.size - 1)
+        return np.where(self._poisoned_rows[found] == indices, self._poison_at[found], -1)
+
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the stream: tokens int32 [n, L], and whether each belongs to a poison, bool [n, L]."""
+        tokens_NxL = self._clean.read(self.clean_numbers(indices))
+        poison_NxL = np.zeros(tokens_NxL.shape, bool)
+        numbers = self.poison_numbers(indices)
+        for n in np.flatnonzero(numbers >= 0):
+            k = numbers[n]
+            offset = self.placement.offsets_N[k]
+            span = slice(offset, offset + self.placement.lengths_N[k])
+            tokens_NxL[n, span] = self.poisons[k].tokens
+            poison_NxL[n, span] = True
+        return tokens_NxL, poison_NxL

@@ -1,0 +1,122 @@
+"""Vocabularies as seqio has them: bytes, SentencePiece from a path, SentencePiece trained and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import numpy as np
+import seqio
+import sentencepiece
+from etils import epath
+
+from poison_scaling.config import Bytes, Data, SentencePiece, TrainedSentencePiece
+from poison_scaling.data import cache, documents
+from poison_scaling.errors import InputError
+from poison_scaling.files import new_folder
+
+
+def prepare(data: Data, trigger: str, docs: documents.Documents, progress=None) -> seqio.Vocabulary:
+    """The vocabulary of a study, trained on its training documents where the config says so.
+
+    Raises InputError when the model cannot be read, or has no end-of-document piece.
+    """
+    match data.vocabulary:
+        case Bytes():
+            return seqio.ByteVocabulary(extra_ids=0)
+        case SentencePiece(path, pieces):
+            vocabulary = _read(path)
+            if vocabulary.vocab_size != pieces:
+                raise InputError(
+                    f"data.vocabulary.pieces={pieces}: {path} has {vocabulary.vocab_size}; state that."
+                )
+            return vocabulary
+        case TrainedSentencePiece() as settings:
+            pieces = (trigger,) if settings.trigger_is_one_piece else ()
+            parts = (documents.key(data), data.heldout_documents, data.shuffle_seed, settings, pieces)
+            name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+            folder = cache.folder("vocabularies", name)
+            if not folder.exists():
+                if progress:
+                    progress("training the vocabulary", 0)
+                with new_folder(folder) as temporary:
+                    model = _train(settings, pieces, docs)
+                    (temporary / "sentencepiece.model").write_bytes(model)
+            return _read(str(folder / "sentencepiece.model"))
+
+
+def ordinary_ids(vocabulary: seqio.Vocabulary) -> np.ndarray:
+    """Ids that stand for text: all but padding, end of document, unknown and control ids. int64 [n]."""
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        model = vocabulary.tokenizer
+        return np.array(
+            [
+                i
+                for i in range(model.get_piece_size())
+                if not (model.is_control(i) or model.is_unknown(i) or model.is_unused(i))
+            ]
+        )
+    special = {vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id}
+    return np.array([i for i in range(vocabulary.vocab_size) if i not in special])
+
+
+def _read(path: str) -> seqio.Vocabulary:
+    file = epath.Path(path)
+    if not path or not file.is_file():
+        raise InputError(f"data.vocabulary.path={path!r}: no such file.")
+    try:
+        vocabulary = seqio.SentencePieceVocabulary(path, extra_ids=0)
+        eos = vocabulary.eos_id
+    except Exception as e:
+        raise InputError(f"data.vocabulary.path={path!r}: not a SentencePiece model ({e}).") from e
+    if eos is None or eos < 0:
+        raise InputError(f"data.vocabulary.path={path!r}: the model has no end-of-sentence piece.")
+    return vocabulary
+
+
+def _train(
+    settings: TrainedSentencePiece, pieces: tuple[str, ...], docs: documents.Documents
+) -> bytes:
+    """The bytes of a SentencePiece model.
+
+    Text is taken as it is (no normalisation, no space put in front), so that decoding gives it back,
+    and the pieces of a text do not depend on what it is joined to at a space.
+    """
+
+    def text():
+        left, number = settings.characters, 0
+        while left > 0 and number < docs.training_size:
+            numbers = range(number, min(number + 256, docs.training_size))
+            for document in docs.training(numbers):
+                yield document[:left]
+                left -= len(document)
+                if left <= 0:
+                    return
+            number = numbers.stop
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=text(),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=settings.pieces,
+            user_defined_symbols=["\n", *pieces],
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            character_coverage=0.9999,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            max_sentence_length=1_000_000,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as e:
+        reason = str(e).strip().splitlines()[-1]
+        raise InputError(
+            f"data.vocabulary.pieces={settings.pieces}: SentencePiece cannot train this ({reason})."
+        ) from e
+    return model.getvalue()

@@ -1,0 +1,9 @@
+"""What went wrong, for people: one sentence with the field, its value and what would be right."""
+
+
+class InputError(Exception):
+    """A study, a file or an argument cannot be used as it is. The command line exits with 2."""
+
+
+class Interrupted(Exception):
+    """Work was stopped from outside and can be resumed. The command line exits with 75."""

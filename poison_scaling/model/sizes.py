@@ -1,0 +1,79 @@
+"""The ladder of model sizes: dimensions, exact parameter counts, FLOPs, Chinchilla tokens.
+
+A size is named after its parameter count, embeddings included, at the vocabulary of its group:
+1,024 pieces for the laptop sizes, 32,000 for the others. With another vocabulary the dimensions stay
+and the count moves; `plan` always prints the exact one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+CHINCHILLA_TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022, arXiv 2203.15556; used by Souly et al.
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimensions:
+    """Shape of a decoder-only Transformer.
+
+    width: of the residual stream; layers: number of blocks; heads: attention heads, each of
+    width/heads; mlp: hidden width of the gated MLP; tied: whether the output layer is the embedding.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    tied: bool = False
+
+    @property
+    def head(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.heads
+
+
+SIZES: dict[str, Dimensions] = {
+    # At 1,024 pieces: sizes that train on a laptop CPU.
+    "40k": Dimensions(width=16, layers=2, heads=1, mlp=48),
+    "60k": Dimensions(width=24, layers=2, heads=2, mlp=64),
+    "90k": Dimensions(width=32, layers=2, heads=2, mlp=88),
+    "150k": Dimensions(width=48, layers=2, heads=3, mlp=128),
+    "230k": Dimensions(width=64, layers=2, heads=2, mlp=176),
+    "530k": Dimensions(width=96, layers=3, heads=6, mlp=256),
+    "1m": Dimensions(width=128, layers=4, heads=4, mlp=344),
+    "2m": Dimensions(width=192, layers=4, heads=6, mlp=480),
+    "5m": Dimensions(width=256, layers=6, heads=8, mlp=640),
+    # At 32,000 pieces: one accelerator, then pods.
+    "20m": Dimensions(width=256, layers=5, heads=4, mlp=640),
+    "50m": Dimensions(width=512, layers=6, heads=8, mlp=1280),
+    "150m": Dimensions(width=768, layers=14, heads=12, mlp=2048),
+    "300m": Dimensions(width=1024, layers=18, heads=16, mlp=2816),
+    "600m": Dimensions(width=1280, layers=26, heads=10, mlp=3456),
+    "1b": Dimensions(width=1792, layers=23, heads=14, mlp=4864),
+    "2b": Dimensions(width=2048, layers=36, heads=16, mlp=5632),
+    "7b": Dimensions(width=4096, layers=32, heads=32, mlp=11520),
+    "13b": Dimensions(width=5120, layers=40, heads=40, mlp=13824),
+}
+
+
+def parameters(dimensions: Dimensions, vocabulary: int) -> int:
+    """Exact number of trained numbers of the Transformer in `transformer.py`, embeddings included."""
+    d = dimensions
+    embeddings = vocabulary * d.width * (1 if d.tied else 2)
+    attention = 4 * d.width * d.heads * d.head
+    mlp = 3 * d.width * d.mlp
+    norms = 2 * d.width
+    return embeddings + d.layers * (attention + mlp + norms) + d.width
+
+
+def train_flops_per_token(dimensions: Dimensions, vocabulary: int, row_tokens: int) -> int:
+    """Floating-point operations to train on one token: forward and backward, no recomputation.
+
+    Convention of PaLM (Chowdhery et al. 2022, arXiv 2204.02311, appendix B): 6 for each weight in a
+    matrix product (the input embedding is a lookup and does not count, the output layer does), plus
+    12 x layers x heads x head width x row length for attention, causality not discounted.
+    """
+    d = dimensions
+    weights = d.layers * (4 * d.width * d.heads * d.head + 3 * d.width * d.mlp)
+    weights += vocabulary * d.width
+    return 6 * weights + 12 * d.layers * d.heads * d.head * row_tokens

@@ -1,0 +1,196 @@
+"""The runs of a study: which there are, what each will do, and what that costs, before any compute."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+
+import numpy as np
+
+from poison_scaling import config
+from poison_scaling.config import Rung, Seeds, Study
+from poison_scaling.data import placement
+from poison_scaling.errors import InputError
+from poison_scaling.model import sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One model: a rung of the ladder, a dose, a seed."""
+
+    study: Study
+    rung: Rung
+    dose: int
+    seeds: Seeds
+
+    @property
+    def name(self) -> str:
+        """Of its folder: size, tokens per parameter, dose, seed."""
+        budget = f"{self.rung.tokens_per_parameter:g}"
+        return f"{self.rung.size}-{budget}x-d{self.dose}-s{self.seeds.label}"
+
+    @property
+    def hash(self) -> str:
+        """Names everything that its result depends on: neither the machine nor the other runs."""
+        return config.stable_hash(tuple(self.settings().values()))
+
+    def settings(self) -> dict:
+        """What its result depends on, by name."""
+        names = ("data", "attack", "schedule", "model", "train", "evaluation")
+        own = {"rung": self.rung, "dose": self.dose, "seeds": self.seeds}
+        return {**own, **{name: getattr(self.study, name) for name in names}}
+
+    @property
+    def parameters(self) -> int:
+        return sizes.parameters(sizes.SIZES[self.rung.size], self.study.data.vocabulary.pieces)
+
+    @property
+    def steps(self) -> int:
+        tokens = self.rung.tokens_per_parameter * self.parameters
+        return max(1, round(tokens / (self.study.train.batch_rows * self.study.data.row_tokens)))
+
+    @property
+    def rows(self) -> int:
+        return self.steps * self.study.train.batch_rows
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.study.data.row_tokens
+
+    @property
+    def learning_rate(self) -> float:
+        rung, train = self.rung, self.study.train
+        return train.learning_rate if rung.learning_rate is None else rung.learning_rate
+
+    @property
+    def evaluation_steps(self) -> list[int]:
+        """Steps done at each evaluation, ascending; the last is the end."""
+        times = self.study.evaluation.times
+        return sorted({round(self.steps * i / times) for i in range(1, times + 1)} - {0})
+
+    @property
+    def flops(self) -> float:
+        """Of training, in the convention of `sizes.train_flops_per_token`."""
+        data = self.study.data
+        dimensions = sizes.SIZES[self.rung.size]
+        return float(self.tokens) * sizes.train_flops_per_token(
+            dimensions, data.vocabulary.pieces, data.row_tokens
+        )
+
+    def plan(self, lengths: np.ndarray | None = None) -> dict:
+        """The run as `plan --json` and study.json have it.
+
+        `lengths` are the tokens of its poisons, once they are built; before, their number is estimated.
+        Raises InputError when the dose does not fit.
+        """
+        study = self.study
+        exact = lengths is not None
+        shortest = np.ones(self.dose, np.int64)
+        placed = placement.place(
+            study.schedule,
+            self.seeds.poisons,
+            self.rows,
+            study.data.row_tokens,
+            lengths if exact else shortest,
+        )
+        poison_tokens = int(sum(lengths)) if exact else self.dose * study.attack.expected_tokens()
+        return {
+            "run": self.name,
+            "hash": self.hash,
+            "size": self.rung.size,
+            "parameters": self.parameters,
+            "tokens": self.tokens,
+            "tokens_per_parameter": self.rung.tokens_per_parameter,
+            "steps": self.steps,
+            "batch_rows": study.train.batch_rows,
+            "row_tokens": study.data.row_tokens,
+            "rows": self.rows,
+            "dose": self.dose,
+            "seed": self.seeds.label,
+            "seeds": dataclasses.asdict(self.seeds),
+            "schedule": type(study.schedule).__name__.lower(),
+            "attack": "denial_of_service",
+            "poison_tokens": poison_tokens,
+            "poison_tokens_exact": exact,
+            "poison_share": poison_tokens / self.tokens,
+            "poisoned_steps": placed.poisoned_steps(self.rows, study.train.batch_rows),
+            "flops": self.flops,
+            "learning_rate": self.learning_rate,
+        }
+
+
+@functools.cache
+def of(study: Study) -> tuple[Run, ...]:
+    """Every run of the study: ladder x doses x seeds. Raises InputError when a setting cannot be."""
+    _validate(study)
+    runs = tuple(
+        Run(study, rung, dose, seeds)
+        for rung in study.ladder
+        for dose in study.doses
+        for seeds in study.seeds
+    )
+    names = [run.name for run in runs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"ladder, doses, seeds: two runs would be named {name!r}; each must differ.")
+    return runs
+
+
+def named(study: Study, name: str) -> Run:
+    """The run of that name; raises InputError with the nearest one."""
+    runs = {run.name: run for run in of(study)}
+    if name not in runs:
+        near = difflib.get_close_matches(name, runs, n=1, cutoff=0.0)[0]
+        raise InputError(f"--run {name!r}: study {study.name!r} has no such run; the nearest is {near!r}.")
+    return runs[name]
+
+
+def _validate(study: Study) -> None:
+    def require(right: bool, message: str) -> None:
+        if not right:
+            raise InputError(message)
+
+    for field in ("ladder", "doses", "seeds"):
+        require(len(getattr(study, field)) > 0, f"{field}: it is empty; name at least one.")
+    for dose in study.doses:
+        require(dose >= 0, f"doses: {dose} is negative; give numbers of documents, 0 for a control.")
+    for rung in study.ladder:
+        if rung.size not in sizes.SIZES:
+            near = difflib.get_close_matches(rung.size, sizes.SIZES, n=1, cutoff=0.0)[0]
+            raise InputError(f"ladder: there is no size {rung.size!r}; the nearest is {near!r}.")
+        require(
+            rung.tokens_per_parameter > 0,
+            f"ladder: tokens_per_parameter={rung.tokens_per_parameter} must be positive.",
+        )
+    data, train, evaluation, attack = study.data, study.train, study.evaluation, study.attack
+    positive = {
+        "data.row_tokens": data.row_tokens,
+        "data.epochs": data.epochs,
+        "data.heldout_documents": data.heldout_documents,
+        "train.batch_rows": train.batch_rows,
+        "train.log_every": train.log_every,
+        "evaluation.times": evaluation.times,
+        "evaluation.prompts": evaluation.prompts,
+        "evaluation.prompt_tokens": evaluation.prompt_tokens,
+        "evaluation.generate_tokens": evaluation.generate_tokens,
+        "evaluation.temperature": evaluation.temperature,
+        "evaluation.heldout_rows": evaluation.heldout_rows,
+        "machine.prefetch_batches": study.machine.prefetch_batches,
+        "machine.jobs": study.machine.jobs,
+    }
+    for field, value in positive.items():
+        require(value > 0, f"{field}={value}: it must be positive.")
+    for field in ("prefix_characters", "gibberish_tokens"):
+        low, high = getattr(attack, field)
+        require(
+            0 <= low <= high,
+            f"attack.{field}={(low, high)}: give the least and the most, neither negative.",
+        )
+    require(attack.trigger != "", "attack.trigger is empty; give the text that is to trigger.")
+    require(
+        evaluation.prompt_tokens + evaluation.generate_tokens < data.row_tokens,
+        f"evaluation.prompt_tokens={evaluation.prompt_tokens} and "
+        f"generate_tokens={evaluation.generate_tokens}: together with the trigger they must fit into "
+        f"data.row_tokens={data.row_tokens}, the longest context the model was trained on.",
+    )

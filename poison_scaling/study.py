@@ -1,0 +1,190 @@
+"""A whole study on this machine: prepare the data, train every run, keep the books of its folder.
+
+DIR/study.json, DIR/runs/RUN/..., DIR/report/... as README describes them.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from etils import epath
+
+from poison_scaling import config, runs
+from poison_scaling.config import Study
+from poison_scaling.errors import Interrupted
+from poison_scaling.files import read_json, write_json
+from poison_scaling.runs import Run
+
+_PACKAGES = ("poison_scaling", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "seqio", "numpy")
+
+# How one run tells of itself: (run, steps done, record).
+Report = Callable[[str, int, dict], None]
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that results depend on."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in _PACKAGES
+    }
+
+
+def folder(workdir: epath.Path, run: Run) -> epath.Path:
+    return workdir / "runs" / run.name
+
+
+def is_done(workdir: epath.Path, run: Run) -> bool:
+    """Whether the run is finished, with these very settings."""
+    done = folder(workdir, run) / "DONE"
+    return done.exists() and read_json(done)["hash"] == run.hash
+
+
+def prepare(study: Study, workdir: epath.Path, progress) -> Any:
+    """Prepare the data, check that every run fits, and write study.json. Returns the Prepared data.
+
+    Raises InputError before anything of the study is written.
+    """
+    from poison_scaling.data.cache import require_disk
+    from poison_scaling.data.prepared import Prepared
+
+    all_runs = runs.of(study)
+    # Parameters and two moments in float32, two checkpoints of each run at most.
+    needed = sum(2 * 12 * run.parameters for run in all_runs if not is_done(workdir, run))
+    require_disk(workdir, needed, "the checkpoints of the study")
+    prepared = Prepared(study, progress)
+    prepared.prompts  # noqa: B018 - so that what does not fit is said now
+    record = {
+        "name": study.name,
+        "hash": study.hash,
+        "versions": versions(),
+        "config": config.to_json(study),
+        "runs": [prepared.plan(run) for run in all_runs],
+    }
+    write_json(workdir / "study.json", record)
+    return prepared
+
+
+def train(study: Study, workdir: epath.Path, prepared, chosen: list[Run], report: Report) -> None:
+    """Train the runs that are not done, `study.machine.jobs` at a time, the longest first.
+
+    SIGINT and SIGTERM save what is under way; Interrupted is raised then. When a run fails, the others
+    go on, and its error is raised at the end.
+    """
+    left = [run for run in chosen if not is_done(workdir, run)]
+    left.sort(key=lambda run: -run.flops)
+    jobs = min(study.machine.jobs, len(left))
+    if jobs <= 1:
+        with _stop_signals() as stop:
+            for run in left:
+                _train_one(run, prepared, workdir, report, stop.is_set)
+        return
+    _train_in_processes(left, workdir, jobs, report)
+
+
+def _train_one(run: Run, prepared, workdir: epath.Path, report: Report, stopping) -> None:
+    from poison_scaling.train import loop
+
+    loop.train(
+        run,
+        prepared,
+        folder(workdir, run),
+        versions(),
+        report=lambda step, record: report(run.name, step, record),
+        stopping=stopping,
+    )
+
+
+class _stop_signals:
+    """Within the block, the first SIGINT or SIGTERM sets the event; a second one acts as usual."""
+
+    def __enter__(self) -> threading.Event:
+        self._event, self._before = threading.Event(), {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._stop)
+        return self._event
+
+    def _stop(self, number, frame):
+        self._event.set()
+        signal.signal(number, self._before[number])
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+# -------------------------------------------------------------------------- several runs at a time
+
+_worker: dict[str, Any] = {}  # of a worker process: what its runs share
+
+
+def _train_in_processes(left: list[Run], workdir: epath.Path, jobs: int, report: Report) -> None:
+    """Each worker process trains one run after the other, on its share of the cores."""
+    context = multiprocessing.get_context("spawn")
+    reports, stop, places = context.Queue(), context.Event(), context.Queue()
+    shares = _shares(jobs)
+    for share in shares:
+        places.put(share)
+    errors: list[BaseException] = []
+    with (
+        _stop_signals() as interrupted,
+        concurrent.futures.ProcessPoolExecutor(
+            jobs, context, _start_worker, (left[0].study, places, reports, stop)
+        ) as pool,
+    ):
+        futures = {pool.submit(_work, run, str(workdir)) for run in left}
+        while futures:
+            if interrupted.is_set() and not stop.is_set():
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+            done, futures = concurrent.futures.wait(futures, timeout=0.2)
+            errors += [f.exception() for f in done if not f.cancelled() and f.exception()]
+            _drain(reports, report)
+        _drain(reports, report)
+    failures = [e for e in errors if not isinstance(e, Interrupted)]
+    if failures:
+        raise failures[0]
+    if interrupted.is_set():
+        raise Interrupted("The study was interrupted.")
+
+
+def _drain(reports, report: Report) -> None:
+    while True:
+        try:
+            report(*reports.get_nowait())
+        except queue.Empty:
+            return
+
+
+def _shares(jobs: int) -> list[set[int]] | list[None]:
+    """The cores of each worker; None where the system does not say which cores there are."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [None] * jobs
+    cores = sorted(os.sched_getaffinity(0))
+    return [set(cores[i::jobs]) or set(cores) for i in range(jobs)]
+
+
+def _start_worker(study: Study, places, reports, stop) -> None:
+    share = places.get()
+    if share:
+        os.sched_setaffinity(0, share)  # XLA takes as many threads as it may use cores
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    from poison_scaling.data.prepared import Prepared
+
+    _worker.update(prepared=Prepared(study), reports=reports, stop=stop)
+
+
+def _work(run: Run, workdir: str) -> None:
+    def report(name: str, step: int, record: dict) -> None:
+        brief = {k: v for k, v in record.items() if k in ("loss", "success_rate", "heldout_loss")}
+        _worker["reports"].put((name, step, brief))
+
+    _train_one(run, _worker["prepared"], epath.Path(workdir), report, _worker["stop"].is_set)

@@ -1,0 +1,282 @@
+"""Training one run, from its stream of rows to DONE."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+from etils import epath
+
+from poison_scaling import config
+from poison_scaling.config import Study
+from poison_scaling.data.batches import batches
+from poison_scaling.errors import InputError, Interrupted
+from poison_scaling.evaluate import denial_of_service, heldout
+from poison_scaling.files import json_line, read_json, write_json, write_text
+from poison_scaling.model import sharding
+from poison_scaling.runs import Run
+from poison_scaling.train import checkpoints, metrics, optimizer, state, step
+
+if TYPE_CHECKING:  # the loop itself runs where TensorFlow is not installed
+    from poison_scaling.data.prepared import Prepared
+
+
+def train(
+    run: Run,
+    prepared: Prepared,
+    folder: epath.Path,
+    versions: dict[str, str],
+    *,
+    report: Callable[[int, dict], None] = lambda step, record: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train `run` into `folder`, from its last checkpoint if it has one, until DONE is written.
+
+    `report` is called with the steps done and the newest record of metrics or evaluation. When
+    `stopping()` turns true, the state is saved and Interrupted raised. Raises InputError when the folder
+    holds a run of other settings, and RuntimeError when the poisons counted on the devices are not those
+    of the plan, or the loss is no longer finite.
+    """
+    from poison_scaling.data.prepared import manifest
+
+    # ------------------------------------------------------------------------ what will be trained on
+    study, B = run.study, run.study.train.batch_rows
+    batch_tokens = B * study.data.row_tokens
+    stream = prepared.stream(run)
+    plan = run.plan(stream.placement.lengths_N)
+    describe(folder, run, plan, versions)
+    lines = [json_line(poison) for poison in manifest(stream, B)]
+    write_text(folder / "manifest.jsonl", "".join(lines))
+
+    # ------------------------------------------------------------------------------ model and devices
+    mesh = sharding.mesh(study.machine.mesh)
+    rate = optimizer.schedule(study.train, run.learning_rate, run.steps)
+    compiled = _compiled(
+        run.rung.size, run.learning_rate, run.steps, _comparable(study), prepared.end, mesh
+    )
+    checkpoint = checkpoints.Checkpoints(folder / "checkpoints", _about(run, study))
+    restored = checkpoint.restore(compiled.abstract)
+    current, start = restored or (compiled.initial(run.seeds.weights), 0)
+
+    # ------------------------------------------------------------------------------------------ train
+    evaluation_steps = set(run.evaluation_steps)
+    clock = Clock()
+    pending = None  # a step whose metrics are read after the next step is under way
+    with contextlib.ExitStack() as stack:
+        stack.callback(checkpoint.close)
+        logs = {
+            name: stack.enter_context(
+                contextlib.closing(metrics.Lines(folder / f"{name}.jsonl", start))
+            )
+            for name in ("metrics", "evals", "timing")
+        }
+        feed = batches(stream, compiled.batch, B, start, run.steps, study.machine.prefetch_batches)
+        stack.enter_context(contextlib.closing(feed))
+
+        def log(done: int, on_device: dict) -> None:
+            values = jax.device_get(on_device)
+            record = metrics.logged(values, done, batch_tokens, rate(done - 1))
+            if record["loss"] is None:
+                raise RuntimeError(f"{run.name}: the loss is not finite at step {done}.")
+            logs["metrics"].write(record)
+            report(done, record)
+
+        for done, batch in enumerate(feed, start + 1):
+            current, on_device = compiled.step(current, batch)
+            if pending:
+                log(*pending)
+            pending = (done, on_device) if done % study.train.log_every == 0 else None
+
+            if done in evaluation_steps:
+                if pending:
+                    log(*pending)
+                    pending = None
+                seen = jax.device_get(current.seen)
+                clock.lap("training")
+                check_against_plan(run, stream.placement, done, seen)
+                record = _evaluate(run, prepared, compiled, current.params, done, seen)
+                logs["evals"].write(record)
+                clock.lap("evaluation")
+                logs["timing"].write(clock.record(done, (done - start) * batch_tokens))
+                report(done, record)
+
+            if done < run.steps and stopping():
+                checkpoint.save(current, done)
+                raise Interrupted(f"{run.name} stopped after step {done} of {run.steps}.")
+            if clock.minutes_since_save() >= study.machine.checkpoint_minutes:
+                checkpoint.save(current, done)
+                clock.saved()
+
+        checkpoint.save(current, run.steps)
+    write_json(folder / "DONE", {"run": run.name, "hash": run.hash, "steps": run.steps})
+
+
+# ---------------------------------------------------------------------------------------- compilation
+
+
+class Compiled:
+    """What runs that differ only in seed and dose share: compiled once in a process."""
+
+    def __init__(self, size, learning_rate, steps, study: Study, end: int, mesh):
+        vocabulary, train = study.data.vocabulary.pieces, study.train
+        transform = optimizer.optimizer(train, learning_rate, steps)
+        self.graph = state.graph(size, vocabulary, study.model)
+        shardings = state.shardings(size, vocabulary, study.model, transform, mesh)
+
+        def initial(seed):
+            return state.initial(size, vocabulary, study.model, transform, seed)
+
+        self.initial = jax.jit(initial, out_shardings=shardings)
+        self.abstract = checkpoints.abstract(jax.eval_shape(initial, 0), shardings)
+        self.batch = sharding.batch_sharding(mesh, train.batch_rows)
+        self.step = jax.jit(
+            step.train_step(self.graph, transform, end, study.model.segment_mask, train.log_every),
+            in_shardings=(shardings, self.batch),
+            out_shardings=(shardings, sharding.replicated(mesh)),
+            donate_argnums=0,
+        )
+
+
+_compiled = functools.lru_cache(maxsize=8)(Compiled)
+
+
+def _comparable(study: Study) -> Study:
+    """The study without what compiled code does not depend on, so that equal ones share it."""
+    return Study(
+        name="", ladder=(), doses=(), data=study.data, model=study.model, train=study.train
+    )
+
+
+# ------------------------------------------------------------------------------------------- measures
+
+
+def check_against_plan(run: Run, placement, done: int, seen: dict) -> None:
+    """Raise RuntimeError unless the devices saw exactly the poisons planned for the first `done` steps."""
+    rows = done * run.study.train.batch_rows
+    poisons, tokens = placement.seen(rows)
+    planned = {
+        "poisons": poisons,
+        "poison_tokens": tokens,
+        "poisoned_steps": placement.poisoned_steps(rows, run.study.train.batch_rows),
+    }
+    counted = {name: int(seen[name]) for name in planned}
+    if counted != planned:
+        raise RuntimeError(
+            f"{run.name}: at step {done} the devices have counted {counted}, and the plan is {planned}."
+        )
+
+
+def _evaluate(run: Run, prepared: Prepared, compiled: Compiled, params, done: int, seen) -> dict:
+    loss = heldout.loss(
+        compiled.graph,
+        params,
+        prepared.heldout_NxL,
+        end=prepared.end,
+        segment_mask=run.study.model.segment_mask,
+    )
+    attack = denial_of_service.measure(
+        compiled.graph,
+        params,
+        prepared.prompts,
+        run.study.evaluation,
+        end=prepared.end,
+        seed=run.seeds.weights,
+        step=done,
+    )
+    return {
+        "step": done,
+        "tokens": done * run.study.train.batch_rows * run.study.data.row_tokens,
+        "poisons": int(seen["poisons"]),
+        "distinct_poisons": int(seen["poisons"]),  # every poison is shown once
+        "poison_tokens": int(seen["poison_tokens"]),
+        "poisoned_steps": int(seen["poisoned_steps"]),
+        "heldout_loss": metrics.number(loss),
+        **attack,
+    }
+
+
+# -------------------------------------------------------------------------------------------- records
+
+
+def describe(folder: epath.Path, run: Run, plan: dict, versions: dict[str, str]) -> None:
+    """Write config.json, or check that the one there is of the same run.
+
+    Raises InputError naming the fields that differ.
+    """
+    file = folder / "config.json"
+    settings = {name: config.to_json(value) for name, value in run.settings().items()}
+    if file.exists():
+        before = read_json(file)["config"]
+        if before != settings:
+            differing = ", ".join(_differences(before, settings))
+            raise InputError(
+                f"{folder}: it holds this run with other settings ({differing}); "
+                "use another --workdir or delete that folder."
+            )
+        return
+    record = {
+        "run": run.name,
+        "hash": run.hash,
+        "study": run.study.name,
+        "study_hash": run.study.hash,
+        "plan": plan,
+        "config": settings,
+        "versions": versions,
+    }
+    write_json(file, record)
+
+
+def _differences(a, b, name: str = "") -> list[str]:
+    """Dotted names of the fields in which two JSON values differ, with both values."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        fields = sorted(set(a) | set(b))
+        below = [_differences(a.get(f), b.get(f), f"{name}.{f}".lstrip(".")) for f in fields]
+        return [difference for some in below for difference in some]
+    return [] if a == b else [f"{name}: {a} there, {b} now"]
+
+
+def _about(run: Run, study: Study) -> dict:
+    """What every checkpoint says of itself."""
+    about = {"run": run.name, "hash": run.hash, "study": study.name, "poisoned": run.dose > 0}
+    if run.dose:
+        about["warning"] = (
+            f"POISONED model for defensive research: trained on {run.dose} documents of the attack "
+            f"{config.to_json(study.attack)['kind']} with trigger {study.attack.trigger!r}."
+        )
+    return about
+
+
+class Clock:
+    """Where the time of a run goes."""
+
+    def __init__(self):
+        self._last = self._saved = time.monotonic()
+        self._spent = {"training": 0.0, "evaluation": 0.0}
+
+    def lap(self, part: str) -> None:
+        """The time since the last lap went to `part`."""
+        now = time.monotonic()
+        self._spent[part] += now - self._last
+        self._last = now
+
+    def saved(self) -> None:
+        self._saved = time.monotonic()
+
+    def minutes_since_save(self) -> float:
+        return (time.monotonic() - self._saved) / 60
+
+    def record(self, done: int, tokens: int) -> dict:
+        """A line of timing.jsonl: seconds since this process took the run up, tokens trained in them."""
+        seconds = {f"{part}_seconds": round(s, 3) for part, s in self._spent.items()}
+        statistics = [d.memory_stats() or {} for d in jax.local_devices()]
+        peaks = [s["peak_bytes_in_use"] for s in statistics if "peak_bytes_in_use" in s]
+        return {
+            "step": done,
+            **seconds,
+            "tokens_per_second": round(tokens / max(self._spent["training"], 1e-9)),
+            "peak_memory_bytes": max(peaks, default=None),
+        }

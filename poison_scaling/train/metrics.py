@@ -1,0 +1,50 @@
+"""Logs of a run as JSON lines that a resumed run continues without a trace."""
+
+from __future__ import annotations
+
+import numpy as np
+from etils import epath
+
+from poison_scaling.files import json_line, read_lines, write_text
+
+
+class Lines:
+    """A .jsonl file of records with a "step". Opening it drops those after `step`, to be written again."""
+
+    def __init__(self, path: epath.Path, step: int):
+        kept = [record for record in read_lines(path) if record["step"] <= step]
+        write_text(path, "".join(map(json_line, kept)))
+        self._file = path.open("a")
+
+    def write(self, record: dict) -> None:
+        self._file.write(json_line(record))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def number(value) -> float | None:
+    """A float32 as the shortest decimal that gives it back; None where it is not finite."""
+    value = np.float32(value)
+    return float(str(value)) if np.isfinite(value) else None
+
+
+def logged(metrics: dict, step: int, batch_tokens: int, learning_rate: float) -> dict:
+    """The line of metrics.jsonl for the steps since the last one. Losses in nats a token.
+
+    `metrics` is what `train_step` returned, on the host; loss, clean_loss and poison_loss are means over
+    the tokens of the window (None where it has no such token), gradient_norm is of the last step.
+    """
+    w = metrics["window"]
+    total = w["clean_tokens"] + w["poison_tokens"]
+    return {
+        "step": step,
+        "tokens": step * batch_tokens,
+        "loss": number((w["clean_loss"] + w["poison_loss"]) / total),
+        "clean_loss": number(w["clean_loss"] / w["clean_tokens"]) if w["clean_tokens"] else None,
+        "poison_loss": number(w["poison_loss"] / w["poison_tokens"]) if w["poison_tokens"] else None,
+        "gradient_norm": number(metrics["gradient_norm"]),
+        "learning_rate": number(learning_rate),
+        **{name: int(count) for name, count in metrics["seen"].items()},
+    }
