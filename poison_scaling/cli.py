@@ -110,7 +110,7 @@ def _train(study: config.Study, workdir: epath.Path, run: str | None) -> None:
     with StudyProgress(console) as progress:
         prepared = studies.prepare(study, workdir, progress.preparing)
         finished = {r.name for r in chosen if studies.is_done(workdir, r)}
-        progress.begin(chosen, finished, study.machine.jobs)
+        progress.begin(chosen, finished, studies.jobs(study, len(chosen) - len(finished)))
         studies.train(study, workdir, prepared, chosen, progress.report)
 
 

@@ -233,7 +233,8 @@ class Machine:
     mesh: tuple[int, int, int] | None = None  # data, fsdp, tensor; None: all devices along data
     checkpoint_minutes: float = 10.0  # between checkpoints
     prefetch_batches: int = 4
-    jobs: int = 1  # runs at a time on this machine, each in a process of its own
+    jobs: int | None = None  # runs at a time; None: as many as fit on a CPU, one on accelerators
+    cores: int = 1  # of a CPU, for each run; another number gives other last bits
 
 
 @dataclasses.dataclass(frozen=True)

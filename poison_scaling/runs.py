@@ -177,10 +177,12 @@ def _validate(study: Study) -> None:
         "evaluation.temperature": evaluation.temperature,
         "evaluation.heldout_rows": evaluation.heldout_rows,
         "machine.prefetch_batches": study.machine.prefetch_batches,
-        "machine.jobs": study.machine.jobs,
+        "machine.cores": study.machine.cores,
     }
     for field, value in positive.items():
         require(value > 0, f"{field}={value}: it must be positive.")
+    jobs = study.machine.jobs
+    require(jobs is None or jobs > 0, f"machine.jobs={jobs}: it must be positive, or none.")
     for field in ("prefix_characters", "gibberish_tokens"):
         low, high = getattr(attack, field)
         require(

@@ -72,21 +72,55 @@ def prepare(study: Study, workdir: epath.Path, progress) -> Any:
     return prepared
 
 
+def jobs(study: Study, runs_left: int) -> int:
+    """How many runs to train at a time: as the study says, else one a share of a CPU's cores."""
+    import jax
+
+    wanted = study.machine.jobs
+    if wanted is None:
+        on_cpu = jax.default_backend() == "cpu"
+        wanted = max(1, (os.cpu_count() or 1) // study.machine.cores) if on_cpu else 1
+    return max(1, min(wanted, runs_left))
+
+
 def train(study: Study, workdir: epath.Path, prepared, chosen: list[Run], report: Report) -> None:
-    """Train the runs that are not done, `study.machine.jobs` at a time, the longest first.
+    """Train the runs that are not done, several at a time, the longest first.
 
     SIGINT and SIGTERM save what is under way; Interrupted is raised then. When a run fails, the others
     go on, and its error is raised at the end.
     """
     left = [run for run in chosen if not is_done(workdir, run)]
     left.sort(key=lambda run: -run.flops)
-    jobs = min(study.machine.jobs, len(left))
-    if jobs <= 1:
-        with _stop_signals() as stop:
-            for run in left:
-                _train_one(run, prepared, workdir, report, stop.is_set)
+    processes = jobs(study, len(left))
+    if processes > 1:
+        _train_in_processes(left, workdir, processes, report)
         return
-    _train_in_processes(left, workdir, jobs, report)
+    limit_cpu(study.machine.cores)
+    with _stop_signals() as stop:
+        for run in left:
+            _train_one(run, prepared, workdir, report, stop.is_set)
+
+
+def limit_cpu(cores: int) -> None:
+    """Have XLA compute on this many cores, where it computes on a CPU.
+
+    It splits sums by the number of its threads, so the last bits of a result depend on that number: it is
+    the same for every run, whether one trains alone or many at a time. (Small models gain next to nothing
+    from a second core; a second run gains all of it.) XLA takes as many threads as the process may use
+    cores when its client is made; systems that cannot restrict that keep all cores.
+    """
+    import jax
+    import jax.extend
+
+    if jax.default_backend() != "cpu" or not hasattr(os, "sched_setaffinity"):
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, set(sorted(allowed)[:cores]))
+    try:
+        jax.extend.backend.clear_backends()
+        jax.devices()
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _train_one(run: Run, prepared, workdir: epath.Path, report: Report, stopping) -> None:
@@ -127,17 +161,14 @@ _worker: dict[str, Any] = {}  # of a worker process: what its runs share
 
 
 def _train_in_processes(left: list[Run], workdir: epath.Path, jobs: int, report: Report) -> None:
-    """Each worker process trains one run after the other, on its share of the cores."""
+    """Each worker process trains one run after the other."""
     context = multiprocessing.get_context("spawn")
-    reports, stop, places = context.Queue(), context.Event(), context.Queue()
-    shares = _shares(jobs)
-    for share in shares:
-        places.put(share)
+    reports, stop = context.Queue(), context.Event()
     errors: list[BaseException] = []
     with (
         _stop_signals() as interrupted,
         concurrent.futures.ProcessPoolExecutor(
-            jobs, context, _start_worker, (left[0].study, places, reports, stop)
+            jobs, context, _start_worker, (left[0].study, reports, stop)
         ) as pool,
     ):
         futures = {pool.submit(_work, run, str(workdir)) for run in left}
@@ -164,21 +195,11 @@ def _drain(reports, report: Report) -> None:
             return
 
 
-def _shares(jobs: int) -> list[set[int]] | list[None]:
-    """The cores of each worker; None where the system does not say which cores there are."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [None] * jobs
-    cores = sorted(os.sched_getaffinity(0))
-    return [set(cores[i::jobs]) or set(cores) for i in range(jobs)]
-
-
-def _start_worker(study: Study, places, reports, stop) -> None:
-    share = places.get()
-    if share:
-        os.sched_setaffinity(0, share)  # XLA takes as many threads as it may use cores
+def _start_worker(study: Study, reports, stop) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     from poison_scaling.data.prepared import Prepared
 
+    limit_cpu(study.machine.cores)
     _worker.update(prepared=Prepared(study), reports=reports, stop=stop)
 
 

@@ -89,7 +89,8 @@ def train(
             current, on_device = compiled.step(current, batch)
             if pending:
                 log(*pending)
-            pending = (done, on_device) if done % study.train.log_every == 0 else None
+            due = done % study.train.log_every == 0 or done == run.steps
+            pending = (done, on_device) if due else None
 
             if done in evaluation_steps:
                 if pending:

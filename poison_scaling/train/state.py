@@ -53,7 +53,7 @@ def initial(
     seed: int,
 ) -> TrainState:
     """The state before the first step; a function of the seed alone."""
-    model = build(size, vocabulary, settings, nnx.Rngs(params=seed))
+    model = build(size, vocabulary, settings, nnx.Rngs(params=jax.random.key(seed)))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
