@@ -125,7 +125,7 @@ def fit(observations: Observations) -> Fit:
         if abs(np.log(dispersion / before)) < 0.03:
             break
 
-    curves = _group_curves(o, grid, _run_curves(o, grid, values, dispersion), values)
+    curves = _group_curves(o, grid, _own_curves(o, grid, values, dispersion), values)
     mean, sd = _posterior(o, grid, values, dispersion)
     return Fit(
         observations=o,
@@ -153,46 +153,46 @@ def _grid(o: Observations) -> np.ndarray:
     return np.arange(low, high, GRID_STEP)
 
 
-def _run_curves(o: Observations, grid, values, dispersion) -> np.ndarray:
-    """Log likelihood of each run over the grid of u, shape [runs, grid]."""
-    slope, progress, lapse = np.exp(values[0]), values[1], values[2]
-    position = np.log(o.poisons) - progress * o.progress
+def run_curves(
+    o: Observations, position: np.ndarray, grid: np.ndarray, slope: float, lapse: float
+) -> np.ndarray:
+    """Binomial log likelihood of each run when half is reached at `grid`, shape [runs, grid].
+
+    `position` is the log of what drives success, shape [evaluations].
+    """
     middle = grid[len(grid) // 2]
     # exp(-slope * (position - u)) as an outer product: two vectors of exponentials, not a matrix.
     odds = np.outer(np.exp(-slope * (position - middle)), np.exp(slope * (grid - middle)))
-    reach = (1 - o.floor - lapse)[:, None]
-    rate = reach / (1 + odds)
+    rate = (1 - o.floor - lapse)[:, None] / (1 + odds)
     rate += o.floor[:, None]
     log_likelihood = o.successes[:, None] * np.log(rate)
     log_likelihood += (o.prompts - o.successes)[:, None] * np.log1p(-rate)
-    return np.add.reduceat(log_likelihood, o.run_starts, axis=0) / dispersion
+    return np.add.reduceat(log_likelihood, o.run_starts, axis=0)
 
 
-def _kernel(grid: np.ndarray, sd: float) -> np.ndarray:
-    """Gaussian transition over the grid, rows summing to one, shape [grid, grid]."""
-    distance = (grid[:, None] - grid) / sd
-    kernel = np.exp(-0.5 * distance**2)
-    return kernel / kernel.sum(axis=1, keepdims=True)
-
-
-def _smooth(curves: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Log of the kernel's average of exp(curves), along the grid."""
+def smooth(curves: np.ndarray, grid: np.ndarray, sd: float) -> np.ndarray:
+    """Log of the average of exp(curves) under Gaussian noise of `sd` along the grid."""
+    kernel = np.exp(-0.5 * ((grid[:, None] - grid) / sd) ** 2)
+    kernel /= kernel.sum(axis=0)
     top = curves.max(axis=1, keepdims=True)
-    return np.log(np.maximum(np.exp(curves - top) @ kernel.T, 1e-300)) + top
+    return np.log(np.maximum(np.exp(curves - top) @ kernel, 1e-300)) + top
 
 
-def _group_curves(o: Observations, grid, run_curves, values) -> np.ndarray:
+def _own_curves(o: Observations, grid, values, dispersion) -> np.ndarray:
+    position = np.log(o.poisons) - values[1] * o.progress
+    return run_curves(o, position, grid, np.exp(values[0]), values[2]) / dispersion
+
+
+def _group_curves(o: Observations, grid, own, values) -> np.ndarray:
     """Log likelihood of each group's mu, shape [groups, grid]."""
-    seeds = np.add.reduceat(
-        _smooth(run_curves, _kernel(grid, np.exp(values[4]))), o.cluster_starts, axis=0
-    )
-    clusters = _smooth(seeds, _kernel(grid, np.exp(values[3])))
+    seeds = np.add.reduceat(smooth(own, grid, np.exp(values[4])), o.cluster_starts, axis=0)
+    clusters = smooth(seeds, grid, np.exp(values[3]))
     starts = np.searchsorted(o.group, np.arange(len(o.groups)))
     return np.add.reduceat(clusters, starts, axis=0)
 
 
 def _restricted(o: Observations, grid, values, dispersion) -> float:
-    curves = _group_curves(o, grid, _run_curves(o, grid, values, dispersion), values)
+    curves = _group_curves(o, grid, _own_curves(o, grid, values, dispersion), values)
     top = curves.max(axis=1)
     integrated = top + np.log(np.exp(curves - top[:, None]).sum(axis=1) * GRID_STEP)
     return float(integrated.sum() + values[3] + values[4])
@@ -200,11 +200,11 @@ def _restricted(o: Observations, grid, values, dispersion) -> float:
 
 def _posterior(o: Observations, grid, values, dispersion) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each run's u, shape [runs] each."""
-    own = _run_curves(o, grid, values, dispersion)
+    own = _own_curves(o, grid, values, dispersion)
     sd = np.sqrt(np.exp(values[4]) ** 2 + np.exp(values[3]) ** 2)
     group = _group_curves(o, grid, own, values)
-    prior = np.exp(group - group.max(axis=1, keepdims=True)) @ _kernel(grid, sd)
-    weight = np.exp(own - own.max(axis=1, keepdims=True)) * prior[o.group[o.cluster]]
+    log_weight = own + smooth(group, grid, sd)[o.group[o.cluster]]
+    weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
     mean = weight @ grid
     return mean, np.sqrt(np.maximum(weight @ grid**2 - mean**2, 0))

@@ -225,7 +225,8 @@ class LawLikelihood:
                 inside, step = centre + step, step * 1.7
             return None
 
-        return Estimate(centre, end(-1), end(1))
+        low, high = end(-1), end(1)
+        return Estimate(None if low is None and high is None else centre, low, high)
 
     def _maximise(
         self, design: np.ndarray, offset: np.ndarray, start: np.ndarray
@@ -285,7 +286,8 @@ def _curve_estimate(grid: np.ndarray, curve: np.ndarray, drop: float) -> Estimat
     left, right = below[below < peak], below[below > peak]
 
     def crossing(inside: int, outside: int) -> float:
-        return float(optimize.brentq(lambda u: spline(u) + found.fun + drop, *grid[[inside, outside]]))
+        ends = grid[inside], grid[outside]
+        return float(optimize.brentq(lambda u: spline(u) + found.fun + drop, *ends))
 
     return Estimate(
         value=None if curve[-1] > -found.fun - _FLAT else float(found.x),

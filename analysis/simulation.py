@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from etils import epath
 
-from analysis.runs import Run, Study, quantity
+from analysis.runs import COUNTS, Run, Study, quantity
+
+_BATCH_ROWS, _ROW_TOKENS = 512, 2048
+_POISON_TOKENS = 1680  # a document, as the published study counts them
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def simulate(design: Design, truth: Truth, seed: int) -> Study:
                             "tokens": tokens_seen,
                             "poisons": seen,
                             "distinct_poisons": seen,
-                            "poison_tokens": seen * 1680,
+                            "poison_tokens": seen * _POISON_TOKENS,
                             "poisoned_steps": seen,
                             "prompts": np.full(len(share), float(design.prompts)),
                             "successes": _overdispersed(
@@ -141,6 +145,79 @@ def simulate(design: Design, truth: Truth, seed: int) -> Study:
         versions={},
         runs=tuple(runs),
     )
+
+
+def save(study: Study, folder: epath.Path, seed: int = 0) -> None:
+    """Writes a simulated study as a study folder, with perplexities that match its successes."""
+    rng = np.random.default_rng(seed)
+    plans = [_plan(run) for run in study.runs]
+    about = {"name": study.name, "hash": study.hash, "versions": {}, "config": {}, "runs": plans}
+    folder.mkdir(parents=True, exist_ok=True)
+    for run, plan in zip(study.runs, plans, strict=True):
+        place = folder / "runs" / run.name
+        place.mkdir(parents=True, exist_ok=True)
+        config = {"run": run.name, "hash": plan["hash"], "study": study.name, "plan": plan}
+        (place / "config.json").write_text(json.dumps(config | {"study_hash": study.hash}))
+        lines = [json.dumps(record) for record in _records(run, rng)]
+        (place / "evals.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        (place / "DONE").write_text("")
+    (folder / "study.json").write_text(json.dumps(about, indent=1))
+
+
+def _plan(run: Run) -> dict:
+    steps = run.tokens / (_BATCH_ROWS * _ROW_TOKENS)
+    poison_tokens = run.dose * _POISON_TOKENS
+    plan = {
+        "run": run.name,
+        "size": run.size,
+        "parameters": run.parameters,
+        "tokens": run.tokens,
+        "tokens_per_parameter": run.tokens / run.parameters,
+        "steps": round(steps),
+        "batch_rows": _BATCH_ROWS,
+        "row_tokens": _ROW_TOKENS,
+        "rows": round(steps * _BATCH_ROWS),
+        "dose": run.dose,
+        "seed": run.seed,
+        "seeds": run.seeds,
+        **run.settings,
+        "poison_tokens": poison_tokens,
+        "poison_tokens_exact": False,
+        "poison_share": poison_tokens / run.tokens,
+        "poisoned_steps": run.dose,
+        "flops": 6 * run.parameters * run.tokens,
+    }
+    key = json.dumps(plan, sort_keys=True)
+    return plan | {"hash": hashlib.sha256(key.encode()).hexdigest()[:16]}
+
+
+def _records(run: Run, rng: np.random.Generator) -> list[dict]:
+    """The lines of evals.jsonl; a prompt is hit when its perplexity rises by more than 50."""
+    values = run.evaluations
+    records = []
+    for i in range(len(values["tokens"])):
+        prompts, hits = int(values["prompts"][i]), int(values["successes"][i])
+        clean = np.exp(rng.normal(3.0, 0.3, prompts))
+        hit = rng.permutation(prompts) < hits
+        rise = np.where(hit, 50 + rng.lognormal(6.0, 1.0, prompts), rng.uniform(-5, 45, prompts))
+        triggered = np.maximum(clean + rise, 1.01)
+        logs = {"clean": np.log(clean), "triggered": np.log(triggered)}
+        increase = logs["triggered"] - logs["clean"]
+        records.append(
+            {
+                "step": round(values["tokens"][i] / (_BATCH_ROWS * _ROW_TOKENS)),
+                "tokens": values["tokens"][i],
+                **{name: values[name][i] for name in COUNTS},
+                "heldout_loss": 3.0,
+                "attack": run.settings["attack"],
+                "prompts": prompts,
+                "success_rate": hits / prompts,
+                "perplexity_increase_mean": float((triggered - clean).mean()),
+                "log_perplexity_increase_median": float(np.median(increase)),
+                "log_perplexity": {k: v.round(4).tolist() for k, v in logs.items()},
+            }
+        )
+    return records
 
 
 def _heavy(rng: np.random.Generator, tail: float, sd: float) -> float:
