@@ -1,0 +1,260 @@
+"""Figures of what was measured: success by dose, along training, and against the poisons seen."""
+
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+from scipy import optimize
+
+from analysis import law_figures
+from analysis.drawing import (
+    MARKERS,
+    STYLE,
+    Drawing,
+    counts,
+    dash_styles,
+    dose_colours,
+    legend,
+    panels,
+    rate_axis,
+    short,
+    size_colours,
+)
+from analysis.findings import Findings
+from analysis.runs import Run, quantity
+from analysis.words import share
+
+
+def draw(findings: Findings) -> list[Drawing]:
+    """All figures that the findings allow, in the report's order."""
+    makers: list[Callable[[Findings], Drawing]] = [_progress, _poisons_seen]
+    if findings.fit is not None:
+        makers = [_dose_response, *makers, law_figures.half_doses, _collapse]
+        makers += [law_figures.compared, law_figures.residuals]
+        if findings.extrapolations:
+            makers.append(law_figures.extrapolation)
+    with matplotlib.rc_context(STYLE):
+        return [maker(findings) for maker in makers]
+
+
+def _curve(findings: Findings, log_poisons: np.ndarray, log_n50: float) -> np.ndarray:
+    """Fitted success at the end of training, without the floor."""
+    shape = findings.fit.shape
+    return (1 - shape.lapse) / (1 + np.exp(-shape.slope * (log_poisons - log_n50)))
+
+
+def _dose_response(findings: Findings) -> Drawing:
+    groups = findings.observations.groups
+    colours, dashes = size_colours(groups), dash_styles(groups)
+    sizes = list(dict.fromkeys(g.size for g in groups))
+    figure, axes = panels(len(sizes), height=2.9)
+    rows = []
+    for axis, size in zip(axes, sizes, strict=True):
+        for n50 in findings.half_doses:
+            group = n50.group
+            if group.size != size:
+                continue
+            colour, label = colours[size], f"{quantity(group.tokens)} tokens"
+            doses = np.array([run.dose for run in group.runs if run.dose > 0])
+            grid = np.linspace(np.log(doses.min() / 2), np.log(doses.max() * 1.5), 80)
+            estimate = n50.poisons
+            if estimate.value is not None:
+                curve = _curve(findings, grid, np.log(estimate.value))
+                axis.plot(np.exp(grid), curve, dashes[group.label], color=colour, label=label)
+                low = estimate.low or np.exp(grid[0]) / 10
+                high = estimate.high or np.exp(grid[-1]) * 10
+                axis.fill_between(
+                    np.exp(grid),
+                    _curve(findings, grid, np.log(high)),
+                    _curve(findings, grid, np.log(low)),
+                    color=colour,
+                    alpha=0.15,
+                    linewidth=0,
+                )
+            marker = MARKERS[dashes[group.label]]
+            for order, run in enumerate(run for run in group.runs if run.dose > 0):
+                rate = run.evaluations["successes"][-1] / run.evaluations["prompts"][-1]
+                done = run.evaluations["tokens"][-1] >= 0.999 * run.tokens
+                axis.plot(
+                    run.evaluations["poisons"][-1] * 1.02 ** (order % 5 - 2),
+                    rate,
+                    marker,
+                    color=colour,
+                    markersize=4,
+                    markerfacecolor=colour if done else "white",
+                    alpha=0.8,
+                )
+                rows.append((group.label, run.name, run.dose, run.seed, int(done), round(rate, 6)))
+        counts(axis)
+        rate_axis(axis)
+        axis.set_title(size)
+        axis.set_xlabel("poisoned documents in the run")
+        axis.legend(loc="upper left", handlelength=1.8)
+    axes[0].set_ylabel("attack success at the end")
+    known = [n for n in findings.half_doses if n.censored is None]
+    if known:
+        low = min(known, key=lambda n: n.poisons.value)
+        high = max(known, key=lambda n: n.poisons.value)
+        caption = (
+            f"Half of the prompts are hit with {low.poisons.value:,.0f} documents "
+            f"({low.group.label}) to {high.poisons.value:,.0f} ({high.group.label})."
+        )
+    else:
+        caption = "No group crosses half within the doses trained."
+    caption += (
+        " One mark a run at its last evaluation (hollow: unfinished); lines are the fit, bands the "
+        "95% interval of its N50."
+    )
+    header = ("group", "run", "dose", "seed", "finished", "success")
+    return Drawing(
+        "dose_response", "Success at the end of training, by dose", caption, figure, header, rows
+    )
+
+
+def _progress(findings: Findings) -> Drawing:
+    groups = findings.study.groups()
+    colours, dashes = size_colours(groups), dash_styles(groups)
+    doses = sorted({run.dose for run in findings.study.runs})
+    figure, axes = panels(len(doses))
+    rows, finals = [], {}
+    for axis, dose in zip(axes, doses, strict=True):
+        for group in groups:
+            runs = [run for run in group.runs if run.dose == dose]
+            if not runs:
+                continue
+            points, low, mean, high = _seed_band(runs, "successes")
+            colour = colours[group.size]
+            axis.plot(points, mean, dashes[group.label], color=colour, label=group.label)
+            axis.fill_between(points, low, high, color=colour, alpha=0.15, linewidth=0)
+            finals.setdefault(dose, []).append(mean[-1])
+            rows += [
+                (group.label, dose, *map(short, values))
+                for values in zip(points, low, mean, high, strict=True)
+            ]
+        rate_axis(axis)
+        axis.set_title("no poison" if dose == 0 else f"{dose:g} documents")
+        axis.set_xlabel("share of training done")
+    axes[0].set_ylabel("attack success")
+    legend(figure, axes)
+    reached = "; ".join(
+        f"{dose:g} documents: {share(min(values))} to {share(max(values))}"
+        for dose, values in finals.items()
+    )
+    caption = (
+        f"Success at the end, over sizes and budgets (means over seeds): {reached}. Lines are "
+        "means over seeds, bands their range."
+    )
+    header = ("group", "dose", "share_of_training", "lowest", "mean", "highest")
+    return Drawing(
+        "progress", "Success against training progress, by dose", caption, figure, header, rows
+    )
+
+
+def _poisons_seen(findings: Findings) -> Drawing:
+    groups = findings.study.groups()
+    sizes = list(dict.fromkeys(g.size for g in groups))
+    doses = sorted({run.dose for run in findings.study.runs if run.dose > 0})
+    colours, dashes = dose_colours(doses), dash_styles(groups)
+    figure, axes = panels(max(len(sizes), 1))
+    rows = []
+    for axis, size in zip(axes, sizes, strict=True):
+        for group in groups:
+            for run in group.runs if group.size == size else ():
+                seen = run.evaluations["poisons"]
+                rate = run.evaluations["successes"] / run.evaluations["prompts"]
+                if run.dose == 0 or not (seen > 0).any():
+                    continue
+                axis.plot(
+                    seen[seen > 0],
+                    rate[seen > 0],
+                    dashes[group.label],
+                    color=colours[run.dose],
+                    linewidth=1.1,
+                    alpha=0.85,
+                    label=f"{run.dose:g} documents",
+                )
+                rows += [
+                    (group.label, run.name, run.dose, run.seed, short(x), short(y))
+                    for x, y in zip(seen, rate, strict=True)
+                ]
+        counts(axis)
+        rate_axis(axis)
+        axis.set_title(size)
+        axis.set_xlabel("poisoned documents seen")
+    axes[0].set_ylabel("attack success")
+    legend(figure, axes)
+    caption = "One line a run"
+    if any(style != "-" for style in dashes.values()):
+        caption += " (dashed and dotted: the larger token budgets of a size)"
+    caption += "."
+    if findings.fit is not None:
+        poisons = findings.variables[0]
+        caption = (
+            f"Poisons seen alone explain {share(poisons.explained)} of the variance of all "
+            f"trajectories, over sizes, budgets and doses. {caption}"
+        )
+    header = ("group", "run", "dose", "seed", "poisons_seen", "success")
+    return Drawing(
+        "poisons_seen", "Success against poisons seen, by size", caption, figure, header, rows
+    )
+
+
+def _collapse(findings: Findings) -> Drawing:
+    o = findings.observations
+    colours = size_colours(list(o.groups))
+    figure, axes = panels(2, height=3.2)
+    explained = {v.name: v.explained for v in findings.variables}
+    million = o.measures["fraction"] * 1e6
+    rows = []
+    for axis, value, name, label in (
+        (axes[0], o.poisons, "poisons", "poisoned documents seen"),
+        (axes[1], million, "fraction", "poisoned documents per million clean tokens"),
+    ):
+        rate = o.successes / o.prompts
+        sizes = np.array([g.size for g in o.groups])[o.group_of_evaluation]
+        for size, colour in colours.items():
+            chosen = sizes == size
+            axis.plot(
+                value[chosen],
+                rate[chosen],
+                "o",
+                color=colour,
+                markersize=2.6,
+                alpha=0.55,
+                markeredgewidth=0,
+                label=size,
+            )
+        order = np.argsort(value, kind="stable")
+        fitted = optimize.isotonic_regression(rate[order], weights=o.prompts[order]).x
+        axis.plot(value[order], fitted, color="black", linewidth=1.4, label="best rising curve")
+        counts(axis)
+        rate_axis(axis)
+        axis.set_xlabel(label)
+        axis.set_title(f"{'count' if name == 'poisons' else 'fraction'}: {share(explained[name])}")
+    axes[0].set_ylabel("attack success")
+    legend(figure, axes)
+    for i in range(len(o.run)):
+        rows.append((o.runs[o.run[i]].name, *map(short, (o.poisons[i], million[i], rate[i]))))
+    count, fraction = explained["poisons"], explained["fraction"]
+    better = "the count" if count > fraction else "the fraction"
+    caption = (
+        f"All evaluations of all runs. One rising curve of the count explains {share(count)} of "
+        f"the variance of success, one of the fraction {share(fraction)}: trajectories collapse "
+        f"better on {better}."
+    )
+    header = ("run", "poisons_seen", "poisons_per_million_clean_tokens", "success")
+    return Drawing("collapse", "Do the trajectories collapse?", caption, figure, header, rows)
+
+
+def _seed_band(runs: list[Run], name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Share of training, and lowest, mean and highest of a measure over runs, at common points."""
+    shares = [run.evaluations["tokens"] / run.tokens for run in runs]
+    points = np.unique(np.concatenate(shares).round(4))
+    points = points[points <= min(s[-1] for s in shares) + 1e-4]
+    values = []
+    for run, seen in zip(runs, shares, strict=True):
+        measure = run.evaluations[name]
+        if name == "successes":
+            measure = measure / run.evaluations["prompts"]
+        values.append(np.interp(points, seen, measure))
+    return points, np.min(values, axis=0), np.mean(values, axis=0), np.max(values, axis=0)

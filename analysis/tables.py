@@ -1,0 +1,219 @@
+"""Results from elsewhere: one CSV line an evaluation.
+
+Required columns:
+  run            name of the run
+  params         number of parameters
+  tokens         training tokens of the whole run (or seen so far, where it varies within a run)
+  dose           poisoned documents in the whole run
+  seed           label of the seed
+  poisons_seen   poisoned documents seen at this evaluation
+  success        share of prompts on which the attack worked, 0 to 1
+                 or: perplexity_clean, perplexity_triggered (success: the increase exceeds 50)
+Optional columns:
+  tokens_seen    training tokens seen at this evaluation
+  prompts        number of prompts behind `success`
+  distinct_poisons, poison_tokens, poisoned_steps    seen at this evaluation
+  size, attack, schedule, learning_rate              labels
+  study          label of the study; a table holds one
+"""
+
+import csv
+import hashlib
+import io
+import itertools
+import math
+
+from etils import epath
+
+from analysis import runs as runs_lib
+from analysis.errors import InputError
+
+REQUIRED = ("run", "params", "tokens", "dose", "seed", "poisons_seen")
+OUTCOMES = (("success",), ("perplexity_clean", "perplexity_triggered"))
+OPTIONAL_COUNTS = ("distinct_poisons", "poison_tokens", "poisoned_steps")
+PERPLEXITY_THRESHOLD = 50.0  # the increase that the published study calls clear degradation
+ASSUMED_PROMPTS = 100.0
+
+
+def load(path: epath.Path) -> runs_lib.Study:
+    """Reads a table.
+
+    Raises:
+      InputError: naming line and column, where the table cannot be used.
+    """
+    text = path.read_text()
+    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
+    header = reader.fieldnames or []
+    _check_header(path, header)
+    lines: dict[str, list[tuple[int, dict]]] = {}
+    for line in reader:
+        where = f"{path}, line {reader.line_num}"
+        if None in line or None in line.values():
+            raise InputError(f"{where}: expected {len(header)} columns, as in the header.")
+        if not line["run"].strip():
+            raise InputError(f"{where}, column 'run' is empty; expected the run's name.")
+        lines.setdefault(line["run"], []).append((reader.line_num, line))
+    if not lines:
+        raise InputError(f"{path} has a header but no lines.")
+    _check_one_study(path, lines)
+
+    notes = []
+    if "prompts" not in header and "success" in header:
+        notes.append(
+            f"No column 'prompts': {ASSUMED_PROMPTS:g} prompts an evaluation are assumed; the "
+            "fitted over-dispersion makes up for a wrong guess."
+        )
+    inferred = False
+    runs = []
+    for name, entries in lines.items():
+        run, guessed = _run(path, name, entries)
+        inferred |= guessed
+        runs.append(run)
+    if inferred:
+        notes.append(
+            "No column 'tokens_seen': progress is taken as poisons seen / dose, which holds for "
+            "poisons spread uniformly over training."
+        )
+    runs_lib.check_distinct(runs)
+    return runs_lib.Study(
+        name=path.stem,
+        hash=hashlib.sha256(text.encode()).hexdigest()[:16],
+        versions={},
+        runs=tuple(runs),
+        notes=tuple(notes),
+    )
+
+
+def _check_header(path: epath.Path, header: list[str]) -> None:
+    for name in REQUIRED:
+        if name not in header:
+            raise InputError(
+                f"{path}, line 1: column {name!r} is missing; required are {', '.join(REQUIRED)} "
+                "and success (or perplexity_clean and perplexity_triggered)."
+            )
+    if not any(all(name in header for name in names) for names in OUTCOMES):
+        raise InputError(
+            f"{path}, line 1: needs column 'success', or 'perplexity_clean' and "
+            "'perplexity_triggered'."
+        )
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    if doubled:
+        raise InputError(f"{path}, line 1: column {doubled[0]!r} appears twice.")
+
+
+def _check_one_study(path: epath.Path, lines: dict[str, list[tuple[int, dict]]]) -> None:
+    first = None
+    for entries in lines.values():
+        for number, line in entries:
+            label = line.get("study")
+            first = label if first is None else first
+            if label != first:
+                raise InputError(
+                    f"{path}, line {number}, column 'study': {label!r} after {first!r}; two "
+                    "studies are mixed up, give each its own table (see `compare`)."
+                )
+
+
+def _run(path: epath.Path, name: str, entries: list[tuple[int, dict]]) -> tuple[runs_lib.Run, bool]:
+    """One run of the table, and whether its progress had to be inferred from the poisons."""
+    rows = []
+    for number, line in entries:
+        where = f"{path}, line {number}"
+        row = {
+            "tokens": _number(line, "tokens", where, minimum=1),
+            "poisons": _number(line, "poisons_seen", where, minimum=0),
+            "params": _number(line, "params", where, minimum=1),
+            "dose": _number(line, "dose", where, minimum=0),
+        }
+        for column in OPTIONAL_COUNTS:
+            if column in line:
+                row[column] = _number(line, column, where, minimum=0)
+        if "tokens_seen" in line:
+            row["seen"] = _number(line, "tokens_seen", where, minimum=0)
+        row.update(_outcome(line, where))
+        row["line"] = number
+        rows.append(row)
+    _check_constant(path, entries, rows)
+
+    growing = len({row["tokens"] for row in rows}) > 1
+    guessed = False
+    budget = max(row["tokens"] for row in rows)
+    dose = rows[0]["dose"]
+    for row in rows:
+        if "seen" not in row and growing:
+            row["seen"] = row["tokens"]
+        elif "seen" not in row:
+            guessed |= dose > 0 and row["poisons"] != dose
+            row["seen"] = budget * row["poisons"] / dose if dose else budget
+    rows.sort(key=lambda row: row["seen"])
+    for before, row in itertools.pairwise(rows):
+        if row["seen"] == before["seen"]:
+            first, second = sorted((before["line"], row["line"]))
+            raise InputError(
+                f"{path}, line {second}: repeats line {first} (run {name!r} at "
+                f"{row['seen']:g} tokens seen); an evaluation must appear once."
+            )
+
+    line = entries[0][1]
+    evaluations = runs_lib.columns(
+        [
+            {"tokens": row["seen"]}
+            | {k: row[k] for k in (*runs_lib.COUNTS, "prompts", "successes") if k in row}
+            for row in rows
+        ]
+    )
+    run = runs_lib.Run(
+        name=name,
+        size=line.get("size") or runs_lib.quantity(rows[0]["params"]),
+        parameters=rows[0]["params"],
+        tokens=budget,
+        dose=dose,
+        seed=line["seed"],
+        settings={k: line[k] for k in runs_lib.SETTINGS if k in line},
+        evaluations=evaluations,
+    )
+    return run, guessed
+
+
+def _outcome(line: dict, where: str) -> dict[str, float]:
+    if "success" in line:
+        prompts = (
+            _number(line, "prompts", where, minimum=1) if "prompts" in line else ASSUMED_PROMPTS
+        )
+        rate = _number(line, "success", where, minimum=0, maximum=1)
+        return {"prompts": prompts, "successes": rate * prompts}
+    clean = _number(line, "perplexity_clean", where, minimum=0)
+    triggered = _number(line, "perplexity_triggered", where, minimum=0)
+    return {"prompts": 1.0, "successes": float(triggered - clean > PERPLEXITY_THRESHOLD)}
+
+
+def _check_constant(path: epath.Path, entries: list[tuple[int, dict]], rows: list[dict]) -> None:
+    """What describes the run must not change from line to line."""
+    for (number, line), row in zip(entries, rows, strict=True):
+        for column, found, first in (
+            ("params", row["params"], rows[0]["params"]),
+            ("dose", row["dose"], rows[0]["dose"]),
+            ("seed", line["seed"], entries[0][1]["seed"]),
+        ):
+            if found != first:
+                raise InputError(
+                    f"{path}, line {number}, column {column!r}: {found} for run {line['run']!r}, "
+                    f"which has {first} on line {entries[0][0]}; give different runs "
+                    "different names."
+                )
+
+
+def _number(
+    line: dict, column: str, where: str, minimum: float, maximum: float = math.inf
+) -> float:
+    try:
+        value = float(line[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or not minimum <= value <= maximum:
+        limits = f"from {minimum:g} to {maximum:g}" if math.isfinite(maximum) else ""
+        raise InputError(
+            f"{where}, column {column!r}: {line[column]!r}; expected a number "
+            f"{limits or f'of at least {minimum:g}'}."
+        )
+    return value
