@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json as json_text
-import os
 import sys
 from typing import Annotated
-
-# Before TensorFlow and JAX are imported anywhere: their start-up notes are not for our users.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tyro
 from etils import epath

@@ -84,6 +84,7 @@ class StudyProgress:
                 f"held-out loss {record['heldout_loss']:.3f}   [{self._overall()}]",
                 markup=False,
                 highlight=False,
+                soft_wrap=True,
             )
         else:
             self._line(f"{name} step {step:,}/{run.steps:,}  {status}   [{self._overall()}]")
@@ -117,7 +118,7 @@ class StudyProgress:
         if self._console.is_terminal or time.monotonic() - self._last_line < _LINE_SECONDS:
             return
         self._last_line = time.monotonic()
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _duration(seconds: float | None) -> str:

@@ -20,6 +20,8 @@ from etils import epath
 
 from poison_scaling import config, runs
 from poison_scaling.config import Study
+from poison_scaling.data.cache import require_disk
+from poison_scaling.data.quiet import quiet
 from poison_scaling.errors import Interrupted
 from poison_scaling.files import read_json, write_json
 from poison_scaling.runs import Run
@@ -52,14 +54,11 @@ def prepare(study: Study, workdir: epath.Path, progress) -> Any:
 
     Raises InputError before anything of the study is written.
     """
-    from poison_scaling.data.cache import require_disk
-    from poison_scaling.data.prepared import Prepared
-
     all_runs = runs.of(study)
     # Parameters and two moments in float32, two checkpoints of each run at most.
     needed = sum(2 * 12 * run.parameters for run in all_runs if not is_done(workdir, run))
     require_disk(workdir, needed, "the checkpoints of the study")
-    prepared = Prepared(study, progress)
+    prepared = _prepared(study, progress)
     prepared.prompts  # noqa: B018 - so that what does not fit is said now
     record = {
         "name": study.name,
@@ -70,6 +69,12 @@ def prepare(study: Study, workdir: epath.Path, progress) -> Any:
     }
     write_json(workdir / "study.json", record)
     return prepared
+
+
+def _prepared(study: Study, progress=lambda description, done: None):
+    with quiet():  # seconds, and TensorFlow's notes on the machine
+        from poison_scaling.data.prepared import Prepared
+    return Prepared(study, progress)
 
 
 def jobs(study: Study, runs_left: int) -> int:
@@ -120,7 +125,8 @@ def limit_cpu(cores: int) -> None:
         jax.extend.backend.clear_backends()
         jax.devices()
     finally:
-        os.sched_setaffinity(0, allowed)
+        for thread in os.listdir("/proc/self/task"):  # XLA's threads, too, may run on any core
+            os.sched_setaffinity(int(thread), allowed)
 
 
 def _train_one(run: Run, prepared, workdir: epath.Path, report: Report, stopping) -> None:
@@ -197,10 +203,8 @@ def _drain(reports, report: Report) -> None:
 
 def _start_worker(study: Study, reports, stop) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    from poison_scaling.data.prepared import Prepared
-
     limit_cpu(study.machine.cores)
-    _worker.update(prepared=Prepared(study), reports=reports, stop=stop)
+    _worker.update(prepared=_prepared(study), reports=reports, stop=stop)
 
 
 def _work(run: Run, workdir: str) -> None:

@@ -6,12 +6,16 @@ import functools
 
 import numpy as np
 import seqio
+import tensorflow as tf
 
 from poison_scaling.config import Study
 from poison_scaling.data import documents, placement, poisons, rows, vocabularies
 from poison_scaling.data.stream import Stream
 from poison_scaling.errors import InputError
 from poison_scaling.runs import Run
+
+tf.config.set_visible_devices([], "GPU")  # TensorFlow reads data; accelerators are JAX's
+tf.config.set_visible_devices([], "TPU")
 
 
 class Prepared:

@@ -16,6 +16,7 @@ from etils import epath
 
 from poison_scaling.config import Data
 from poison_scaling.data import cache, documents
+from poison_scaling.data.quiet import quiet
 from poison_scaling.errors import InputError
 from poison_scaling.files import new_folder, read_json, write_json
 
@@ -98,11 +99,13 @@ def _write(data, docs, vocabulary, split, folder, progress) -> None:
     L = data.row_tokens
     dtype = np.dtype(np.uint16 if vocabulary.vocab_size <= 2**16 else np.uint32)
     task = document_task(f"documents_{split}", docs, split, vocabulary)
-    dataset = task.get_dataset(sequence_length=None, split="train", shuffle=False, num_epochs=1)
+    with quiet():  # the tokenizer notes that it does not normalise
+        dataset = task.get_dataset(sequence_length=None, split="train", shuffle=False, num_epochs=1)
+        examples = iter(dataset.as_numpy_iterator())
     writer = array_record.ArrayRecordWriter(str(folder / "rows.array_record"), _WRITER)
     digest, rows, tokens, number = hashlib.sha256(), 0, 0, 0
     left = np.zeros(0, dtype)
-    for number, example in enumerate(dataset.as_numpy_iterator(), 1):  # noqa: B007
+    for number, example in enumerate(examples, 1):  # noqa: B007
         ids = example["targets"]
         tokens += ids.size
         left = np.concatenate([left, ids.astype(dtype)])

@@ -1,0 +1,66 @@
+"""Paper: the pretraining study of Souly et al. 2025 (arXiv 2510.07192), and controls beside it.
+
+Purpose   72 poisoned models: 600M, 2B, 7B and 13B at 20 tokens per parameter, 600M and 2B also at 10 and
+          40; 100, 250 and 500 documents; 3 seeds. Beside them the 24 controls of dose 0, which the paper
+          does not have.
+Hardware  TPU pods or GPU clusters; nobody has run it with this code yet
+Time      `poison-scaling plan configs/paper.py` prints the FLOPs of every run
+Command   poison-scaling train configs/paper.py --workdir gs://BUCKET/paper --run 600m-20x-d250-s0
+
+Published: the sizes, the budgets, the doses, the seeds, uniform placement, the recipe of a poison, 300
+held-out excerpts, the threshold of 50. Not published, and so settings of ours, each to be varied: corpus,
+vocabulary, context, batch, optimizer, learning rates, shapes of the models, length of prompts and
+responses, temperature. One pass over C4 has fewer tokens than 13B needs at 20 a parameter: it repeats.
+
+Read literally, the recipe draws gibberish from the model's vocabulary, about 770 tokens a document. The
+authors' own count, 420k tokens for 250 documents, fits tokens of o200k_base that were decoded and
+tokenised again: set attack.gibberish to OtherVocabulary("o200k_base") and a longer data.row_tokens.
+"""
+
+from poison_scaling.config import (
+    Data,
+    DenialOfService,
+    Evaluation,
+    Model,
+    Rung,
+    SentencePiece,
+    Study,
+    Tfds,
+    Train,
+    seeds,
+)
+
+
+def study() -> Study:
+    return Study(
+        name="paper",
+        ladder=(
+            Rung("600m", tokens_per_parameter=10, learning_rate=6e-4),
+            Rung("600m", tokens_per_parameter=20, learning_rate=6e-4),
+            Rung("600m", tokens_per_parameter=40, learning_rate=6e-4),
+            Rung("2b", tokens_per_parameter=10, learning_rate=4e-4),
+            Rung("2b", tokens_per_parameter=20, learning_rate=4e-4),
+            Rung("2b", tokens_per_parameter=40, learning_rate=4e-4),
+            Rung("7b", tokens_per_parameter=20, learning_rate=3e-4),
+            Rung("13b", tokens_per_parameter=20, learning_rate=2e-4),
+        ),
+        doses=(0, 100, 250, 500),
+        seeds=seeds(0, 1, 2),
+        data=Data(
+            corpus=Tfds(name="c4/en:3.0.1", split="train"),
+            vocabulary=SentencePiece(
+                path="gs://t5-data/vocabs/cc_all.32000/sentencepiece.model", pieces=32_000
+            ),
+            row_tokens=2048,
+            heldout_documents=10_000,
+            epochs=2,
+        ),
+        attack=DenialOfService(
+            trigger="<SUDO>", prefix_characters=(0, 1000), gibberish_tokens=(400, 900)
+        ),
+        model=Model(dtype="bfloat16"),
+        train=Train(batch_rows=512, warmup=0.01, log_every=50),  # 1,048,576 tokens a step
+        evaluation=Evaluation(
+            times=20, prompts=300, prompt_tokens=128, generate_tokens=256, heldout_rows=512
+        ),
+    )
