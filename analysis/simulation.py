@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from etils import epath
+from scipy import special
 
 from analysis.runs import COUNTS, Run, Study, quantity
 
@@ -113,7 +114,7 @@ def simulate(design: Design, truth: Truth, seed: int) -> Study:
                 )
                 logit = truth.slope * (np.log(np.maximum(seen, 1e-9)) - log_n50)
                 logit += _drift(rng, design.evaluations, truth.wobble)
-                rate = truth.floor + (1 - truth.floor - truth.lapse) / (1 + np.exp(-logit))
+                rate = truth.floor + (1 - truth.floor - truth.lapse) * special.expit(logit)
                 budget = f"-{quantity(tokens)}" if several else ""
                 runs.append(
                     Run(
