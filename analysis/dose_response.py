@@ -171,11 +171,17 @@ def run_curves(
     """
     middle = grid[len(grid) // 2]
     # exp(-slope * (position - u)) as an outer product: two vectors of exponentials, not a matrix.
-    odds = np.outer(_exp(-slope * (position - middle)), _exp(slope * (grid - middle)))
-    rate = (1 - o.floor - lapse)[:, None] / (1 + odds)
+    # In place from here on: the arrays are large, and fresh ones cost more than the arithmetic.
+    rate = np.outer(_exp(-slope * (position - middle)), _exp(slope * (grid - middle)))
+    rate += 1
+    np.divide((1 - o.floor - lapse)[:, None], rate, out=rate)
     rate += o.floor[:, None]
-    log_likelihood = o.successes[:, None] * np.log(rate)
-    log_likelihood += (o.prompts - o.successes)[:, None] * np.log1p(-rate)
+    failures = np.negative(rate)
+    np.log1p(failures, out=failures)
+    failures *= (o.prompts - o.successes)[:, None]
+    log_likelihood = np.log(rate, out=rate)
+    log_likelihood *= o.successes[:, None]
+    log_likelihood += failures
     return np.add.reduceat(log_likelihood, o.run_starts, axis=0)
 
 
