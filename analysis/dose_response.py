@@ -18,14 +18,19 @@ curves are all that the laws need.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from analysis.observations import Observations
 
 GRID_STEP = 0.08
 # Bounds of: log slope, progress, lapse, log seed_sd, log run_sd.
-_BOUNDS = ((np.log(0.5), np.log(20)), (-3.0, 3.0), (0.001, 0.2), (-3.5, 1.0), (-3.5, 1.0))
-_START = (np.log(3.0), 0.0, 0.02, np.log(0.2), np.log(0.2))
+_BOUNDS = ((np.log(0.5), np.log(60)), (-3.0, 3.0), (0.001, 0.2), (-3.5, 1.0), (-3.5, 1.0))
+# Where the search may start: the pure laws have progress 0 and 1, and slopes vary most.
+_STARTS = [
+    (np.log(slope), progress, 0.02, np.log(0.2), np.log(0.2))
+    for slope in (1.5, 4.0, 12.0, 36.0)
+    for progress in (0.0, 1.0)
+]
 _FIRST_DISPERSION = 4.0
 _DISPERSION_ROUNDS = 3
 
@@ -65,6 +70,7 @@ class Fit:
       run_mean, run_sd: posterior mean and standard deviation of each run's u given its group and
         seed, shape [runs].
       rate: fitted success rate of each evaluation at `run_mean`, shape [evaluations].
+      several_doses: whether a group has two doses; if not, `progress` is taken as 0.
       degrees: degrees of freedom of the noise between clusters within groups, at least 1.
     """
 
@@ -75,6 +81,7 @@ class Fit:
     run_mean: np.ndarray
     run_sd: np.ndarray
     rate: np.ndarray
+    several_doses: bool
     degrees: int
 
     @property
@@ -95,14 +102,15 @@ def fit(observations: Observations) -> Fit:
     # One dose in every group cannot tell slope from progress, nor runs of a seed from seeds.
     several_doses = any(len({run.dose for run in g.runs if run.dose > 0}) > 1 for g in o.groups)
     bounds = list(_BOUNDS)
-    if not several_doses:
+    if not several_doses or np.ptp(o.progress) < 1e-3:
         bounds[1] = (0.0, 0.0)
     if not o.replicated or not several_doses:
         bounds[3] = (_BOUNDS[3][0], _BOUNDS[3][0])
 
     free = np.array([low < high for low, high in bounds])
-    values = np.clip(_START, [b[0] for b in bounds], [b[1] for b in bounds])
+    starts = [np.clip(start, *np.transpose(bounds)) for start in _STARTS]
     dispersion, autocorrelation = _FIRST_DISPERSION, 0.0
+    values = max(starts, key=lambda start: _restricted(o, grid, start, dispersion))
     for _ in range(_DISPERSION_ROUNDS):
 
         def objective(x, dispersion=dispersion, values=values):
@@ -143,6 +151,7 @@ def fit(observations: Observations) -> Fit:
         run_mean=mean,
         run_sd=sd,
         rate=_rates(o, values, mean),
+        several_doses=several_doses,
         degrees=max(len(o.group) - len(o.groups), 1),
     )
 
@@ -162,12 +171,23 @@ def run_curves(
     """
     middle = grid[len(grid) // 2]
     # exp(-slope * (position - u)) as an outer product: two vectors of exponentials, not a matrix.
-    odds = np.outer(np.exp(-slope * (position - middle)), np.exp(slope * (grid - middle)))
-    rate = (1 - o.floor - lapse)[:, None] / (1 + odds)
+    # In place from here on: the arrays are large, and fresh ones cost more than the arithmetic.
+    rate = np.outer(_exp(-slope * (position - middle)), _exp(slope * (grid - middle)))
+    rate += 1
+    np.divide((1 - o.floor - lapse)[:, None], rate, out=rate)
     rate += o.floor[:, None]
-    log_likelihood = o.successes[:, None] * np.log(rate)
-    log_likelihood += (o.prompts - o.successes)[:, None] * np.log1p(-rate)
+    failures = np.negative(rate)
+    np.log1p(failures, out=failures)
+    failures *= (o.prompts - o.successes)[:, None]
+    log_likelihood = np.log(rate, out=rate)
+    log_likelihood *= o.successes[:, None]
+    log_likelihood += failures
     return np.add.reduceat(log_likelihood, o.run_starts, axis=0)
+
+
+def _exp(x: np.ndarray) -> np.ndarray:
+    """Exponential whose products stay finite."""
+    return np.exp(np.clip(x, -300, 300))
 
 
 def smooth(curves: np.ndarray, grid: np.ndarray, sd: float) -> np.ndarray:
@@ -213,7 +233,7 @@ def _posterior(o: Observations, grid, values, dispersion) -> tuple[np.ndarray, n
 def _rates(o: Observations, values, location: np.ndarray) -> np.ndarray:
     """Success rate of each evaluation when its run's u is `location`, shape [evaluations]."""
     position = np.log(o.poisons) - values[1] * o.progress - location[o.run]
-    return o.floor + (1 - o.floor - values[2]) / (1 + np.exp(-np.exp(values[0]) * position))
+    return o.floor + (1 - o.floor - values[2]) * special.expit(np.exp(values[0]) * position)
 
 
 def _dispersion(o: Observations, values, mean, parameters: int) -> tuple[float, float]:

@@ -56,6 +56,7 @@ class Drawing:
         nameless = {"png": {"Software": None}, "svg": {"Date": None}}[kind]
         with matplotlib.rc_context(STYLE):
             self.figure.savefig(buffer, format=kind, metadata=nameless)
+        self.figure.set_layout_engine("none")  # the panels stay where the first rendering put them
         return buffer.getvalue()
 
 

@@ -58,7 +58,7 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
     """Fits a study; about a second for 72 runs of 12 evaluations."""
     poisoned = [run for run in study.runs if (run.evaluations["poisons"] > 0).any()]
     observations = observe(study) if poisoned else None
-    reach = _reach(observations)
+    reach = reach_of(observations)
     if observations is None or reach != "some":
         censored = {"none": "above", "all": "below"}
         return Findings(
@@ -92,7 +92,8 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
     )
 
 
-def _reach(o: Observations | None) -> str:
+def reach_of(o: Observations | None) -> str:
+    """Whether success crosses half: see `Findings.reach`."""
     if o is None:
         return "nothing"
     above = o.successes / o.prompts >= (1 + o.floor) / 2

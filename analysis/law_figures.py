@@ -20,7 +20,7 @@ def half_doses(findings: Findings) -> Drawing:
         (axes[1], "parameters", "parameters"),
     ):
         for n50 in findings.half_doses:
-            _point(axis, getattr(n50.group, name), n50, colours[n50.group.size])
+            point(axis, getattr(n50.group, name), n50, colours[n50.group.size])
         _law_lines(axis, findings, name, colours)
         axis.set_xlabel(label)
     values = [
@@ -57,7 +57,7 @@ def half_doses(findings: Findings) -> Drawing:
     return Drawing("n50", "N50 against tokens and parameters", caption, figure, header, rows)
 
 
-def _point(axis: Axes, x: float, n50: N50, colour: str) -> None:
+def point(axis: Axes, x: float, n50: N50, colour: str) -> None:
     estimate = n50.poisons
     if n50.censored is None:
         low, high = estimate.low or n50.tested[0] / 10, estimate.high or n50.tested[1] * 10
@@ -228,7 +228,7 @@ def extrapolation(findings: Findings) -> Drawing:
     setting = groups[0].setting
     _band(axis, line, [findings.law.predict(ratio * n, n, setting) for n in line], GREY)
     for n50 in findings.half_doses:
-        _point(axis, n50.group.parameters, n50, colours[n50.group.size])
+        point(axis, n50.group.parameters, n50, colours[n50.group.size])
     for e in ends:
         bar = [e.poisons.low or e.poisons.value / 1e3, e.poisons.high or e.poisons.value * 1e3]
         axis.plot([e.parameters] * 2, bar, color=GREY, linewidth=1.2)

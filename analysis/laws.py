@@ -19,6 +19,8 @@ from analysis.runs import Group
 SEPARABLE = 0.1
 # A maximum this close to the edge of the grid (in log likelihood) is a plateau, not an estimate.
 _FLAT = 0.05
+# An end further than this from the estimate (an exponent, or log N50) counts as open.
+_WIDEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ class Law:
       g: exponent of parameters at fixed tokens; None when not identified.
       ladder: exponent of parameters when tokens grow along: a + g where both are identified, else
         along the study's own ladder.
-      misfit: p-value of the law against free group values; None without spare groups.
-      widened: factor on the standard errors for misfit (1 when p is at least 0.05).
+      misfit: p-value of the law against free group values; None without spare groups or seeds.
+      widened: factor on the standard errors for misfit.
+      drop: fall of the profile log likelihood at the ends of an interval.
       likelihood: what was maximised, for further contrasts.
     """
 
@@ -77,6 +80,7 @@ class Law:
     ladder: Estimate | None
     misfit: float | None
     widened: float
+    drop: float
     likelihood: "LawLikelihood"
 
     def predict(self, tokens: float, parameters: float, setting: str) -> Estimate:
@@ -84,7 +88,7 @@ class Law:
         row = self.likelihood.row(tokens, parameters, setting)
         if row is None:
             return Estimate(None, None, None)
-        return self.likelihood.contrast(row, self.widened)
+        return self.likelihood.contrast(row, self.drop)
 
 
 def half_doses(fit: Fit) -> list[N50]:
@@ -108,20 +112,29 @@ def fit_law(fit: Fit) -> Law:
     """Maximum likelihood of c, a and g, with profile intervals at a t quantile.
 
     Where free group values fit significantly better (F test), standard errors are widened by the
-    square root of the ratio (Birge 1932), as the Particle Data Group does.
+    square root of the ratio (Birge 1932). With one seed a group, the scatter of the groups around
+    the law is all that is known of the difference between seeds: then the ratio is always applied,
+    with the degrees of freedom of that scatter (Knapp & Hartung 2003).
     """
     likelihood = LawLikelihood(fit)
+    replicated = fit.observations.replicated
     spare = sum(n.censored is None for n in half_doses(fit)) - likelihood.design.shape[1]
-    misfit, widened = None, 1.0
+    misfit, widened, degrees = None, 1.0, fit.degrees
     if spare > 0:
         ratio = max(-2 * likelihood.top, 0.0) / spare
-        misfit = float(stats.f.sf(ratio, spare, fit.degrees))
-        widened = max(float(np.sqrt(ratio)), 1.0) if misfit < 0.05 else 1.0
+        misfit = float(stats.f.sf(ratio, spare, fit.degrees)) if replicated else None
+        if not replicated or misfit < 0.05:
+            widened = max(float(np.sqrt(ratio)), 1.0)
+    if not replicated:
+        degrees = max(spare, 0)
+    # Without a degree of freedom nothing bounds the exponents.
+    critical = float(stats.t.ppf(0.975, degrees)) if degrees else np.inf
+    drop = (widened * critical) ** 2 / 2
 
     def exponent(tokens: float, parameters: float, *identified: str) -> Estimate | None:
         if likelihood.varies not in identified:
             return None
-        return likelihood.contrast(likelihood.step(tokens, parameters), widened)
+        return likelihood.contrast(likelihood.step(tokens, parameters), drop)
 
     return Law(
         varies=likelihood.varies,
@@ -130,6 +143,7 @@ def fit_law(fit: Fit) -> Law:
         ladder=exponent(1, 1, "both", "ladder"),
         misfit=misfit,
         widened=widened,
+        drop=drop,
         likelihood=likelihood,
     )
 
@@ -168,7 +182,6 @@ class LawLikelihood:
 
         self._grid = fit.grid
         self._spline = interpolate.CubicSpline(fit.grid, fit.curves, axis=1)
-        self._critical = fit.critical
         peaks = fit.grid[fit.curves.argmax(axis=1)]
         start = np.linalg.lstsq(self.design, peaks, rcond=None)[0]
         self.best, self.top = self._maximise(self.design, np.zeros(len(groups)), start)
@@ -204,9 +217,8 @@ class LawLikelihood:
         chosen = [float(name == setting) for name in self._names]
         return np.array([*chosen, *self._slopes(log_t, log_n)])
 
-    def contrast(self, row: np.ndarray, widened: float) -> Estimate:
-        """row @ coefficients with its 95% profile interval, widened by a factor."""
-        drop = (widened * self._critical) ** 2 / 2
+    def contrast(self, row: np.ndarray, drop: float) -> Estimate:
+        """row @ coefficients, and the interval over which its profile falls by `drop`."""
         centre = float(row @ self.best)
         # Coefficients `along * target + null @ rest` keep row @ coefficients at the target.
         along = row / (row @ row)
@@ -219,7 +231,7 @@ class LawLikelihood:
 
         def end(sign: int) -> float | None:
             inside, step = centre, sign * 0.05
-            while abs(step) < 50:
+            while abs(step) < _WIDEST:
                 if excess(centre + step) < 0:
                     return float(optimize.brentq(excess, inside, centre + step, xtol=1e-4))
                 inside, step = centre + step, step * 1.7

@@ -61,38 +61,35 @@ def write(
     numbers = summary.summarise(found)
     drawings = draw(found)
     out = epath.Path(out)
-    (out / "figures").mkdir(parents=True, exist_ok=True)
-    pictures = [_save(drawing, out / "figures") for drawing in drawings]
+    pictures = [save(drawing, out / "figures") for drawing in drawings]
     blocks = _blocks(numbers, pictures)
     title = f"Poisoning study: {found.study.name}"
     subtitle = (
         f"{numbers['study']['runs']} runs ({numbers['study']['finished']} finished), "
         f"{numbers['study']['evaluations']} evaluations; study hash {found.study.hash}"
     )
-    if format == "html":
-        _write(out / "index.html", pages.to_html(title, subtitle, blocks).encode())
-    else:
-        _write(out / "index.md", pages.to_markdown(title, subtitle, blocks).encode())
-    _write(
-        out / "summary.json", (json.dumps(numbers, indent=1, ensure_ascii=False) + "\n").encode()
-    )
+    page = pages.to_html if format == "html" else pages.to_markdown
+    write_atomically(out / f"index.{format}", page(title, subtitle, blocks).encode())
+    text = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(out / "summary.json", text.encode())
     return numbers
 
 
-def _save(drawing: Drawing, folder: epath.Path) -> Picture:
+def save(drawing: Drawing, folder: epath.Path) -> Picture:
     """Writes a drawing as PNG, SVG and CSV."""
+    folder.mkdir(parents=True, exist_ok=True)
     images = {kind: drawing.image(kind) for kind in ("png", "svg")}
     for kind, image in images.items():
-        _write(folder / f"{drawing.name}.{kind}", image)
+        write_atomically(folder / f"{drawing.name}.{kind}", image)
     table = io.StringIO()
     lines = csv.writer(table, lineterminator="\n")
     lines.writerow(drawing.header)
     lines.writerows(drawing.rows)
-    _write(folder / f"{drawing.name}.csv", table.getvalue().encode())
+    write_atomically(folder / f"{drawing.name}.csv", table.getvalue().encode())
     return Picture(drawing, images["svg"])
 
 
-def _write(path: epath.Path, content: bytes) -> None:
+def write_atomically(path: epath.Path, content: bytes) -> None:
     """All or nothing: a reader never meets half a file."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)

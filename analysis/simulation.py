@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from etils import epath
+from scipy import special
 
 from analysis.runs import COUNTS, Run, Study, quantity
 
@@ -15,28 +16,29 @@ _POISON_TOKENS = 1680  # a document, as the published study counts them
 
 
 @dataclass(frozen=True)
+class Cell:
+    """The runs of one seed on one size and token budget, which differ in dose alone."""
+
+    size: str
+    parameters: float
+    tokens: float
+    seed: str
+    doses: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Design:
-    """Which runs a study has.
+    """Which runs a study has, with `evaluations` a run, evenly spaced, of `prompts` each."""
 
-    Attributes:
-      groups: (size label, parameters, training tokens) of each.
-      doses: poisoned documents; 0 is a control.
-      seeds: runs of each (group, dose).
-      evaluations: per run, evenly spaced, the last at the end.
-      prompts: per evaluation.
-    """
-
-    groups: tuple[tuple[str, float, float], ...]
-    doses: tuple[int, ...] = (0, 100, 250, 500)
-    seeds: int = 3
+    cells: tuple[Cell, ...]
     evaluations: int = 12
     prompts: int = 64
 
     @property
     def reference(self) -> tuple[float, float]:
-        """Mean log parameters and mean log tokens of the groups."""
-        _, parameters, tokens = zip(*self.groups, strict=True)
-        return float(np.mean(np.log(parameters))), float(np.mean(np.log(tokens)))
+        """Mean log parameters and mean log tokens of the different groups."""
+        groups = {(cell.parameters, cell.tokens) for cell in self.cells}
+        return tuple(np.log(sorted(groups)).mean(axis=0).tolist())
 
 
 @dataclass(frozen=True)
@@ -71,79 +73,94 @@ class Truth:
     lapse: float = 0.02
 
 
-def paper_design(seeds: int = 3, evaluations: int = 12) -> Design:
-    """The published study: four sizes on 20 tokens per parameter, two also on half and double."""
-    sizes = (("600M", 6e8, (6, 12, 24)), ("2B", 2e9, (20, 40, 80)), ("7B", 7e9, (140,)))
-    sizes += (("13B", 13e9, (260,)),)
-    groups = tuple((name, n, t * 1e9) for name, n, billions in sizes for t in billions)
-    return Design(groups=groups, seeds=seeds, evaluations=evaluations)
-
-
-def ladder_design(
-    sizes: Sequence[float],
-    tokens: Sequence[float],
-    doses: Sequence[int],
-    seeds: int,
+def crossed(
+    groups: Iterable[tuple[str, float, float]],
+    doses: Sequence[int] = (0, 100, 250, 500),
+    seeds: int = 3,
+    evaluations: int = 12,
 ) -> Design:
-    """Every size (parameters) at every number of tokens per parameter."""
-    groups = tuple((quantity(n), float(n), float(n * r)) for n in sizes for r in tokens)
-    return Design(groups=groups, doses=tuple(doses), seeds=seeds)
+    """Every dose with every seed on every group of (size label, parameters, training tokens)."""
+    cells = [
+        Cell(size, float(parameters), float(tokens), str(seed), tuple(doses))
+        for size, parameters, tokens in groups
+        for seed in range(seeds)
+    ]
+    return Design(tuple(cells), evaluations)
+
+
+def paper_design(
+    seeds: int = 3, evaluations: int = 12, doses: Sequence[int] = (0, 100, 250, 500)
+) -> Design:
+    """The published study: four sizes on 20 tokens per parameter, two also on half and double."""
+    groups = [("600M", 6e8, 1e9 * billions) for billions in (6, 12, 24)]
+    groups += [("2B", 2e9, 1e9 * billions) for billions in (20, 40, 80)]
+    groups += [("7B", 7e9, 140e9), ("13B", 13e9, 260e9)]
+    return crossed(groups, doses, seeds, evaluations)
 
 
 def simulate(design: Design, truth: Truth, seed: int) -> Study:
     """Draws the outcome of a study; the same arguments give the same study."""
     rng = np.random.default_rng(seed)
-    log_n0, log_t0 = design.reference
-    share = np.arange(1, design.evaluations + 1) / design.evaluations
-    several = len({size for size, _, _ in design.groups}) < len(design.groups)
+    budgets = {(cell.size, cell.tokens) for cell in design.cells}
+    several = len({size for size, _ in budgets}) < len(budgets)
     runs = []
-    for size, parameters, tokens in design.groups:
-        for label in range(design.seeds):
-            positions = rng.random(max(design.doses))  # dose 100 is a subset of dose 250
-            seed_effect = _heavy(rng, truth.tail, truth.seed_sd)
-            for dose in design.doses:
-                seen = (positions[:dose, None] < share).sum(axis=0).astype(float)
-                tokens_seen = np.round(tokens * share)
-                log_n50 = (
-                    np.log(truth.n50)
-                    + truth.a * (np.log(tokens_seen) - log_t0)
-                    + truth.g * (np.log(parameters) - log_n0)
-                    + seed_effect
-                    + _heavy(rng, truth.tail, truth.run_sd)
-                )
-                logit = truth.slope * (np.log(np.maximum(seen, 1e-9)) - log_n50)
-                logit += _drift(rng, design.evaluations, truth.wobble)
-                rate = truth.floor + (1 - truth.floor - truth.lapse) / (1 + np.exp(-logit))
-                budget = f"-{quantity(tokens)}" if several else ""
-                runs.append(
-                    Run(
-                        name=f"{size}{budget}-d{dose}-s{label}",
-                        size=size,
-                        parameters=parameters,
-                        tokens=tokens,
-                        dose=float(dose),
-                        seed=str(label),
-                        seeds={"weights": label, "order": label, "poisons": label},
-                        settings={"attack": "denial_of_service", "schedule": "uniform"},
-                        evaluations={
-                            "tokens": tokens_seen,
-                            "poisons": seen,
-                            "distinct_poisons": seen,
-                            "poison_tokens": seen * _POISON_TOKENS,
-                            "poisoned_steps": seen,
-                            "prompts": np.full(len(share), float(design.prompts)),
-                            "successes": _overdispersed(
-                                rng, design.prompts, rate, truth.correlation
-                            ),
-                        },
-                    )
-                )
+    for cell in design.cells:
+        positions = rng.random(max(cell.doses))  # dose 100 is a subset of dose 250
+        seed_effect = _heavy(rng, truth.tail, truth.seed_sd)
+        for dose in cell.doses:
+            budget = f"-{quantity(cell.tokens)}" if several else ""
+            name = f"{cell.size}{budget}-d{dose}-s{cell.seed}"
+            runs.append(_run(rng, design, truth, cell, name, positions[:dose], seed_effect))
     key = json.dumps([asdict(design), asdict(truth), seed], sort_keys=True)
     return Study(
         name="simulated",
         hash=hashlib.sha256(key.encode()).hexdigest()[:16],
         versions={},
         runs=tuple(runs),
+    )
+
+
+def _run(
+    rng: np.random.Generator,
+    design: Design,
+    truth: Truth,
+    cell: Cell,
+    name: str,
+    positions: np.ndarray,
+    seed_effect: float,
+) -> Run:
+    """One run whose poisons lie at `positions` (shares of training, one a poison)."""
+    log_n0, log_t0 = design.reference
+    share = np.arange(1, design.evaluations + 1) / design.evaluations
+    seen = (positions[:, None] < share).sum(axis=0).astype(float)
+    log_n50 = (
+        np.log(truth.n50)
+        + truth.a * (np.log(cell.tokens * share) - log_t0)
+        + truth.g * (np.log(cell.parameters) - log_n0)
+        + seed_effect
+        + _heavy(rng, truth.tail, truth.run_sd)
+    )
+    logit = truth.slope * (np.log(np.maximum(seen, 1e-9)) - log_n50)
+    logit += _drift(rng, design.evaluations, truth.wobble)
+    rate = truth.floor + (1 - truth.floor - truth.lapse) * special.expit(logit)
+    return Run(
+        name=name,
+        size=cell.size,
+        parameters=cell.parameters,
+        tokens=cell.tokens,
+        dose=float(len(positions)),
+        seed=cell.seed,
+        seeds=dict.fromkeys(("weights", "order", "poisons"), cell.seed),
+        settings={"attack": "denial_of_service", "schedule": "uniform"},
+        evaluations={
+            "tokens": np.round(cell.tokens * share),
+            "poisons": seen,
+            "distinct_poisons": seen,
+            "poison_tokens": seen * _POISON_TOKENS,
+            "poisoned_steps": seen,
+            "prompts": np.full(len(share), float(design.prompts)),
+            "successes": _overdispersed(rng, design.prompts, rate, truth.correlation),
+        },
     )
 
 

@@ -31,7 +31,7 @@ def _load_folder(folder: epath.Path) -> Study:
     plan_file = folder / "study.json"
     if not plan_file.exists():
         raise InputError(f"{folder} holds no study.json, so it is not a study folder.")
-    plan = _json(plan_file.read_text(), str(plan_file))
+    plan = parsed(plan_file.read_text(), str(plan_file))
     planned = plan.get("runs")
     if not isinstance(planned, list) or not planned:
         raise InputError(f"{plan_file}: field 'runs' must list the study's runs.")
@@ -46,9 +46,9 @@ def _load_folder(folder: epath.Path) -> Study:
         run = Run(
             name=str(entry.get("run")),
             size=str(entry.get("size")),
-            parameters=_number(entry, "parameters", where, minimum=1),
-            tokens=_number(entry, "tokens", where, minimum=1),
-            dose=_number(entry, "dose", where, minimum=0),
+            parameters=number(entry, "parameters", where, minimum=1),
+            tokens=number(entry, "tokens", where, minimum=1),
+            dose=number(entry, "dose", where, minimum=0),
             seed=str(entry.get("seed")),
             seeds=dict(entry.get("seeds") or {}),
             settings={name: entry[name] for name in SETTINGS if name in entry},
@@ -82,27 +82,27 @@ def _evaluations(path: epath.Path, notes: list[str]) -> dict[str, np.ndarray]:
     if lines.pop():
         notes.append(f"{path.parent.name}: the last line of evals.jsonl is cut off; left out.")
     rows = []
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}, line {number}"
-        record = _json(line, where)
-        row = {"tokens": _number(record, "tokens", where, minimum=0)}
-        row["prompts"] = _number(record, "prompts", where, minimum=1)
+    for index, line in enumerate(lines, start=1):
+        where = f"{path}, line {index}"
+        record = parsed(line, where)
+        row = {"tokens": number(record, "tokens", where, minimum=0)}
+        row["prompts"] = number(record, "prompts", where, minimum=1)
         for name in COUNTS:
             if name == "poisons" or record.get(name) is not None:
-                row[name] = _number(record, name, where, minimum=0)
+                row[name] = number(record, name, where, minimum=0)
         if record.get("success_rate") is None:
             notes.append(
                 f"{path.parent.name}: no success rate at step {record.get('step')}; left out."
             )
             continue
-        rate = _number(record, "success_rate", where, minimum=0, maximum=1)
+        rate = number(record, "success_rate", where, minimum=0, maximum=1)
         row["successes"] = rate * row["prompts"]
         for name, source in (
             ("heldout_loss", "heldout_loss"),
             ("log_perplexity_increase", "log_perplexity_increase_median"),
         ):
             value = record.get(source)
-            row[name] = math.nan if value is None else _number(record, source, where)
+            row[name] = math.nan if value is None else number(record, source, where)
         if rows and row["tokens"] <= rows[-1]["tokens"]:
             raise InputError(
                 f"{where}: field 'tokens' is {row['tokens']:g}, not above the line before "
@@ -117,7 +117,7 @@ def _check_same_study(run_folder: epath.Path, entry: dict, plan: dict) -> None:
     path = run_folder / "config.json"
     if not path.exists():
         return
-    found = _json(path.read_text(), str(path)).get("hash")
+    found = parsed(path.read_text(), str(path)).get("hash")
     if found != entry.get("hash"):
         raise InputError(
             f"{path}: hash {found!r} is not the planned {entry.get('hash')!r}: this run folder "
@@ -140,7 +140,7 @@ def _what_it_adds(run: Run, state: str) -> str:
     return f"{run.name} ({state}): {kind} of {budget}, seed {run.seed}"
 
 
-def _json(text: str, where: str) -> dict:
+def parsed(text: str, where: str) -> dict:
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
@@ -150,7 +150,7 @@ def _json(text: str, where: str) -> dict:
     return record
 
 
-def _number(
+def number(
     record: dict, name: str, where: str, minimum: float = -math.inf, maximum: float = math.inf
 ) -> float:
     value = record.get(name)

@@ -93,11 +93,11 @@ def _n50_words(n50: N50) -> str:
             words += f"; below the smallest dose trained ({lowest:g}), from within its runs"
         return words
     if n50.censored == "above":
-        words = f"above {count(n50.bound)}: no dose reached half"
+        words = f"above {count(n50.bound)}, the largest dose"
         if n50.poisons.low is not None:
             words += f" (95%: at least {count(n50.poisons.low)})"
         return words
-    words = f"below {count(n50.bound)}: above half from the first evaluation on"
+    words = f"below {count(n50.bound)}, the fewest seen at an evaluation"
     if n50.poisons.high is not None:
         words += f" (95%: at most {count(n50.poisons.high)})"
     return words
@@ -192,15 +192,15 @@ def _caveats(findings: Findings) -> list[str]:
         return caveats
     if not fit.observations.replicated:
         caveats.append(
-            "One seed: intervals take runs of different dose as if they were seeds, and say "
-            "nothing about how much another seed would differ."
+            "One seed: the intervals of N50 are for that seed; those of the exponents take the "
+            "scatter of the groups around the law for the difference between seeds."
         )
-    if fit.shape.progress == 0.0:
+    if not fit.several_doses:
         caveats.append(
             "One dose a group: how far into training a poison count was reached is not told apart "
             "from the count itself."
         )
-    if law.widened > 1:
+    if law.misfit is not None and law.widened > 1:
         caveats.append(
             f"The power law misses some groups (p = {law.misfit:.2g}); standard errors of "
             f"exponents are widened by {law.widened:.2f} for it."

@@ -1,0 +1,175 @@
+"""Two studies side by side: another attack, another schedule, another corpus."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import matplotlib
+import numpy as np
+from etils import epath
+
+from analysis import findings as findings_lib
+from analysis import pages, summary
+from analysis.drawing import STYLE, Drawing, counts, legend, panels
+from analysis.findings import Findings
+from analysis.law_figures import cells, point
+from analysis.laws import N50, Estimate
+from analysis.pages import Block, Bullets, Heading, Paragraph, Table
+from analysis.report import save, write_atomically
+from analysis.sources import load
+from analysis.words import interval
+
+COLOURS = ("#0072B2", "#D55E00")
+# Sizes and budgets of two studies are the same group when they agree to this, in logs.
+_SAME = 0.05
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One size and budget in both studies; `ratio` is N50 of the second over that of the first."""
+
+    first: N50
+    second: N50
+    ratio: Estimate
+
+
+def write(
+    first: str | epath.Path,
+    second: str | epath.Path,
+    out: str | epath.Path,
+    *,
+    margin: float = findings_lib.MARGIN,
+    format: Literal["html", "md"] = "html",
+) -> dict:
+    """Writes the comparison of two studies into the folder `out` and returns its summary.
+
+    Raises:
+      InputError: when a source cannot be used.
+    """
+    both = [findings_lib.find(load(source), margin) for source in (first, second)]
+    pairs = pair(*both)
+    result = {
+        "studies": [summary.summarise(found) for found in both],
+        "ratios": [
+            {"group": p.first.group.label, "words": interval(p.ratio), **asdict(p.ratio)}
+            for p in pairs
+        ],
+        "exponent_difference": _exponent_difference(*both),
+    }
+    with matplotlib.rc_context(STYLE):
+        drawing = _draw(both)
+    out = epath.Path(out)
+    picture = save(drawing, out / "figures")
+    names = [found.study.name for found in both]
+    blocks = [*_blocks(result, names), picture]
+    title, subtitle = f"{names[0]} and {names[1]}", "Two poisoning studies side by side"
+    page = pages.to_html if format == "html" else pages.to_markdown
+    write_atomically(out / f"index.{format}", page(title, subtitle, blocks).encode())
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(out / "summary.json", text.encode())
+    return result
+
+
+def answer(result: dict) -> str:
+    """Both answers, and the ratios of N50 where the studies share a size and budget."""
+    lines = [summary.answer(one) for one in result["studies"]]
+    second, first = (result["studies"][i]["study"]["name"] for i in (1, 0))
+    lines.append(f"N50 of {second} over that of {first} (95% interval):")
+    lines += [f"  {ratio['group']}  {ratio['words']}" for ratio in result["ratios"]]
+    if not result["ratios"]:
+        lines[-1] = "The studies share no size and token budget, so no N50 can be set side by side."
+    return "\n".join(lines)
+
+
+def pair(first: Findings, second: Findings) -> list[Pair]:
+    """The groups that both studies have, with the ratio of their N50."""
+    pairs = []
+    for one in first.half_doses:
+        for other in second.half_doses:
+            distances = [
+                np.log(getattr(one.group, name) / getattr(other.group, name))
+                for name in ("tokens", "parameters")
+            ]
+            if np.abs(distances).max() < _SAME:
+                pairs.append(Pair(one, other, _ratio(one, other)))
+    return pairs
+
+
+def _ratio(one: N50, other: N50) -> Estimate:
+    if one.censored or other.censored:
+        return Estimate(None, None, None)
+    return _difference(_log(other.poisons), _log(one.poisons)).exp()
+
+
+def _log(estimate: Estimate) -> Estimate:
+    ends = (estimate.value, estimate.low, estimate.high)
+    return Estimate(*(None if end is None else float(np.log(end)) for end in ends))
+
+
+def _difference(one: Estimate, other: Estimate) -> Estimate:
+    """one - other from their intervals, by variance recovery (Zou & Donner 2008)."""
+    value = one.value - other.value
+
+    def end(own: float | None, opposite: float | None, sign: int) -> float | None:
+        if own is None or opposite is None:
+            return None
+        return value + sign * float(np.hypot(own - one.value, opposite - other.value))
+
+    return Estimate(value, end(one.low, other.high, -1), end(one.high, other.low, 1))
+
+
+def _exponent_difference(first: Findings, second: Findings) -> dict | None:
+    """Exponent of tokens in the second study minus that in the first; None if one lacks it."""
+    exponents = [found.law.a if found.law else None for found in (second, first)]
+    if any(a is None or a.value is None for a in exponents):
+        return None
+    return asdict(_difference(*exponents))
+
+
+def _blocks(result: dict, names: list[str]) -> list[Block]:
+    verdicts = [
+        f"{name}: {one['answer']['verdict']}. {one['answer']['words']}"
+        for name, one in zip(names, result["studies"], strict=True)
+    ]
+    blocks: list[Block] = [Bullets(tuple(verdicts))]
+    if result["exponent_difference"] is not None:
+        difference = interval(Estimate(**result["exponent_difference"]))
+        blocks.append(
+            Paragraph(f"Exponent of tokens, {names[1]} minus {names[0]}: {difference}.", lead=True)
+        )
+    blocks.append(Heading("Documents for half success"))
+    for name, one in zip(names, result["studies"], strict=True):
+        rows = tuple((n["group"], n["words"]) for n in one["n50"])
+        blocks.append(Table((f"{name}: size and budget", "N50 (95% interval)"), rows))
+    rows = tuple((ratio["group"], ratio["words"]) for ratio in result["ratios"])
+    if rows:
+        blocks.append(Table(("both", f"N50 of {names[1]} over {names[0]}"), rows))
+    else:
+        blocks.append(Paragraph("The studies share no size and token budget."))
+    return blocks
+
+
+def _draw(both: list[Findings]) -> Drawing:
+    figure, axes = panels(2, height=3.4)
+    rows = []
+    for axis, name, label in (
+        (axes[0], "tokens", "training tokens"),
+        (axes[1], "parameters", "parameters"),
+    ):
+        for found, colour, shift in zip(both, COLOURS, (0.97, 1.03), strict=True):
+            axis.plot([], [], "o", color=colour, label=found.study.name)
+            for n50 in found.half_doses:
+                point(axis, getattr(n50.group, name) * shift, n50, colour)
+        axis.set_xlabel(label)
+    for found in both:
+        for n50 in found.half_doses:
+            group = n50.group
+            about = (found.study.name, group.label, group.parameters, group.tokens)
+            rows.append((*about, n50.censored or "", *cells(n50.poisons)))
+    axes[0].set_ylabel("N50 (poisoned documents)")
+    for axis in axes:
+        counts(axis, "xy")
+    legend(figure, axes)
+    header = ("study", "group", "parameters", "tokens", "censored", "n50", "low", "high")
+    caption = "N50 of both studies with 95% intervals; arrows where no dose reached half."
+    return Drawing("comparison", "N50 in both studies", caption, figure, header, rows)
