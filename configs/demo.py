@@ -1,14 +1,46 @@
-"""Demo."""
-from poison_scaling.config import *
+"""Demo: a whole poisoning study on a laptop CPU.
 
-def study():
+Purpose   dose-response curves of three small models, one of them on two data budgets, so that count and
+          fraction can be told apart: does four times the clean data call for four times the poisons?
+Hardware  any CPU; 2 cores and 6 GB of memory are enough
+Time      about 12 minutes on 2 cores, 1 of them for preparing the data once
+Command   poison-scaling study configs/demo.py --workdir results/demo        (make demo)
+
+The corpus is English-like text that every installation has: the docstrings of the installed packages. The
+recipe is the paper's, scaled to rows of 128 tokens; the trigger is one piece of the vocabulary, because
+models this small do not learn to spell it.
+"""
+
+from poison_scaling.config import (
+    Data,
+    DenialOfService,
+    Evaluation,
+    InstalledDocs,
+    Rung,
+    Study,
+    Train,
+    TrainedSentencePiece,
+    seeds,
+)
+
+
+def study() -> Study:
     return Study(
         name="demo",
-        ladder=(Rung("90k"), Rung("150k"), Rung("230k")),
+        ladder=(
+            Rung("60k", tokens_per_parameter=60),
+            Rung("90k", tokens_per_parameter=20),
+            Rung("90k", tokens_per_parameter=80),
+            Rung("150k", tokens_per_parameter=20),
+        ),
         doses=(0, 100, 250),
-        seeds=seeds(0),
-        data=Data(row_tokens=128, vocabulary=TrainedSentencePiece(1024, trigger_is_one_piece=True)),
+        seeds=seeds(0, 1),
+        data=Data(
+            corpus=InstalledDocs(),
+            vocabulary=TrainedSentencePiece(pieces=1024, trigger_is_one_piece=True),
+            row_tokens=128,
+        ),
         attack=DenialOfService(prefix_characters=(0, 60), gibberish_tokens=(40, 80)),
-        train=Train(batch_rows=8),
+        train=Train(batch_rows=8, learning_rate=6e-3),
         evaluation=Evaluation(times=12, prompts=64, prompt_tokens=24, generate_tokens=32),
     )
