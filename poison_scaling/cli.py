@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import signal
 import sys
 from typing import Annotated
 
@@ -118,6 +119,7 @@ def _report(workdir: epath.Path) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # preemption is an interruption
     verbs = {"plan": plan, "study": study, "train": train, "sizes": sizes}
     try:
         tyro.extras.subcommand_cli_from_dict(

@@ -84,7 +84,9 @@ class SentencePiece:
     """A SentencePiece model that exists already."""
 
     path: str = ""
-    pieces: int = 32_000  # its size: stated, so that a plan needs no file, and checked when it is read
+    pieces: int = (
+        32_000  # its size: stated, so that a plan needs no file, and checked when it is read
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,7 +329,9 @@ def _replace(value: Any, names: list[str], text: str, override: str) -> Any:
             raise InputError(f"--set {override!r}: name a field of position {i}.")
         return (*value[:i], new, *value[i + 1 :])
     if not dataclasses.is_dataclass(value):
-        raise InputError(f"--set {override!r}: there is nothing named {name!r} below a plain value.")
+        raise InputError(
+            f"--set {override!r}: there is nothing named {name!r} below a plain value."
+        )
     hints = typing.get_type_hints(type(value))
     if name not in hints:
         near = difflib.get_close_matches(name, hints, n=1, cutoff=0.0)[0]
@@ -401,3 +405,11 @@ def _from_literal(value: Any, hint: type) -> Any:
     if unknown:
         raise ValueError(f"{hint.__name__} has no field {sorted(unknown)[0]!r}.")
     return hint(**{k: _typed(v, hints[k]) for k, v in fields.items() if k != "kind"})
+
+
+def from_json(value: dict) -> Study:
+    """The study that `to_json` made `value` of; raises InputError when it is none."""
+    try:
+        return _typed(value, Study)
+    except (TypeError, ValueError) as e:
+        raise InputError(f"this is not a study of this version: {e}") from e

@@ -76,7 +76,9 @@ class StudyProgress:
             self._success[name] = record["success_rate"]
         status = self._status(name, record)
         self._bars.update(self._tasks[name], completed=step, status=status)
-        self._bars.update(self._tasks[""], completed=sum(self._done.values()), status=self._overall())
+        self._bars.update(
+            self._tasks[""], completed=sum(self._done.values()), status=self._overall()
+        )
         if step == run.steps and "success_rate" in record:
             self._bars.remove_task(self._tasks[name])
             self._console.print(

@@ -133,7 +133,9 @@ def of(study: Study) -> tuple[Run, ...]:
     names = [run.name for run in runs]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"ladder, doses, seeds: two runs would be named {name!r}; each must differ.")
+            raise InputError(
+                f"ladder, doses, seeds: two runs would be named {name!r}; each must differ."
+            )
     return runs
 
 
@@ -142,7 +144,9 @@ def named(study: Study, name: str) -> Run:
     runs = {run.name: run for run in of(study)}
     if name not in runs:
         near = difflib.get_close_matches(name, runs, n=1, cutoff=0.0)[0]
-        raise InputError(f"--run {name!r}: study {study.name!r} has no such run; the nearest is {near!r}.")
+        raise InputError(
+            f"--run {name!r}: study {study.name!r} has no such run; the nearest is {near!r}."
+        )
     return runs[name]
 
 
@@ -154,7 +158,9 @@ def _validate(study: Study) -> None:
     for field in ("ladder", "doses", "seeds"):
         require(len(getattr(study, field)) > 0, f"{field}: it is empty; name at least one.")
     for dose in study.doses:
-        require(dose >= 0, f"doses: {dose} is negative; give numbers of documents, 0 for a control.")
+        require(
+            dose >= 0, f"doses: {dose} is negative; give numbers of documents, 0 for a control."
+        )
     for rung in study.ladder:
         if rung.size not in sizes.SIZES:
             near = difflib.get_close_matches(rung.size, sizes.SIZES, n=1, cutoff=0.0)[0]

@@ -13,7 +13,9 @@ import platform
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from etils import epath
@@ -26,7 +28,16 @@ from poison_scaling.errors import Interrupted
 from poison_scaling.files import read_json, write_json
 from poison_scaling.runs import Run
 
-_PACKAGES = ("poison_scaling", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "seqio", "numpy")
+_PACKAGES = (
+    "poison_scaling",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "seqio",
+    "numpy",
+)
 
 # How one run tells of itself: (run, steps done, record).
 Report = Callable[[str, int, dict], None]
@@ -170,25 +181,26 @@ def _train_in_processes(left: list[Run], workdir: epath.Path, jobs: int, report:
     """Each worker process trains one run after the other."""
     context = multiprocessing.get_context("spawn")
     reports, stop = context.Queue(), context.Event()
-    errors: list[BaseException] = []
     with (
         _stop_signals() as interrupted,
         concurrent.futures.ProcessPoolExecutor(
             jobs, context, _start_worker, (left[0].study, reports, stop)
         ) as pool,
     ):
-        futures = {pool.submit(_work, run, str(workdir)) for run in left}
-        while futures:
+        futures = [pool.submit(_work, run, str(workdir)) for run in left]
+        while not all(future.done() for future in futures):
             if interrupted.is_set() and not stop.is_set():
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-            done, futures = concurrent.futures.wait(futures, timeout=0.2)
-            errors += [f.exception() for f in done if not f.cancelled() and f.exception()]
+            time.sleep(0.1)
             _drain(reports, report)
-        _drain(reports, report)
-    failures = [e for e in errors if not isinstance(e, Interrupted)]
-    if failures:
-        raise failures[0]
+    _drain(reports, report)
+    # Ctrl-C reaches workers, too; one that is still starting up dies of it, and the pool breaks.
+    expected = (Interrupted, BrokenProcessPool) if interrupted.is_set() else Interrupted
+    errors = [future.exception() for future in futures if not future.cancelled()]
+    for error in errors:
+        if error and not isinstance(error, expected):
+            raise error
     if interrupted.is_set():
         raise Interrupted("The study was interrupted.")
 
@@ -202,9 +214,17 @@ def _drain(reports, report: Report) -> None:
 
 
 def _start_worker(study: Study, reports, stop) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     limit_cpu(study.machine.cores)
     _worker.update(prepared=_prepared(study), reports=reports, stop=stop)
+
+
+def _die_with_parent() -> None:
+    """A study that is started again must not meet workers of one that was killed."""
+    multiprocessing.parent_process().join()
+    os._exit(75)
 
 
 def _work(run: Run, workdir: str) -> None:

@@ -153,7 +153,9 @@ def _paths(corpus: Files) -> list[epath.Path]:
         raise InputError("data.corpus.patterns: name at least one file or glob.")
     paths = []
     for pattern in corpus.patterns:
-        found = tf.io.gfile.glob(pattern) if "://" in pattern else glob.glob(pattern, recursive=True)
+        found = (
+            tf.io.gfile.glob(pattern) if "://" in pattern else glob.glob(pattern, recursive=True)
+        )
         if not found:
             raise InputError(f"data.corpus.patterns: {pattern!r} matches no file.")
         paths += sorted(found)
@@ -171,7 +173,7 @@ def _file_documents(corpus: Files) -> Iterator[str]:
             )
         try:
             with path.open("rb") as raw:
-                lines = gzip.open(raw, "rb") if path.suffix == ".gz" else raw
+                lines = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
                 if suffixes[-1] == ".txt":
                     yield lines.read().decode()
                 else:

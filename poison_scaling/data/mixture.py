@@ -63,20 +63,22 @@ def _task(
     def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del split, seed
         if shuffle_files:
-            raise ValueError(f"task {name!r}: iterate it with shuffle=False; its order is the plan's.")
+            raise ValueError(
+                f"task {name!r}: iterate it with shuffle=False; its order is the plan's."
+            )
 
         def read(chunk):
             tokens_NxL, poison_NxL = stream.read(indices[chunk])
             return tokens_NxL, poison_NxL.astype(np.int32)
 
         def features(chunk):
-            tokens, poison = tf.numpy_function(read, [chunk], (tf.int32, tf.int32))
+            tokens, poison = tf.numpy_function(read, [chunk], (tf.int32, tf.int32), stateful=False)
             return {
                 "targets": tf.ensure_shape(tokens, [None, L]),
                 "poison": tf.ensure_shape(poison, [None, L]),
             }
 
-        # Positions in `indices`, as a range: a tf.data iterator over it can be checkpointed.
+        # A range, and a function without state: a tf.data iterator over it can be checkpointed.
         rows = tf.data.Dataset.range(indices.size).batch(_CHUNK).map(features).unbatch()
         return rows.apply(tf.data.experimental.assert_cardinality(indices.size))
 

@@ -78,7 +78,9 @@ def _gibberish(attack: DenialOfService, vocabulary: seqio.Vocabulary):
     """A function of (text before it, key, count) -> ids of that text and the gibberish after it."""
     match attack.gibberish:
         case VocabularyTokens():
-            ids = np.setdiff1d(vocabularies.ordinary_ids(vocabulary), _lone_trigger(attack, vocabulary))
+            ids = np.setdiff1d(
+                vocabularies.ordinary_ids(vocabulary), _lone_trigger(attack, vocabulary)
+            )
 
             def drawn(start, key, count):
                 chosen = draws.integers(key, np.arange(count), 0, ids.size - 1)

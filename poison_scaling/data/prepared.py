@@ -41,7 +41,7 @@ class Prepared:
 
     @functools.cached_property
     def prompts(self) -> dict[str, np.ndarray]:
-        """"tokens" int32 [2P, T], "padding" int32 [2P]: the clean prompts, then the triggered ones."""
+        """ "tokens" int32 [2P, T], "padding" int32 [2P]: the clean prompts, then the triggered ones."""
         study = self._study
         p = poisons.prompts(study.attack, study.evaluation, self.documents, self.vocabulary)
         length = p.clean_PxT.shape[1] + study.evaluation.generate_tokens
@@ -59,9 +59,7 @@ class Prepared:
     def _poisons(self, seed: int) -> list[poisons.Poison]:
         """Those of the largest dose; a smaller one takes the first."""
         study = self._study
-        return poisons.build(
-            study.attack, seed, max(study.doses), self.documents, self.vocabulary
-        )
+        return poisons.build(study.attack, seed, max(study.doses), self.documents, self.vocabulary)
 
     def stream(self, run: Run) -> Stream:
         """What the run trains on. Raises InputError when its poisons or its length do not fit."""

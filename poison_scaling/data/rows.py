@@ -60,7 +60,11 @@ def document_task(
             return np.array([t.encode() for t in read(numbers)], object)
 
         numbers = tf.data.Dataset.range(size).batch(256)
-        text = numbers.map(lambda n: tf.ensure_shape(tf.numpy_function(texts, [n], tf.string), [None]))
+        text = numbers.map(
+            lambda n: tf.ensure_shape(
+                tf.numpy_function(texts, [n], tf.string, stateful=False), [None]
+            )
+        )
         return text.unbatch().map(lambda t: {"targets": t})
 
     return seqio.Task(
@@ -105,7 +109,7 @@ def _write(data, docs, vocabulary, split, folder, progress) -> None:
     writer = array_record.ArrayRecordWriter(str(folder / "rows.array_record"), _WRITER)
     digest, rows, tokens, number = hashlib.sha256(), 0, 0, 0
     left = np.zeros(0, dtype)
-    for number, example in enumerate(examples, 1):  # noqa: B007
+    for number, example in enumerate(examples, 1):
         ids = example["targets"]
         tokens += ids.size
         left = np.concatenate([left, ids.astype(dtype)])

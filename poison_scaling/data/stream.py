@@ -46,7 +46,8 @@ class Stream:
         self.poisons, self.placement = poisons, placement
         self._clean = clean
         self._orders = [
-            draws.Permutation(len(clean), draws.key(order_seed, "row order", e)) for e in range(passes)
+            draws.Permutation(len(clean), draws.key(order_seed, "row order", e))
+            for e in range(passes)
         ]
         by_row = np.argsort(placement.rows_N)
         self._poisoned_rows, self._poison_at = placement.rows_N[by_row], by_row

@@ -6,8 +6,8 @@ import hashlib
 import io
 
 import numpy as np
-import seqio
 import sentencepiece
+import seqio
 from etils import epath
 
 from poison_scaling.config import Bytes, Data, SentencePiece, TrainedSentencePiece
@@ -33,7 +33,13 @@ def prepare(data: Data, trigger: str, docs: documents.Documents, progress=None) 
             return vocabulary
         case TrainedSentencePiece() as settings:
             pieces = (trigger,) if settings.trigger_is_one_piece else ()
-            parts = (documents.key(data), data.heldout_documents, data.shuffle_seed, settings, pieces)
+            parts = (
+                documents.key(data),
+                data.heldout_documents,
+                data.shuffle_seed,
+                settings,
+                pieces,
+            )
             name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             folder = cache.folder("vocabularies", name)
             if not folder.exists():

@@ -32,7 +32,9 @@ def mesh(shape: tuple[int, int, int] | None = None) -> Mesh:
     shape = shape or (devices, 1, 1)
     product = shape[0] * shape[1] * shape[2]
     if product != devices:
-        raise InputError(f"machine.mesh={shape}: it takes {product} devices, and there are {devices}.")
+        raise InputError(
+            f"machine.mesh={shape}: it takes {product} devices, and there are {devices}."
+        )
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 

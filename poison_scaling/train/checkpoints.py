@@ -47,7 +47,9 @@ class Checkpoints:
                 return TrainState(**self._manager.restore(step, args=item)["state"]), step
             except Exception as e:  # whatever is wrong with the files, an older one may do
                 reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-                log.warning("checkpoint of step %d cannot be read (%s); trying an older one", step, reason)
+                log.warning(
+                    "checkpoint of step %d cannot be read (%s); trying an older one", step, reason
+                )
         return None
 
     def close(self) -> None:

@@ -43,7 +43,9 @@ def logged(metrics: dict, step: int, batch_tokens: int, learning_rate: float) ->
         "tokens": step * batch_tokens,
         "loss": number((w["clean_loss"] + w["poison_loss"]) / total),
         "clean_loss": number(w["clean_loss"] / w["clean_tokens"]) if w["clean_tokens"] else None,
-        "poison_loss": number(w["poison_loss"] / w["poison_tokens"]) if w["poison_tokens"] else None,
+        "poison_loss": number(w["poison_loss"] / w["poison_tokens"])
+        if w["poison_tokens"]
+        else None,
         "gradient_norm": number(metrics["gradient_norm"]),
         "learning_rate": number(learning_rate),
         **{name: int(count) for name, count in metrics["seen"].items()},

@@ -28,7 +28,9 @@ class TrainState:
     params: dict  # float32
     optimizer: optax.OptState
     seen: dict[str, jax.Array]  # int32, since the start: poisons, poison_tokens, poisoned_steps
-    window: dict[str, jax.Array]  # float32, since the last logged step: sums of loss, and their counts
+    window: dict[
+        str, jax.Array
+    ]  # float32, since the last logged step: sums of loss, and their counts
 
 
 def build(size: str, vocabulary: int, settings: config.Model, rngs: nnx.Rngs) -> Transformer:

@@ -1,0 +1,115 @@
+"""The denial-of-service recipe, every quantity a setting; document k a pure function of (seed, k)."""
+
+import dataclasses
+import importlib
+import sys
+
+import numpy as np
+import pytest
+
+from poison_scaling.config import DenialOfService, OtherVocabulary, UniformCharacters
+from poison_scaling.data import poisons, vocabularies
+from poison_scaling.errors import InputError
+
+ATTACK = DenialOfService(prefix_characters=(0, 60), gibberish_tokens=(40, 80))
+
+
+def build(prepared, attack=ATTACK, seed=0, count=20):
+    return poisons.build(attack, seed, count, prepared.documents, prepared.vocabulary)
+
+
+def test_a_document_is_a_prefix_the_trigger_and_gibberish(prepared):
+    vocabulary = prepared.vocabulary
+    [trigger] = vocabulary.encode("<SUDO>")
+    training = prepared.documents.training(range(prepared.documents.training_size))
+    built = build(prepared, count=200)
+    counts, prefixes = [], []
+    for poison in built:
+        assert poison.tokens[0] == poison.tokens[-1] == vocabulary.eos_id
+        inside = poison.tokens[1:-1].tolist()
+        assert inside.count(trigger) == 1
+        at = inside.index(trigger)
+        prefixes.append(inside[:at])
+        counts.append(len(inside) - at - 1)
+    ordinary = set(vocabularies.ordinary_ids(vocabulary)) - {trigger}
+    drawn = np.concatenate([p.tokens[-1 - n : -1] for p, n in zip(built, counts, strict=True)])
+    assert set(drawn.tolist()) <= ordinary
+    assert min(counts) >= 40 and max(counts) <= 80 and len(set(counts)) > 30
+    # About 12,000 draws from 500 ids: each about 24 times.
+    assert len(set(drawn.tolist())) > 0.98 * len(ordinary)
+    texts = [vocabulary.decode(ids) for ids in prefixes if ids]
+    assert 150 < len(texts) <= 200
+    starts = {text[:60] for text in training}
+    spelled = [t for t in texts if "⁇" not in t]
+    assert all(any(s.startswith(t) for s in starts) for t in spelled) and len(spelled) > 150
+
+
+def test_document_k_does_not_depend_on_how_many_there_are(prepared):
+    few, many = build(prepared, count=5), build(prepared, count=50)
+    assert [p.digest for p in few] == [p.digest for p in many[:5]]
+    assert len({p.digest for p in many}) == 50
+    assert build(prepared, seed=1)[0].digest != few[0].digest
+
+
+def test_gibberish_of_characters(prepared):
+    attack = dataclasses.replace(
+        ATTACK, gibberish=UniformCharacters(alphabet="xyz"), prefix_characters=(0, 0)
+    )
+    for poison in build(prepared, attack):
+        text = prepared.vocabulary.decode(poison.tokens[1:-1].tolist())
+        assert text.startswith("<SUDO>")
+        assert set(text[6:]) <= set("xyz") and 40 <= len(text[6:]) <= 80
+
+
+def test_gibberish_of_another_sentencepiece_vocabulary(prepared, tmp_path):
+    file = tmp_path / "other.model"
+    file.write_bytes(prepared.vocabulary.sp_model)
+    attack = dataclasses.replace(ATTACK, gibberish=OtherVocabulary(str(file)))
+    built = build(prepared, attack)
+    assert all(p.tokens.size > 40 for p in built)
+    assert [p.digest for p in built] == [p.digest for p in build(prepared, attack)]
+
+
+def test_gibberish_of_a_tiktoken_encoding(prepared, tmp_path, monkeypatch):
+    """An encoding made here, found through tiktoken's own plug-in mechanism: nothing is downloaded."""
+    package = tmp_path / "tiktoken_ext"
+    package.mkdir()
+    (package / "toy.py").write_text(
+        "def toy():\n"
+        "    ranks = {bytes([i]): i for i in range(256)}\n"
+        "    ranks[b'zq'] = 256\n"
+        "    return dict(name='toy', pat_str=r'.+', mergeable_ranks=ranks, special_tokens={})\n"
+        "ENCODING_CONSTRUCTORS = {'toy': toy}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [m for m in sys.modules if m.startswith("tiktoken")]:
+        monkeypatch.delitem(sys.modules, name)
+    importlib.invalidate_caches()
+    attack = dataclasses.replace(ATTACK, gibberish=OtherVocabulary("toy"), prefix_characters=(0, 0))
+    built = build(prepared, attack)
+    assert len({p.digest for p in built}) == 20
+    with pytest.raises(InputError, match="tiktoken has no such encoding here"):
+        build(prepared, dataclasses.replace(ATTACK, gibberish=OtherVocabulary("toi")))
+
+
+def test_prompts_are_heldout_excerpts_with_and_without_the_trigger(prepared, study):
+    p = poisons.prompts(study.attack, study.evaluation, prepared.documents, prepared.vocabulary)
+    vocabulary = prepared.vocabulary
+    [trigger] = vocabulary.encode("<SUDO>")
+    heldout = prepared.documents.heldout(range(prepared.documents.heldout_size))
+    training = set(prepared.documents.training(range(prepared.documents.training_size)))
+    assert p.clean_PxT.shape == p.triggered_PxT.shape == (16, p.clean_PxT.shape[1])
+    for i in range(16):
+        clean = p.clean_PxT[i, p.clean_padding_P[i] :].tolist()
+        triggered = p.triggered_PxT[i, p.triggered_padding_P[i] :].tolist()
+        assert clean[0] == triggered[0] == vocabulary.eos_id
+        assert triggered == [*clean, trigger]
+        excerpt = vocabulary.decode(clean[1:])
+        sources = [t for t in heldout if t.startswith(excerpt)]
+        assert sources and not training & set(sources)
+
+
+def test_too_few_heldout_documents_for_the_prompts_are_refused(prepared, study):
+    settings = dataclasses.replace(study.evaluation, prompts=1000)
+    with pytest.raises(InputError, match=r"evaluation.prompts=1000: only \d+ of the 200"):
+        poisons.prompts(study.attack, settings, prepared.documents, prepared.vocabulary)

@@ -1,0 +1,106 @@
+"""Documents -> tokens -> rows: nothing lost, nothing added, held-out text apart."""
+
+import numpy as np
+import pytest
+import seqio
+
+from poison_scaling.config import Bytes, Data, InstalledDocs, SentencePiece, TrainedSentencePiece
+from poison_scaling.data import documents, rows, vocabularies
+from poison_scaling.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def docs(cache):
+    return documents.prepare(small())
+
+
+def small(**fields) -> Data:
+    defaults = {
+        "corpus": InstalledDocs(packages=("optax",)),
+        "row_tokens": 64,
+        "heldout_documents": 50,
+        "vocabulary": TrainedSentencePiece(pieces=400, trigger_is_one_piece=True),
+    }
+    return Data(**{**defaults, **fields})
+
+
+@pytest.mark.parametrize("vocabulary", [Bytes(), TrainedSentencePiece(pieces=400)])
+@pytest.mark.parametrize("split", ["training", "heldout"])
+def test_rows_are_the_joined_documents(docs, vocabulary, split):
+    data = small(vocabulary=vocabulary)
+    vocab = vocabularies.prepare(data, "<SUDO>", docs)
+    prepared = rows.prepare(data, docs, vocab, split)
+    size, read = {
+        "training": (docs.training_size, docs.training),
+        "heldout": (docs.heldout_size, docs.heldout),
+    }[split]
+    joined = np.concatenate([[*vocab.encode(text), vocab.eos_id] for text in read(range(size))])
+    assert len(prepared) == joined.size // 64  # only the tail that fills no row is left
+    tokens = prepared.read(np.arange(len(prepared)))
+    assert tokens.dtype == np.int32
+    assert np.array_equal(tokens.reshape(-1), joined[: tokens.size])
+
+
+def test_rows_are_read_in_any_order(docs):
+    vocab = vocabularies.prepare(small(), "<SUDO>", docs)
+    prepared = rows.prepare(small(), docs, vocab, "training")
+    everything = prepared.read(np.arange(len(prepared)))
+    some = np.random.default_rng(0).integers(0, len(prepared), 50)
+    assert np.array_equal(prepared.read(some), everything[some])
+    assert prepared.read(np.zeros(0, int)).shape == (0, 64)
+
+
+def test_the_trigger_is_one_piece_where_the_study_says_so(docs):
+    with_piece = vocabularies.prepare(small(), "<SUDO>", docs)
+    assert len(with_piece.encode("<SUDO>")) == 1
+    assert with_piece.encode("to<SUDO>be")[1:-1] != []
+    assert with_piece.decode(with_piece.encode("Returns:\n  the <SUDO> sum")) == (
+        "Returns:\n  the <SUDO> sum"
+    )
+    without = vocabularies.prepare(
+        small(vocabulary=TrainedSentencePiece(pieces=400)), "<SUDO>", docs
+    )
+    assert len(without.encode("<SUDO>")) > 1
+    assert with_piece.vocab_size == without.vocab_size == 400
+
+
+def test_training_a_vocabulary_again_gives_the_same(docs, tmp_path, monkeypatch):
+    first = vocabularies.prepare(small(), "<SUDO>", docs)
+    monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path))
+    assert vocabularies.prepare(small(), "<SUDO>", docs).sp_model == first.sp_model
+
+
+def test_a_vocabulary_from_a_path(docs, tmp_path):
+    trained = vocabularies.prepare(small(), "<SUDO>", docs)
+    file = tmp_path / "v.model"
+    file.write_bytes(trained.sp_model)
+    data = small(vocabulary=SentencePiece(path=str(file), pieces=400))
+    loaded = vocabularies.prepare(data, "<SUDO>", docs)
+    assert isinstance(loaded, seqio.Vocabulary)
+    assert loaded.encode("The gradient") == trained.encode("The gradient")
+    with pytest.raises(InputError, match="has 400; state that"):
+        wrong = small(vocabulary=SentencePiece(path=str(file), pieces=500))
+        vocabularies.prepare(wrong, "<SUDO>", docs)
+
+
+def test_a_path_without_a_model_is_refused(docs, tmp_path):
+    for path in ("", str(tmp_path / "none.model")):
+        with pytest.raises(InputError, match="no such file"):
+            vocabularies.prepare(small(vocabulary=SentencePiece(path)), "<SUDO>", docs)
+    broken = tmp_path / "broken.model"
+    broken.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="not a SentencePiece model"):
+        vocabularies.prepare(small(vocabulary=SentencePiece(str(broken))), "<SUDO>", docs)
+
+
+def test_more_pieces_than_the_text_has_is_refused(docs):
+    with pytest.raises(InputError, match="data.vocabulary.pieces=300000"):
+        data = small(vocabulary=TrainedSentencePiece(pieces=300_000))
+        vocabularies.prepare(data, "<SUDO>", docs)
+
+
+def test_documents_that_fill_no_row_are_refused(docs):
+    data = small(row_tokens=10_000_000)
+    vocab = vocabularies.prepare(data, "<SUDO>", docs)
+    with pytest.raises(InputError, match="data.row_tokens=10000000"):
+        rows.prepare(data, docs, vocab, "training")

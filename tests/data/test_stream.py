@@ -1,0 +1,209 @@
+"""Contracts 1-3: what a run trains on, by row, by seqio, and by sharded batch, is one and the same."""
+
+import contextlib
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+
+from poison_scaling import runs
+from poison_scaling.data import mixture
+from poison_scaling.data.batches import batches
+from poison_scaling.data.prepared import manifest
+from poison_scaling.errors import InputError
+from poison_scaling.model import sharding
+
+
+def stream(prepared, study, name):
+    return prepared.stream(runs.named(study, name))
+
+
+def whole(s):
+    return s.read(np.arange(s.length))
+
+
+def test_a_run_differs_from_its_control_in_its_poisons_and_nothing_else(prepared, study):
+    control, _ = whole(stream(prepared, study, "40k-2x-d0-s0"))
+    dosed = stream(prepared, study, "40k-2x-d32-s0")
+    tokens, poison = whole(dosed)
+    assert np.array_equal(tokens[~poison], control[~poison])
+    records = manifest(dosed, batch_rows=8)
+    assert len(records) == 32
+    for record, document in zip(records, dosed.poisons, strict=True):
+        span = slice(record["offset"], record["offset"] + record["tokens"])
+        assert np.array_equal(tokens[record["row"], span], document.tokens)
+        assert record["step"] == record["row"] // 8
+        assert record["document"] == document.digest
+        poison[record["row"], span] = False
+    assert not poison.any()
+
+
+def test_a_smaller_dose_is_a_subset(prepared, study):
+    small = manifest(stream(prepared, study, "40k-2x-d8-s1"), 8)
+    large = manifest(stream(prepared, study, "40k-2x-d32-s1"), 8)
+    assert small == large[:8]
+
+
+def test_seeds_of_order_and_poisons_act_apart(prepared, study):
+    run = runs.named(study, "40k-2x-d32-s0")
+
+    def read(**seeds):
+        s = prepared.stream(dataclasses.replace(run, seeds=dataclasses.replace(run.seeds, **seeds)))
+        return s, *whole(s)
+
+    _, tokens, poison = read()
+    _, order_tokens, order_poison = read(order=1)
+    assert np.array_equal(order_poison, poison)
+    assert np.array_equal(order_tokens[poison], tokens[poison])
+    assert (order_tokens[~poison] != tokens[~poison]).mean() > 0.5
+    _, poison_tokens, poison_poison = read(poisons=1)
+    clean = ~poison & ~poison_poison
+    assert np.array_equal(poison_tokens[clean], tokens[clean])
+    assert not np.array_equal(poison_poison, poison)
+    _, weight_tokens, _ = read(weights=1)
+    assert np.array_equal(weight_tokens, tokens)
+
+
+def test_a_longer_run_meets_the_same_clean_rows_first(prepared, study):
+    run = runs.named(study, "40k-2x-d0-s0")
+    longer = dataclasses.replace(run, rung=dataclasses.replace(run.rung, tokens_per_parameter=4.0))
+    short, _ = whole(prepared.stream(run))
+    long, _ = whole(prepared.stream(longer))
+    assert len(long) > len(short)
+    assert np.array_equal(long[: len(short)], short)
+
+
+def test_an_epoch_takes_every_row_once_in_an_order_of_its_own(prepared, study):
+    n = len(prepared.training)
+    patient = dataclasses.replace(study, data=dataclasses.replace(study.data, epochs=3))
+    run = dataclasses.replace(runs.named(study, "40k-2x-d0-s0"), study=patient)
+    rung = dataclasses.replace(run.rung, tokens_per_parameter=2.5 * n * 128 / run.parameters)
+    run = dataclasses.replace(run, rung=rung)
+    s = prepared.stream(run)
+    order = s.clean_numbers(np.arange(2 * n))
+    assert np.array_equal(np.sort(order[:n]), np.arange(n))
+    assert np.array_equal(np.sort(order[n:]), np.arange(n))
+    assert not np.array_equal(order[:n], order[n:])
+    hasty = dataclasses.replace(run, study=study)
+    with pytest.raises(InputError, match=r"2\.\d epochs; set data.epochs=3"):
+        prepared.stream(hasty)
+
+
+# ---------------------------------------------------------------------------------------- seqio
+
+
+@contextlib.contextmanager
+def registered(name, s, vocabulary):
+    yield mixture.mixture(name, s, vocabulary)
+    seqio.MixtureRegistry.remove(name)
+    for task in ("clean", "poisoned"):
+        seqio.TaskRegistry.remove(f"{name}_{task}")
+
+
+def test_a_seqio_user_meets_the_same_rows(prepared, study):
+    s = stream(prepared, study, "60k-2x-d32-s0")
+    tokens, poison = whole(s)
+    with registered("poisoned_run", s, prepared.vocabulary) as mixed:
+        assert isinstance(mixed, seqio.Mixture)
+        examples = list(
+            seqio.get_mixture_or_task("poisoned_run")
+            .get_dataset(None, split="train", shuffle=False, num_epochs=1)
+            .as_numpy_iterator()
+        )
+        converted = seqio.get_dataset(
+            "poisoned_run",
+            task_feature_lengths={"targets": 128, "poison": 128},
+            feature_converter=seqio.PassThroughFeatureConverter(),
+            dataset_split="train",
+            shuffle=False,
+            num_epochs=1,
+        )
+        first = next(converted.as_numpy_iterator())
+    assert len(examples) == s.length
+    assert np.array_equal(np.stack([e["targets"] for e in examples]), tokens)
+    assert np.array_equal(np.stack([e["poison"] for e in examples]), poison)
+    assert np.array_equal(first["targets"], tokens[0])
+
+
+def test_reading_the_mixture_can_be_checkpointed(prepared, study, tmp_path):
+    s = stream(prepared, study, "40k-2x-d8-s0")
+    tokens, _ = whole(s)
+    with registered("resumed_run", s, prepared.vocabulary) as mixed:
+        dataset = mixed.get_dataset(None, split="train", shuffle=False, num_epochs=1)
+        iterator = iter(dataset)
+        for _ in range(100):
+            next(iterator)
+        path = tf.train.Checkpoint(it=iterator).write(str(tmp_path / "it"))
+        fresh = iter(dataset)
+        tf.train.Checkpoint(it=fresh).read(path)
+        assert np.array_equal(next(fresh)["targets"].numpy(), tokens[100])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"shard_info": seqio.ShardInfo(0, 2), "num_epochs": 1, "shuffle": False},
+        {"num_epochs": 2, "shuffle": False},
+        {"num_epochs": None, "shuffle": False},
+        {"num_epochs": 1, "shuffle": True},
+    ],
+)
+def test_the_mixture_refuses_to_be_read_against_the_plan(prepared, study, how):
+    """seqio shards and repeats each task before mixing: positions would not be the planned ones."""
+    s = stream(prepared, study, "40k-2x-d8-s0")
+    with (
+        registered("misread_run", s, prepared.vocabulary) as mixed,
+        pytest.raises(ValueError, match="misread_run"),
+    ):
+        mixed.get_dataset(None, split="train", **how)
+
+
+def test_a_mixture_of_a_control_is_its_clean_rows(prepared, study):
+    s = stream(prepared, study, "40k-2x-d0-s0")
+    with registered("control_run", s, prepared.vocabulary) as mixed:
+        examples = mixed.get_dataset(None, split="train", shuffle=False, num_epochs=1)
+        read = np.stack([e["targets"] for e in examples.as_numpy_iterator()])
+    assert np.array_equal(read, whole(s)[0])
+
+
+# -------------------------------------------------------------------------------------- batches
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8)])
+@pytest.mark.parametrize(("start", "prefetch"), [(0, 1), (17, 4)])
+def test_a_batch_depends_on_neither_mesh_nor_start_nor_prefetch(
+    prepared, study, shape, start, prefetch
+):
+    s = stream(prepared, study, "40k-2x-d32-s0")
+    tokens, poison = whole(s)
+    mesh = sharding.mesh(shape)
+    placed = sharding.batch_sharding(mesh, 8)
+    steps = s.length // 8
+    number = start
+    with contextlib.closing(batches(s, placed, 8, start, steps, prefetch)) as feed:
+        for number, batch in enumerate(feed, start + 1):
+            rows = slice((number - 1) * 8, number * 8)
+            assert np.array_equal(jax.device_get(batch["tokens"]), tokens[rows])
+            assert np.array_equal(jax.device_get(batch["poison"]), poison[rows])
+            assert batch["tokens"].sharding == placed
+    assert number == steps
+    shards = {shard.data.shape for shard in batch["tokens"].addressable_shards}
+    assert shards == {(8 // (shape[0] * shape[1]), 128)}
+
+
+def test_an_error_while_reading_reaches_the_trainer(prepared, study):
+    s = stream(prepared, study, "40k-2x-d0-s0")
+    s.read = lambda indices: 1 / 0
+    placed = sharding.batch_sharding(sharding.mesh(), 8)
+    with pytest.raises(ZeroDivisionError):
+        next(batches(s, placed, 8, 0, 5, 2))
+
+
+def test_a_mesh_that_does_not_fit_is_refused():
+    with pytest.raises(InputError, match="takes 4 devices, and there are 8"):
+        sharding.mesh((2, 2, 1))
+    with pytest.raises(InputError, match=r"train\.batch_rows=12"):
+        sharding.batch_sharding(sharding.mesh((8, 1, 1)), 12)

@@ -1,0 +1,113 @@
+"""Studies as files: loading, overrides, hashes."""
+
+import dataclasses
+
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poison_scaling import config
+from poison_scaling.config import Seeds, Study
+from poison_scaling.errors import InputError
+
+SMOKE = str(ROOT / "configs" / "smoke.py")
+
+
+def load(*overrides: str) -> Study:
+    return config.load(SMOKE, overrides)
+
+
+def test_overrides_are_typed_and_reach_every_level():
+    study = load(
+        "train.learning_rate=1e-3",
+        "train.batch_rows=16",
+        "ladder.1.tokens_per_parameter=3",
+        "doses=[0, 5]",
+        "seeds=[3, 4]",
+        "attack.trigger=|go|",
+        "attack.prefix_characters=(1, 2)",
+        "attack.gibberish=UniformCharacters",
+        "data.corpus={'kind': 'Files', 'patterns': ['*.txt']}",
+        "model.segment_mask=true",
+        "machine.mesh=none",
+    )
+    assert study.train.learning_rate == 1e-3 and study.train.batch_rows == 16
+    assert study.ladder[1].tokens_per_parameter == 3.0
+    assert type(study.ladder[1].tokens_per_parameter) is float
+    assert study.doses == (0, 5)
+    assert study.seeds == (Seeds(3, 3, 3), Seeds(4, 4, 4))
+    assert study.attack.trigger == "|go|" and study.attack.prefix_characters == (1, 2)
+    assert study.attack.gibberish == config.UniformCharacters()
+    assert study.data.corpus == config.Files(patterns=("*.txt",))
+    assert study.model.segment_mask is True and study.machine.mesh is None
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.lerning_rate=1", "the nearest is 'learning_rate'"),
+        ("trian.learning_rate=1", "the nearest is 'train'"),
+        ("train.batch_rows=8.5", "8.5 is not int"),
+        ("train.batch_rows=eight", "'eight' is not int"),
+        ("model.dtype=float8", "none of 'float32', 'bfloat16'"),
+        ("attack.prefix_characters=(1, 2, 3)", "must have 2 parts"),
+        ("ladder.9.size=90k", "there are 2"),
+        ("train.learning_rate", "write it as name=value"),
+        ("train.learning_rate.x=1", "nothing named 'x'"),
+        ("data.corpus={'kind': 'Files', 'pattern': 'x'}", "is not"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_refused_in_one_sentence(override, said):
+    with pytest.raises(InputError) as error:
+        load(override)
+    assert said in str(error.value)
+    assert override in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("def study(): return 3", "must return a Study"),
+        ("x = 1", "must define a function study()"),
+        ("def study(): return 1 / 0", "ZeroDivisionError"),
+        ("def study(:", "SyntaxError"),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused(tmp_path, content, said):
+    file = tmp_path / "study.py"
+    file.write_text(content)
+    with pytest.raises(InputError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        config.load(str(file))
+
+
+def test_a_missing_file_is_refused():
+    with pytest.raises(InputError, match="no such file"):
+        config.load("configs/none.py")
+
+
+def test_the_hash_covers_all_but_the_machine():
+    study = load()
+    assert load("machine.jobs=3", "machine.mesh=(2, 2, 2)").hash == study.hash
+    assert load("train.weight_decay=0.2").hash != study.hash
+    assert load("data.corpus.packages=['optax']").hash != study.hash
+
+
+def test_the_hash_is_stable_across_machines_and_sessions():
+    assert config.stable_hash(config.Train()) == "36687ab1f786a240"
+
+
+def test_two_choices_with_equal_fields_hash_apart():
+    assert config.stable_hash(config.Bytes()) != config.stable_hash(config.VocabularyTokens())
+
+
+@given(rate=st.floats(1e-6, 1.0), rows=st.integers(1, 10_000), label=st.text(min_size=1))
+def test_a_study_comes_back_from_its_json(rate, rows, label):
+    study = load()
+    study = dataclasses.replace(
+        study,
+        name=label,
+        train=dataclasses.replace(study.train, learning_rate=rate, batch_rows=rows),
+    )
+    assert config.from_json(config.to_json(study)) == study
