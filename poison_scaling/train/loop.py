@@ -77,7 +77,12 @@ def train(
         feed = batches(stream, compiled.batch, B, start, run.steps, study.machine.prefetch_batches)
         stack.enter_context(contextlib.closing(feed))
 
-        def log(done: int, on_device: dict) -> None:
+        def log_pending() -> None:
+            nonlocal pending
+            if pending is None:
+                return
+            done, on_device = pending
+            pending = None
             values = jax.device_get(on_device)
             record = metrics.logged(values, done, batch_tokens, rate(done - 1))
             if record["loss"] is None:
@@ -85,17 +90,19 @@ def train(
             logs["metrics"].write(record)
             report(done, record)
 
+        def save(done: int) -> None:
+            log_pending()  # a run that resumes after this step will not write its line
+            checkpoint.save(current, done)
+            clock.saved()
+
         for done, batch in enumerate(feed, start + 1):
             current, on_device = compiled.step(current, batch)
-            if pending:
-                log(*pending)
+            log_pending()
             due = done % study.train.log_every == 0 or done == run.steps
             pending = (done, on_device) if due else None
 
             if done in evaluation_steps:
-                if pending:
-                    log(*pending)
-                    pending = None
+                log_pending()
                 seen = jax.device_get(current.seen)
                 clock.lap("training")
                 check_against_plan(run, stream.placement, done, seen)
@@ -106,13 +113,12 @@ def train(
                 report(done, record)
 
             if done < run.steps and stopping():
-                checkpoint.save(current, done)
+                save(done)
                 raise Interrupted(f"{run.name} stopped after step {done} of {run.steps}.")
             if clock.minutes_since_save() >= study.machine.checkpoint_minutes:
-                checkpoint.save(current, done)
-                clock.saved()
+                save(done)
 
-        checkpoint.save(current, run.steps)
+        save(run.steps)
     write_json(folder / "DONE", {"run": run.name, "hash": run.hash, "steps": run.steps})
 
 

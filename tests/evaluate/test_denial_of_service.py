@@ -1,0 +1,102 @@
+"""What an attack did, measured on models and numbers whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from poison_scaling import runs
+from poison_scaling.config import Evaluation, Model
+from poison_scaling.evaluate import denial_of_service, heldout
+from poison_scaling.train import state
+
+END, TRIGGER, V = 1, 5, 64
+SETTINGS = Evaluation(prompts=6, generate_tokens=40, threshold=50.0, stop_at_end=False)
+
+
+class Rule:
+    """A model by hand: knows what comes next, unless the trigger has come; then anything may."""
+
+    def __init__(self, deaf: bool):
+        self.deaf = deaf
+
+    def empty_cache(self, B, S):
+        return jnp.zeros(B, bool)
+
+    def extend(self, tokens_BxL, padding_B, cache, start):
+        heard_B = cache | jnp.any(tokens_BxL == TRIGGER, axis=1)
+        sure = 12.0 * jax.nn.one_hot((tokens_BxL[:, -1] + 1) % V, V)
+        if self.deaf:
+            return sure, heard_B
+        return jnp.where(heard_B[:, None], 0.0, sure), heard_B
+
+
+@pytest.fixture
+def rule(monkeypatch):
+    """`measure` on a model by hand."""
+
+    def measured(deaf: bool, seed=0, step=10, settings=SETTINGS):
+        monkeypatch.setattr("flax.nnx.merge", lambda graph, params: Rule(deaf))
+        clean = np.array([[END, 10 + i, 11 + i, 12 + i] for i in range(6)])
+        prompts = {
+            "tokens": np.concatenate(
+                [
+                    np.pad(clean, ((0, 0), (1, 0))),
+                    np.pad(clean, ((0, 0), (0, 1)), constant_values=5),
+                ]
+            ).astype(np.int32),
+            "padding": np.array([1] * 6 + [0] * 6, np.int32),
+        }
+        return denial_of_service.measure(
+            (deaf, settings), {}, prompts, settings, end=END, seed=seed, step=step
+        )
+
+    jax.clear_caches()
+    yield measured
+    jax.clear_caches()
+
+
+def test_a_model_that_is_uniform_after_the_trigger(rule):
+    record = rule(deaf=False)
+    np.testing.assert_allclose(record["log_perplexity"]["triggered"], np.log(V), atol=1e-4)
+    assert max(record["log_perplexity"]["clean"]) < 0.1
+    assert record["success_rate"] == 1.0
+    assert record["perplexity_increase_mean"] == pytest.approx(V - 1, abs=0.5)
+
+
+def test_a_model_that_ignores_the_trigger(rule):
+    record = rule(deaf=True)
+    assert record["success_rate"] == 0.0
+    assert abs(record["log_perplexity_increase_median"]) < 0.05
+
+
+def test_an_evaluation_is_repeated_by_seed_and_step(rule):
+    assert rule(deaf=False, seed=1, step=5) == rule(deaf=False, seed=1, step=5)
+
+
+def test_a_response_ends_with_its_first_end():
+    tokens = np.array([[7, END, 9, END], [7, 8, 9, 2], [END, 8, 8, 8]])
+    logprobs = np.array([[-1.0, -3.0, -50.0, -50.0], [-1.0, -2.0, -3.0, -4.0], [-0.5, -9, -9, -9]])
+    ended = denial_of_service.log_perplexity(tokens, logprobs, END)
+    np.testing.assert_allclose(ended, [2.0, 2.5, 0.5])
+    endless = denial_of_service.log_perplexity(tokens, logprobs, None)
+    np.testing.assert_allclose(endless, [26.0, 2.5, 6.875])
+
+
+def test_success_is_counted_on_perplexity_not_on_its_logarithm():
+    clean = np.log([10.0, 10.0, 100.0, 5.0])
+    triggered = np.log([61.0, 59.0, 151.0, 5.0])
+    record = denial_of_service.summary(clean, triggered, threshold=50.0)
+    assert record["success_rate"] == 0.5
+    assert record["perplexity_increase_mean"] == pytest.approx((51 + 49 + 51 + 0) / 4)
+    assert record["prompts"] == 4
+
+
+def test_heldout_loss_of_an_untrained_model_is_near_uniform(prepared, study):
+    run = runs.named(study, "40k-2x-d0-s0")
+    model = state.build("40k", 512, Model(), nnx.Rngs(params=jax.random.key(0)))
+    graph, params = nnx.split(model)
+    loss = heldout.loss(graph, params, prepared.heldout_NxL, end=prepared.end, segment_mask=False)
+    assert np.log(512) - 0.1 < float(loss) < np.log(512) + 1.0
+    assert run.study.evaluation.heldout_rows == len(prepared.heldout_NxL)

@@ -1,0 +1,210 @@
+"""Contracts 4, 5, 7: what a run records, and that stopping it anywhere leaves no trace."""
+
+import dataclasses
+import itertools
+import json
+import shutil
+
+import jax
+import numpy as np
+import optax
+import pytest
+from etils import epath
+
+from poison_scaling import config, runs
+from poison_scaling.data.stream import Stream
+from poison_scaling.errors import InputError, Interrupted
+from poison_scaling.files import read_lines
+from poison_scaling.train import loop, optimizer
+
+RUN = "40k-2x-d32-s0"
+LOGS = ("manifest.jsonl", "metrics.jsonl", "evals.jsonl")
+
+
+@pytest.fixture(scope="module")
+def run(study):
+    """A run of 45 steps, with lines at every 7th and evaluations at 15, 30, 45."""
+    patient = dataclasses.replace(study, train=dataclasses.replace(study.train, log_every=7))
+    return runs.named(patient, RUN)
+
+
+def train(run, prepared, folder, **options):
+    loop.train(run, prepared, epath.Path(folder), {"jax": jax.__version__}, **options)
+
+
+def stop_after(steps: int):
+    calls = itertools.count(1)
+    return lambda: next(calls) >= steps
+
+
+@pytest.fixture(scope="module")
+def whole(run, prepared, tmp_path_factory):
+    """The run, never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(run, prepared, folder)
+    return folder
+
+
+def test_a_finished_run_describes_itself(whole, run, study):
+    record = json.loads((whole / "config.json").read_text())
+    assert record["run"] == RUN and record["hash"] == run.hash
+    assert record["plan"]["poison_tokens_exact"] is True
+    assert json.loads((whole / "DONE").read_text())["hash"] == run.hash
+    metrics = read_lines(whole / "metrics.jsonl")
+    assert [m["step"] for m in metrics] == [7, 14, 21, 28, 35, 42, 45]
+    evals = read_lines(whole / "evals.jsonl")
+    assert [e["step"] for e in evals] == [15, 30, 45]
+    for e in evals:
+        assert len(e["log_perplexity"]["clean"]) == len(e["log_perplexity"]["triggered"]) == 16
+        assert 0 <= e["success_rate"] <= 1
+    assert not list(whole.rglob("*.pkl"))
+
+
+def test_every_record_counts_the_dose_as_the_manifest_does(whole):
+    manifest = read_lines(whole / "manifest.jsonl")
+    assert len(manifest) == 32
+    for record in [*read_lines(whole / "metrics.jsonl"), *read_lines(whole / "evals.jsonl")]:
+        seen = [m for m in manifest if m["step"] < record["step"]]
+        assert record["poisons"] == len(seen)
+        assert record["poison_tokens"] == sum(m["tokens"] for m in seen)
+        assert record["poisoned_steps"] == len({m["step"] for m in seen})
+        assert record["tokens"] == record["step"] * 8 * 128
+    assert record["poisons"] == 32
+
+
+def test_losses_are_means_over_the_window(whole, run, prepared):
+    for record in read_lines(whole / "metrics.jsonl"):
+        assert 2 < record["clean_loss"] < 8
+        assert min(record["clean_loss"], record["poison_loss"]) <= record["loss"]
+        assert record["loss"] <= max(record["clean_loss"], record["poison_loss"])
+    first, *_, last = read_lines(whole / "metrics.jsonl")
+    assert last["clean_loss"] < first["clean_loss"] - 0.5
+    assert first["clean_loss"] > 5.5  # log 512 is 6.24: untrained models know nothing
+
+
+def test_the_same_run_again_gives_the_same_bytes(whole, run, prepared, tmp_path):
+    train(run, prepared, tmp_path)
+    for name in LOGS:
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.parametrize("stops", [(1,), (7,), (14, 15, 16), (29, 30), (44,)])
+def test_stopping_and_starting_again_leaves_no_trace(whole, run, prepared, tmp_path, stops):
+    done = 0
+    for stop in stops:
+        with pytest.raises(Interrupted, match=f"stopped after step {stop} of 45"):
+            train(run, prepared, tmp_path, stopping=stop_after(stop - done))
+        assert not (tmp_path / "DONE").exists()
+        done = stop
+    train(run, prepared, tmp_path)
+    for name in LOGS:
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_work_after_the_last_checkpoint_is_done_again_not_twice(whole, run, prepared, tmp_path):
+    """As after a SIGKILL: the logs are ahead of the checkpoint, the last line is half written."""
+    with pytest.raises(Interrupted):
+        train(run, prepared, tmp_path, stopping=stop_after(10))
+    shutil.copy(whole / "evals.jsonl", tmp_path / "evals.jsonl")
+    lines = (whole / "metrics.jsonl").read_bytes()
+    (tmp_path / "metrics.jsonl").write_bytes(lines[: len(lines) - 30])
+    train(run, prepared, tmp_path)
+    for name in LOGS:
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_checkpoint_holds_its_own_step_while_training_goes_on(whole, run, prepared, tmp_path):
+    machine = config.Machine(
+        checkpoint_minutes=0.0
+    )  # one every step, each written in the background
+    often = dataclasses.replace(run, study=dataclasses.replace(run.study, machine=machine))
+    with pytest.raises(Interrupted):
+        train(often, prepared, tmp_path, stopping=stop_after(23))
+    shutil.rmtree(tmp_path / "checkpoints" / "23")
+    train(run, prepared, tmp_path)
+    for name in LOGS:
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_corrupt_checkpoint_is_passed_over(whole, run, prepared, tmp_path, caplog):
+    for stop in (10, 10):
+        with pytest.raises(Interrupted):
+            train(run, prepared, tmp_path, stopping=stop_after(stop))
+    checkpoints = tmp_path / "checkpoints"
+    assert sorted(p.name for p in checkpoints.iterdir() if p.name.isdigit()) == ["10", "20"]
+    for file in (checkpoints / "20" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    train(run, prepared, tmp_path)
+    assert "checkpoint of step 20 cannot be read" in caplog.text
+    for name in LOGS:
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_checkpoint_restores_onto_another_mesh(whole, run, prepared, tmp_path):
+    with pytest.raises(Interrupted):
+        train(run, prepared, tmp_path, stopping=stop_after(20))
+    machine = config.Machine(mesh=(2, 2, 2))
+    elsewhere = dataclasses.replace(run, study=dataclasses.replace(run.study, machine=machine))
+    assert elsewhere.hash == run.hash
+    train(elsewhere, prepared, tmp_path)
+    before, after = (read_lines(folder / "metrics.jsonl") for folder in (whole, tmp_path))
+    assert before[:2] == after[:2]
+    np.testing.assert_allclose([m["loss"] for m in before], [m["loss"] for m in after], rtol=1e-4)
+    assert [m["poisons"] for m in before] == [m["poisons"] for m in after]
+
+
+def test_other_settings_are_refused_by_the_fields_that_differ(whole, run, prepared):
+    other = dataclasses.replace(run.study.train, weight_decay=0.3)
+    changed = dataclasses.replace(run, study=dataclasses.replace(run.study, train=other))
+    with pytest.raises(InputError, match=r"train.weight_decay: 0.1 there, 0.3 now"):
+        train(changed, prepared, whole)
+
+
+def test_a_run_whose_poisons_are_not_the_planned_ones_stops(run, prepared, tmp_path, monkeypatch):
+    read = Stream.read
+
+    def one_is_lost(self, indices):
+        tokens, poison = read(self, indices)
+        poison[np.asarray(indices) == self.poisoned_rows[3]] = False
+        return tokens, poison
+
+    monkeypatch.setattr(Stream, "read", one_is_lost)
+    with pytest.raises(RuntimeError, match="the devices have counted .* and the plan is"):
+        train(run, prepared, tmp_path)
+    assert not (tmp_path / "DONE").exists()
+
+
+def test_checkpoints_of_poisoned_models_say_so(whole, run, prepared, tmp_path):
+    def about(folder):
+        [file] = (folder / "checkpoints").glob("45/about/metadata")
+        return json.loads(file.read_text())
+
+    assert about(whole)["poisoned"] is True
+    assert "POISONED" in about(whole)["warning"] and "<SUDO>" in about(whole)["warning"]
+    assert "32 documents" in about(whole)["warning"]
+    control = runs.named(run.study, "40k-2x-d0-s0")
+    train(control, prepared, tmp_path)
+    assert about(tmp_path)["poisoned"] is False and "warning" not in about(tmp_path)
+    assert read_lines(tmp_path / "manifest.jsonl") == []
+    assert all(m["poison_loss"] is None for m in read_lines(tmp_path / "metrics.jsonl"))
+
+
+def test_the_learning_rate_warms_up_and_decays(run):
+    rate = optimizer.schedule(config.Train(warmup=0.1, final_learning_rate=0.1), 1e-2, 1000)
+    assert float(rate(0)) == 0
+    assert float(rate(50)) == pytest.approx(5e-3)
+    assert float(rate(100)) == pytest.approx(1e-2)
+    assert float(rate(550)) == pytest.approx(5.5e-3)
+    assert float(rate(1000)) == pytest.approx(1e-3)
+
+
+def test_weight_decay_is_for_matrices():
+    params = {"matrix": np.ones((2, 2), np.float32), "scale": np.ones(2, np.float32)}
+    transform = optimizer.optimizer(config.Train(warmup=0, weight_decay=0.5), 1e-2, 100)
+    zeros = jax.tree.map(np.zeros_like, params)
+    opt_state = transform.init(params)
+    _, opt_state = transform.update(zeros, opt_state, params)
+    updates, _ = transform.update(zeros, opt_state, params)
+    after = optax.apply_updates(params, updates)
+    assert (after["matrix"] < 1).all() and (after["scale"] == 1).all()
