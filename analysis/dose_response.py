@@ -94,8 +94,7 @@ def fit(observations: Observations) -> Fit:
     """Maximum restricted likelihood of the shape, with the groups' mu integrated out.
 
     Flat integration over mu is restricted likelihood (Harville 1974): it does not underestimate
-    the variance between few seeds. A Gamma(2) penalty keeps both standard deviations off zero
-    (Chung et al. 2013). The dispersion is by moments (McCullagh & Nelder 1989, 4.5).
+    the variance between few seeds. The dispersion is by moments (McCullagh & Nelder 1989, 4.5).
     """
     o = observations
     grid = _grid(o)
@@ -215,7 +214,7 @@ def _restricted(o: Observations, grid, values, dispersion) -> float:
     curves = _group_curves(o, grid, _own_curves(o, grid, values, dispersion), values)
     top = curves.max(axis=1)
     integrated = top + np.log(np.exp(curves - top[:, None]).sum(axis=1) * GRID_STEP)
-    return float(integrated.sum() + values[3] + values[4])
+    return float(integrated.sum())
 
 
 def _posterior(o: Observations, grid, values, dispersion) -> tuple[np.ndarray, np.ndarray]:
