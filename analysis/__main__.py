@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from etils import epath
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from analysis import comparison, power, report, simulation
@@ -74,8 +75,7 @@ def simulate_command(
 
     Args:
         out: The folder; must not hold a study yet.
-        design: The published study's sizes and budgets, or every one of `sizes` on every of
-            `tokens`.
+        design: The published study's sizes and budgets, or every size on every ratio of tokens.
         sizes: Parameters (ladder).
         tokens: Tokens per parameter (ladder).
         doses: Poisoned documents a run; 0 is a control.
@@ -87,12 +87,8 @@ def simulate_command(
     folder = epath.Path(out)
     if (folder / "study.json").exists():
         raise InputError(f"{folder} already holds a study; choose another folder.")
-    if design == "paper":
-        chosen = simulation.paper_design(seeds, evaluations, doses)
-    else:
-        chosen = dataclasses.replace(
-            power.ladder(sizes, tokens, doses, seeds), evaluations=evaluations
-        )
+    chosen = _design(design, sizes, tokens, doses, seeds)
+    chosen = dataclasses.replace(chosen, evaluations=evaluations)
     study = simulation.simulate(chosen, truth, seed)
     simulation.save(study, folder, seed)
     print(f"{len(study.runs)} simulated runs in {folder}")
@@ -100,11 +96,13 @@ def simulate_command(
 
 def power_command(
     plan: str | None = None,
+    design: Literal["paper", "ladder"] = "ladder",
     sizes: tuple[float, ...] = (1e8, 2e8, 4e8),
     tokens: tuple[float, ...] = (10, 20, 40),
     doses: tuple[int, ...] = (0, 100, 250, 500),
     seeds: int = 3,
     studies: int = 100,
+    laws: tuple[float, ...] = (0.0, 1.0),
     margin: float = 0.25,
     truth: Annotated[simulation.Truth, Plain] = TRUTH,
 ) -> None:
@@ -112,27 +110,61 @@ def power_command(
 
     Args:
         plan: A study.json or the output of `poison-scaling plan CONFIG --json`, instead of the
-            four settings that follow.
-        sizes: Parameters.
-        tokens: Tokens per parameter; every size is trained on each.
+            five settings that follow.
+        design: The published study's sizes and budgets, or every size on every ratio of tokens.
+        sizes: Parameters (ladder).
+        tokens: Tokens per parameter (ladder).
         doses: Poisoned documents a run; 0 is a control.
         seeds: Runs of each size, budget and dose.
         studies: To simulate under each law.
+        laws: Exponents of tokens to simulate; 0 is the count law, 1 the fraction law.
         margin: Half-width of the verdict's zones.
-        truth: The noise, and N50 at the design's mean size and budget (a is set by each law).
+        truth: The noise, and N50 at the design's mean size and budget; `a` is set by `laws`.
     """
     if studies < 1:
         raise InputError(f"--studies is {studies}; expected at least 1.")
-    design = power.planned(epath.Path(plan)) if plan else power.ladder(sizes, tokens, doses, seeds)
-    runs = sum(len(cell.doses) for cell in design.cells)
+    if plan is None:
+        chosen = _design(design, sizes, tokens, doses, seeds)
+    else:
+        chosen = power.planned(epath.Path(plan))
+    runs = sum(len(cell.doses) for cell in chosen.cells)
     table = Table(title=f"{runs} runs; {studies} simulated studies under each law")
-    for column in ("if the truth is", "right", "undecided", "wrong", "half-width of a"):
-        table.add_column(column, justify="left" if column.startswith("if") else "right")
-    for result in power.power(design, truth, studies, margin):
-        width = "open" if result.halfwidth is None else f"±{result.halfwidth:.2f}"
-        undecided = result.verdicts["undecided"] / studies
-        table.add_row(result.law, share(result.right), share(undecided), share(result.wrong), width)
+    columns = ("true a", "right", "undecided", "wrong", "interval of a")
+    for column in (*columns, "a covered", "g covered", "N50 covered"):
+        table.add_column(column, justify="right")
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("simulating", total=studies * len(laws))
+        for a in laws:
+            result = power.power(
+                chosen,
+                dataclasses.replace(truth, a=a),
+                studies,
+                margin,
+                tick=lambda: progress.advance(task),
+            )
+            decided = share(result.right), share(result.wrong)
+            open_ended = result.halfwidth is None
+            table.add_row(
+                f"{a:g}",
+                decided[0],
+                share(1 - result.right - result.wrong) if a in (0, 1) else "-",
+                decided[1],
+                "open" if open_ended else f"±{result.halfwidth:.2f}",
+                *("-" if c is None else f"{100 * c:.1f}%" for c in result.coverage.values()),
+            )
     Console().print(table)
+
+
+def _design(
+    design: str,
+    sizes: tuple[float, ...],
+    tokens: tuple[float, ...],
+    doses: tuple[int, ...],
+    seeds: int,
+) -> simulation.Design:
+    if design == "paper":
+        return simulation.paper_design(seeds, doses=doses)
+    return power.ladder(sizes, tokens, doses, seeds)
 
 
 COMMANDS = {"compare": compare_command, "power": power_command, "simulate": simulate_command}

@@ -69,6 +69,8 @@ class Fit:
       curves: log likelihood of each group's mu, shape [groups, grid], maximum 0 in each row.
       run_mean, run_sd: posterior mean and standard deviation of each run's u given its group and
         seed, shape [runs].
+      run_estimate, run_error: each run's u from its own evaluations alone, and its standard error,
+        shape [runs]; NaN where they do not bound it.
       rate: fitted success rate of each evaluation at `run_mean`, shape [evaluations].
       several_doses: whether a group has two doses; if not, `progress` is taken as 0.
       degrees: degrees of freedom of the noise between clusters within groups, at least 1.
@@ -80,6 +82,8 @@ class Fit:
     curves: np.ndarray
     run_mean: np.ndarray
     run_sd: np.ndarray
+    run_estimate: np.ndarray
+    run_error: np.ndarray
     rate: np.ndarray
     several_doses: bool
     degrees: int
@@ -94,8 +98,7 @@ def fit(observations: Observations) -> Fit:
     """Maximum restricted likelihood of the shape, with the groups' mu integrated out.
 
     Flat integration over mu is restricted likelihood (Harville 1974): it does not underestimate
-    the variance between few seeds. A Gamma(2) penalty keeps both standard deviations off zero
-    (Chung et al. 2013). The dispersion is by moments (McCullagh & Nelder 1989, 4.5).
+    the variance between few seeds. The dispersion is by moments (McCullagh & Nelder 1989, 4.5).
     """
     o = observations
     grid = _grid(o)
@@ -133,8 +136,11 @@ def fit(observations: Observations) -> Fit:
         if abs(np.log(dispersion / before)) < 0.03:
             break
 
-    curves = _group_curves(o, grid, _own_curves(o, grid, values, dispersion), values)
+    own = _own_curves(o, grid, values, dispersion)
+    curves = _group_curves(o, grid, own, values)
     mean, sd = _posterior(o, grid, values, dispersion)
+    estimate, error = _moments(own, grid)
+    bounded = np.maximum(own[:, 0], own[:, -1]) < own.max(axis=1) - 2
     return Fit(
         observations=o,
         shape=Shape(
@@ -150,6 +156,8 @@ def fit(observations: Observations) -> Fit:
         curves=curves - curves.max(axis=1, keepdims=True),
         run_mean=mean,
         run_sd=sd,
+        run_estimate=np.where(bounded, estimate, np.nan),
+        run_error=np.where(bounded, error, np.nan),
         rate=_rates(o, values, mean),
         several_doses=several_doses,
         degrees=max(len(o.group) - len(o.groups), 1),
@@ -215,7 +223,7 @@ def _restricted(o: Observations, grid, values, dispersion) -> float:
     curves = _group_curves(o, grid, _own_curves(o, grid, values, dispersion), values)
     top = curves.max(axis=1)
     integrated = top + np.log(np.exp(curves - top[:, None]).sum(axis=1) * GRID_STEP)
-    return float(integrated.sum() + values[3] + values[4])
+    return float(integrated.sum())
 
 
 def _posterior(o: Observations, grid, values, dispersion) -> tuple[np.ndarray, np.ndarray]:
@@ -223,8 +231,12 @@ def _posterior(o: Observations, grid, values, dispersion) -> tuple[np.ndarray, n
     own = _own_curves(o, grid, values, dispersion)
     sd = np.sqrt(np.exp(values[4]) ** 2 + np.exp(values[3]) ** 2)
     group = _group_curves(o, grid, own, values)
-    log_weight = own + smooth(group, grid, sd)[o.group[o.cluster]]
-    weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
+    return _moments(own + smooth(group, grid, sd)[o.group[o.cluster]], grid)
+
+
+def _moments(curves: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each row of exp(curves) as a density over the grid."""
+    weight = np.exp(curves - curves.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
     mean = weight @ grid
     return mean, np.sqrt(np.maximum(weight @ grid**2 - mean**2, 0))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis import variables
+from analysis import variables, variance
 from analysis.dose_response import Fit, fit
 from analysis.laws import N50, Estimate, Law, fit_law, half_doses, verdict
 from analysis.observations import Observations, observe
@@ -38,6 +38,7 @@ class Findings:
       half_doses: N50 of each group with a poisoned run.
       verdict: "count", "fraction" or "undecided".
       left_out, variables: see `variables.compare`.
+      components: where the scatter of N50 comes from.
       extrapolations: empty where the law does not reach beyond the data.
     """
 
@@ -51,6 +52,7 @@ class Findings:
     verdict: str
     left_out: str | None
     variables: list[variables.Variable]
+    components: list[variance.Component]
     extrapolations: list[Extrapolation]
 
 
@@ -72,6 +74,7 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
             verdict="undecided",
             left_out=None,
             variables=[],
+            components=[],
             extrapolations=[],
         )
     fitted = fit(observations)
@@ -88,6 +91,7 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
         verdict=verdict(law, margin),
         left_out=left_out,
         variables=compared,
+        components=variance.components(fitted),
         extrapolations=_extrapolations(observations, law),
     )
 

@@ -1,7 +1,6 @@
 """How often a design would decide between the laws, by simulating it, before paying for it."""
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,66 +9,84 @@ from etils import epath
 from analysis.dose_response import fit
 from analysis.errors import InputError
 from analysis.findings import reach_of
-from analysis.laws import Law, fit_law, verdict
+from analysis.laws import Estimate, fit_law, half_doses, verdict
 from analysis.observations import observe
 from analysis.runs import quantity
 from analysis.simulation import Cell, Design, Truth, crossed, simulate
 from analysis.sources import number, parsed
 
-LAWS = {"count": 0.0, "fraction": 1.0}
-
 
 @dataclass(frozen=True)
 class Power:
-    """What `studies` simulated studies under one law concluded.
+    """What simulated studies under one law concluded.
 
     Attributes:
-      law: "count" or "fraction", the truth.
-      studies: how many were simulated.
-      verdicts: how many of them said each of count, fraction, undecided.
+      a: exponent of tokens in truth.
+      right: share of studies whose verdict is true ("undecided" where neither law holds).
+      wrong: share whose verdict is a law that does not hold.
       halfwidth: median half-width of the 95% interval of a; None where most have no such interval.
+      coverage: share of the 95% intervals that hold the truth, of "a", "g" and "N50"; None where
+        no interval was given.
     """
 
-    law: str
-    studies: int
-    verdicts: dict[str, int]
+    a: float
+    right: float
+    wrong: float
     halfwidth: float | None
-
-    @property
-    def right(self) -> float:
-        return self.verdicts[self.law] / self.studies
-
-    @property
-    def wrong(self) -> float:
-        other = "fraction" if self.law == "count" else "count"
-        return self.verdicts[other] / self.studies
+    coverage: dict[str, float | None]
 
 
 def power(
-    design: Design, truth: Truth, studies: int, margin: float, seed: int = 0
-) -> Iterator[Power]:
-    """Simulates the design under both laws with the noise of `truth`, one law at a time."""
-    for name, a in LAWS.items():
-        verdicts = dict.fromkeys(("count", "fraction", "undecided"), 0)
-        halfwidths = []
-        for index in range(studies):
-            study = simulate(design, dataclasses.replace(truth, a=a), seed=seed + index)
-            observations = observe(study)
-            if reach_of(observations) != "some":
-                verdicts["undecided"] += 1
-                halfwidths.append(np.inf)
-                continue
-            law = fit_law(fit(observations))
-            verdicts[verdict(law, margin)] += 1
-            halfwidths.append(_halfwidth(law))
-        median = float(np.median(halfwidths))
-        yield Power(name, studies, verdicts, median if np.isfinite(median) else None)
+    design: Design,
+    truth: Truth,
+    studies: int,
+    margin: float,
+    seed: int = 0,
+    tick: Callable[[], None] = lambda: None,
+) -> Power:
+    """Simulates and analyses a design `studies` times; calls `tick` after each."""
+    holds = {0.0: "count", 1.0: "fraction"}.get(truth.a, "undecided")
+    verdicts, halfwidths = [], []
+    covered: dict[str, list[bool]] = {"a": [], "g": [], "N50": []}
+    log_n0, log_t0 = design.reference
+    for index in range(studies):
+        observations = observe(simulate(design, truth, seed + index))
+        tick()
+        if reach_of(observations) != "some":
+            verdicts.append("undecided")
+            halfwidths.append(np.inf)
+            continue
+        fitted = fit(observations)
+        law = fit_law(fitted)
+        verdicts.append(verdict(law, margin))
+        halfwidths.append(_halfwidth(law.a))
+        for name, estimate, true in (("a", law.a, truth.a), ("g", law.g, truth.g)):
+            if estimate is not None and estimate.value is not None:
+                covered[name].append(_holds(estimate, true))
+        for n50 in half_doses(fitted):
+            tokens = truth.a * (np.log(n50.group.tokens) - log_t0)
+            parameters = truth.g * (np.log(n50.group.parameters) - log_n0)
+            covered["N50"].append(_holds(n50.poisons, truth.n50 * np.exp(tokens + parameters)))
+    median = float(np.median(halfwidths))
+    return Power(
+        a=truth.a,
+        right=float(np.mean([v == holds for v in verdicts])),
+        wrong=float(np.mean([v not in (holds, "undecided") for v in verdicts])),
+        halfwidth=median if np.isfinite(median) else None,
+        coverage={name: float(np.mean(c)) if c else None for name, c in covered.items()},
+    )
 
 
-def _halfwidth(law: Law) -> float:
-    if law.a is None or law.a.low is None or law.a.high is None:
+def _halfwidth(a: Estimate | None) -> float:
+    if a is None or a.low is None or a.high is None:
         return np.inf
-    return (law.a.high - law.a.low) / 2
+    return (a.high - a.low) / 2
+
+
+def _holds(estimate: Estimate, true: float) -> bool:
+    """Whether an interval, open ends included, holds the truth."""
+    above = estimate.low is None or estimate.low <= true
+    return above and (estimate.high is None or true <= estimate.high)
 
 
 def ladder(

@@ -141,6 +141,7 @@ def _numbers(numbers: dict) -> list[Block]:
         ),
         Paragraph("Which variable explains success, by one curve for all sizes and budgets:"),
         _variable_table(numbers["variables"]),
+        *_variance_blocks(numbers["variance"]),
         *_extrapolation_blocks(numbers["extrapolation"]),
         *_detection_blocks(numbers["detection"]),
     ]
@@ -194,6 +195,27 @@ def _variable_table(variables: dict) -> Table:
         f"predictive gain over poisons seen, leaving out one {left_out} (nats a run)",
     )
     return Table(header, tuple(rows))
+
+
+def _variance_blocks(components: list[dict]) -> list[Block]:
+    if not components:
+        return []
+    rows = tuple(
+        (
+            component["name"],
+            str(component["levels"]),
+            interval(Estimate(component["sd"], component["low"], component["high"])),
+            f"{100 * component['share']:.0f}%",
+        )
+        for component in components
+    )
+    return [
+        Paragraph(
+            "Where the scatter of N50 between runs comes from (standard deviation of log N50; runs "
+            "that bound their own N50 take part; factors that change together share a line):"
+        ),
+        Table(("factor", "levels", "standard deviation (95% interval)", "share"), rows),
+    ]
 
 
 def _extrapolation_blocks(targets: list[dict]) -> list[Block]:

@@ -38,6 +38,7 @@ def summarise(findings: Findings) -> dict:
             "left_out": findings.left_out,
             "compared": [dataclasses.asdict(v) for v in findings.variables],
         },
+        "variance": [dataclasses.asdict(c) for c in findings.components],
         "extrapolation": [dataclasses.asdict(e) for e in findings.extrapolations],
         "detection": [_detection(s) for s in SENSITIVITIES],
         "missing": list(study.missing),

@@ -1,0 +1,114 @@
+"""A report answers for any study that can be read, says what it cannot tell, and never warns."""
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from etils import epath
+
+from analysis import report
+from analysis.simulation import Truth, crossed, paper_design, save, simulate
+
+ONE = (("S", 1e8, 2e9),)
+LADDER = (("S", 1e8, 2e9), ("M", 2e8, 4e9), ("L", 4e8, 8e9))
+SQUARE = tuple((name, n, n * r) for name, n in (("S", 1e8), ("L", 4e8)) for r in (10, 40))
+
+
+PLAIN = Truth()
+
+
+def written(tmp_path, design, truth=PLAIN, format="html"):
+    source = epath.Path(tmp_path) / "study"
+    save(simulate(design, truth, 0), source)
+    return report.write(source, tmp_path / "report", format=format), tmp_path / "report"
+
+
+@pytest.mark.parametrize(
+    ("design", "truth", "said"),
+    [
+        (crossed(ONE), Truth(), "one size on one token budget"),
+        (crossed(LADDER), Truth(), "grew together"),
+        (crossed((("S", 1e8, 1e9), ("L", 4e8, 1e9))), Truth(), "the same token budget"),
+        (crossed(LADDER), Truth(n50=1e6), "larger doses are needed"),
+        (crossed(LADDER, (0, 250), evaluations=1), Truth(n50=1), "smaller doses"),
+        (crossed(LADDER, (0,)), Truth(), "No poisoned run"),
+        (crossed(SQUARE, seeds=1), Truth(), "tokens^a"),
+        (crossed(SQUARE, (250,), seeds=1), Truth(), "tokens^a"),
+        (crossed(ONE, (250,), seeds=1, evaluations=1), Truth(), ""),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_degenerate_studies_get_an_answer(tmp_path, design, truth, said):
+    summary, out = written(tmp_path, design, truth)
+    assert said in summary["answer"]["words"]
+    assert said in report.answer(summary)
+    assert (out / "index.html").exists()
+    json.loads((out / "summary.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_report_is_whole_and_self_contained(tmp_path):
+    summary, out = written(tmp_path, crossed(SQUARE))
+    page = (out / "index.html").read_text()
+    assert summary["answer"]["words"].split(":")[0] in page
+    assert summary["study"]["hash"] in page
+    assert "http" not in page.replace('"http://www.w3.org', "")
+    assert page.count("data:image/svg+xml;base64,") == len(list((out / "figures").glob("*.svg")))
+    assert "/" + "work" not in page and str(tmp_path) not in page
+    for figure in (out / "figures").glob("*.svg"):
+        assert figure.with_suffix(".png").exists()
+        with open(figure.with_suffix(".csv")) as lines:
+            header, *rows = list(csv.reader(lines))
+        assert rows and all(len(row) == len(header) for row in rows)
+    assert not list(out.rglob("*.partial"))
+
+
+def test_two_reports_of_one_study_are_the_same_bytes(tmp_path):
+    _, out = written(tmp_path, crossed(LADDER, (0, 250), seeds=2))
+    report.write(tmp_path / "study", tmp_path / "again")
+    files = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    assert len(files) > 20
+    for name in files:
+        assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_a_markdown_report_points_at_its_figures(tmp_path):
+    _, out = written(tmp_path, crossed(ONE), format="md")
+    page = (out / "index.md").read_text()
+    for line in page.splitlines():
+        if line.startswith("!["):
+            assert (out / line.split("(")[1].rstrip(")")).exists()
+    assert not (out / "index.html").exists()
+
+
+def test_an_unfinished_study_says_what_is_missing(tmp_path):
+    source = epath.Path(tmp_path) / "study"
+    save(simulate(crossed(ONE), Truth(), 0), source)
+    lost = next(iter(sorted((source / "runs").iterdir())))
+    (lost / "evals.jsonl").unlink()
+    summary = report.write(source, tmp_path / "report")
+    assert lost.name in summary["missing"][0]
+    assert lost.name in (tmp_path / "report" / "index.html").read_text()
+    assert "Missing or unfinished: 1" in report.answer(summary)
+
+
+def test_names_from_a_study_cannot_break_the_page(tmp_path):
+    study = simulate(crossed(ONE), Truth(), 0)
+    save(dataclasses.replace(study, name="<script>alert(1)</script>"), epath.Path(tmp_path / "s"))
+    report.write(tmp_path / "s", tmp_path / "report")
+    assert "<script>" not in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_a_paper_sized_report_takes_under_ten_seconds(tmp_path):
+    start = time.monotonic()
+    written(tmp_path, paper_design())
+    assert time.monotonic() - start < 15  # with the simulation, and room for a busy machine
+
+
+def test_the_package_imports_no_training_library():
+    heavy = "{'jax', 'tensorflow', 'seqio', 'flax', 'poison_scaling'}"
+    code = f"import sys, analysis.__main__; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
