@@ -66,6 +66,7 @@ def prepare(study: Study, workdir: epath.Path, progress) -> Any:
     Raises InputError before anything of the study is written.
     """
     all_runs = runs.of(study)
+    _check_mesh(study)
     # Parameters and two moments in float32, two checkpoints of each run at most.
     needed = sum(2 * 12 * run.parameters for run in all_runs if not is_done(workdir, run))
     require_disk(workdir, needed, "the checkpoints of the study")
@@ -86,6 +87,17 @@ def _prepared(study: Study, progress=lambda description, done: None):
     with quiet():  # seconds, and TensorFlow's notes on the machine
         from poison_scaling.data.prepared import Prepared
     return Prepared(study, progress)
+
+
+def _check_mesh(study: Study) -> None:
+    """Raise InputError unless the mesh fits the devices, the batch, and every size."""
+    from poison_scaling.model import sharding
+    from poison_scaling.train import state
+
+    mesh = sharding.mesh(study.machine.mesh)
+    sharding.batch_sharding(mesh, study.train.batch_rows)
+    for size in {rung.size for rung in study.ladder}:
+        state.parameter_shardings(size, study.data.vocabulary.pieces, study.model, mesh)
 
 
 def jobs(study: Study, runs_left: int) -> int:

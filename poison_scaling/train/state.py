@@ -69,6 +69,12 @@ def initial(
     )
 
 
+def parameter_shardings(size: str, vocabulary: int, settings: config.Model, mesh: Mesh) -> dict:
+    """A sharding for each parameter; raises InputError where the mesh does not divide one."""
+    parameters = nnx.state(_abstract(size, vocabulary, settings), nnx.Param)
+    return sharding.parameter_shardings(parameters, mesh)
+
+
 def shardings(
     size: str,
     vocabulary: int,
@@ -79,9 +85,7 @@ def shardings(
     """A sharding for each array of the state: moments lie as their parameters do."""
     abstract = jax.eval_shape(lambda: initial(size, vocabulary, settings, optimizer, 0))
     replicated = sharding.replicated(mesh)
-    params = sharding.parameter_shardings(
-        nnx.state(_abstract(size, vocabulary, settings), nnx.Param), mesh
-    )
+    params = parameter_shardings(size, vocabulary, settings, mesh)
     return TrainState(
         step=replicated,
         params=params,

@@ -1,0 +1,177 @@
+"""A study from its file to its report, by the command line, in processes of their own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, run_cli
+
+from poison_scaling.files import read_lines
+
+SMALL = (
+    "--set",
+    "doses=[0, 8]",
+    "--set",
+    "seeds=[0]",
+    "--set",
+    "ladder=[{'size': '40k', 'tokens_per_parameter': 2.0}]",
+)
+LOGS = ("manifest.jsonl", "metrics.jsonl", "evals.jsonl")
+
+
+def contents(workdir) -> dict[str, bytes]:
+    runs = sorted((workdir / "runs").iterdir())
+    return {f"{run.name}/{name}": (run / name).read_bytes() for run in runs for name in LOGS}
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory, cache):
+    """configs/smoke.py, whole, two runs at a time."""
+    workdir = tmp_path_factory.mktemp("smoke")
+    process = run_cli("study", "configs/smoke.py", "--workdir", workdir, "--jobs", 2)
+    return workdir, process
+
+
+def test_a_study_ends_with_an_answer_and_a_report(smoke):
+    workdir, process = smoke
+    record = json.loads((workdir / "study.json").read_text())
+    assert len(record["runs"]) == 12
+    assert all(run["poison_tokens_exact"] for run in record["runs"])
+    for run in record["runs"]:
+        folder = workdir / "runs" / run["run"]
+        assert (folder / "DONE").exists()
+        manifest = read_lines(folder / "manifest.jsonl")
+        assert sum(poison["tokens"] for poison in manifest) == run["poison_tokens"]
+        assert len({poison["step"] for poison in manifest}) == run["poisoned_steps"]
+    summary = json.loads((workdir / "report" / "summary.json").read_text())
+    assert summary
+    page = (workdir / "report" / "index.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "")
+    assert "Verdict" in process.stdout and "time" not in process.stderr
+    assert "12/12 runs" in process.stdout and "left" in process.stdout
+
+
+def test_two_studies_give_the_same_bytes_whether_runs_train_alone_or_together(smoke, tmp_path):
+    run_cli("study", "configs/smoke.py", "--workdir", tmp_path, "--jobs", 1)
+    assert contents(tmp_path) == contents(smoke[0])
+
+
+def test_a_finished_study_is_not_trained_again(smoke):
+    workdir, _ = smoke
+    before = {p: p.stat().st_mtime_ns for p in (workdir / "runs").rglob("*") if p.is_file()}
+    process = run_cli("study", "configs/smoke.py", "--workdir", workdir)
+    after = {p: p.stat().st_mtime_ns for p in (workdir / "runs").rglob("*") if p.is_file()}
+    assert before == after
+    assert "Verdict" in process.stdout
+
+
+def test_one_run_can_be_trained_alone(smoke, tmp_path):
+    name = "60k-2x-d32-s1"
+    run_cli("train", "configs/smoke.py", "--workdir", tmp_path, "--run", name)
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == [name]
+    for log in LOGS:
+        expected = (smoke[0] / "runs" / name / log).read_bytes()
+        assert (tmp_path / "runs" / name / log).read_bytes() == expected
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupted_study_goes_on_where_it_was(tmp_path, jobs):
+    """SIGTERM as from a scheduler, then SIGKILL of the whole lot, then a rest in peace."""
+    long = (*SMALL, "--set", "ladder.0.tokens_per_parameter=12", "--set", "evaluation.times=6")
+    command = ("study", "configs/smoke.py", *long, "--jobs", jobs, "--workdir")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    run_cli(*command, whole)
+
+    def start_and_signal(number):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "poison_scaling.cli", *map(str, command), str(stopped)],
+            cwd=ROOT,
+            env={**os.environ, "XLA_FLAGS": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        lines = len(metric_lines(stopped))
+        deadline = time.monotonic() + 120
+        while len(metric_lines(stopped)) <= lines and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out + err
+
+    code, said = start_and_signal(signal.SIGTERM)
+    assert code == 75, said
+    assert "goes on from here" in said and "Traceback" not in said
+    assert start_and_signal(signal.SIGKILL)[0] == -signal.SIGKILL
+    time.sleep(1)  # workers notice that their parent is gone
+    run_cli(*command, stopped)
+    assert contents(stopped) == contents(whole)
+
+
+def metric_lines(workdir) -> list:
+    return [line for file in workdir.glob("runs/*/metrics.jsonl") for line in read_lines(file)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--set", "train.lerning_rate=1"), "the nearest is 'learning_rate'"),
+        (("--set", "doses=[0, 5000]"), "5000 poisoned documents do not fit into the"),
+        (("--set", "attack.gibberish_tokens=(400, 900)"), "and a row data.row_tokens=128"),
+        (("--set", "ladder.0.tokens_per_parameter=900"), "epochs; set data.epochs="),
+        (("--set", "data.corpus={'kind': 'Files', 'patterns': ['no/*.txt']}"), "matches no file"),
+        (("--set", "machine.mesh=(2, 1, 1)"), "takes 2 devices, and there are 1"),
+        (("--set", "evaluation.prompts=500"), "evaluation.prompts=500"),
+        (("--set", "ladder.0.size=13b", "--set", "data.row_tokens=256"), "GB are free"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_any_training(tmp_path, arguments, said):
+    process = run_cli(
+        "study", "configs/smoke.py", *arguments, "--workdir", tmp_path / "new", check=2
+    )
+    assert process.stderr.startswith("error: ") and said in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_missing_config_is_bad_input(tmp_path):
+    process = run_cli("study", "configs/none.py", "--workdir", tmp_path, check=2)
+    assert process.stderr == "error: config 'configs/none.py': no such file.\n"
+
+
+def test_an_unfinished_study_can_be_reported(smoke, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(smoke[0], copy)
+    shutil.rmtree(copy / "runs" / "40k-2x-d8-s0")
+    shutil.rmtree(copy / "report")
+    process = subprocess.run(
+        [sys.executable, "-m", "analysis", copy, "--out", copy / "report"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "40k-2x-d8-s0" in (copy / "report" / "index.html").read_text()
+
+
+def test_the_report_needs_neither_jax_nor_tensorflow(smoke, tmp_path):
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['jax', 'tensorflow', 'poison_scaling']));"
+        "from analysis import report; report.write(sys.argv[1], sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", code, smoke[0], tmp_path], cwd=ROOT, check=True)
+    assert (tmp_path / "index.html").exists()
+
+
+def test_the_trainer_needs_neither_tensorflow_nor_seqio():
+    """Machines that only train (and the model, step, sharding and decoding alone) may lack them."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'seqio', 'tensorflow_text']));"
+        "import poison_scaling.train.loop, poison_scaling.model.decoding"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
