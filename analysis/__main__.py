@@ -140,6 +140,7 @@ def power_command(
                 dataclasses.replace(truth, a=a),
                 studies,
                 margin,
+                seed=round(1e6 * a),  # other studies under each law, the same each time
                 tick=lambda: progress.advance(task),
             )
             decided = share(result.right), share(result.wrong)

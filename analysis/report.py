@@ -220,7 +220,12 @@ def _variance_blocks(components: list[dict]) -> list[Block]:
 
 def _extrapolation_blocks(targets: list[dict]) -> list[Block]:
     if not targets:
-        return []
+        return [
+            Paragraph(
+                "Nothing can be said of 70B and 405B parameters: the interval is open there, or "
+                "this study does not vary what leads there."
+            )
+        ]
     rows = tuple(
         (
             target["label"],
