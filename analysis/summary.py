@@ -39,6 +39,7 @@ def summarise(findings: Findings) -> dict:
             "compared": [dataclasses.asdict(v) for v in findings.variables],
         },
         "variance": [dataclasses.asdict(c) for c in findings.components],
+        "thresholds": [dataclasses.asdict(answer) for answer in findings.thresholds],
         "extrapolation": [dataclasses.asdict(e) for e in findings.extrapolations],
         "detection": [_detection(s) for s in SENSITIVITIES],
         "missing": list(study.missing),
