@@ -23,6 +23,7 @@ def report_command(
     out: str,
     format: Literal["html", "md"] = "html",
     margin: float = 0.25,
+    threshold: float | None = None,
 ) -> None:
     """Writes the report of a study and prints the answer.
 
@@ -33,8 +34,10 @@ def report_command(
         out: Folder for index.html (or index.md), summary.json and figures/.
         format: Of the page.
         margin: Half-width of the verdict's zones around exponent 0 (count) and 1 (fraction).
+        threshold: Increase of perplexity above which a prompt counts as hit; as recorded (50 where
+            a study says nothing else) unless given.
     """
-    summary = report.write(source, out, margin=margin, format=format)
+    summary = report.write(source, out, margin=margin, threshold=threshold, format=format)
     print(report.answer(summary))
     print(f"Report: {epath.Path(out) / f'index.{format}'}")
 
@@ -140,6 +143,7 @@ def power_command(
                 dataclasses.replace(truth, a=a),
                 studies,
                 margin,
+                seed=round(1e6 * a),  # other studies under each law, the same each time
                 tick=lambda: progress.advance(task),
             )
             decided = share(result.right), share(result.wrong)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis import variables, variance
+from analysis import sensitivity, variables, variance
 from analysis.dose_response import Fit, fit
 from analysis.laws import N50, Estimate, Law, fit_law, half_doses, verdict
-from analysis.observations import Observations, observe
+from analysis.observations import Observations, observe, reach_of
 from analysis.runs import Study
 
 MARGIN = 0.25
@@ -39,6 +39,7 @@ class Findings:
       verdict: "count", "fraction" or "undecided".
       left_out, variables: see `variables.compare`.
       components: where the scatter of N50 comes from.
+      thresholds: the answer at other thresholds of success.
       extrapolations: empty where the law does not reach beyond the data.
     """
 
@@ -53,6 +54,7 @@ class Findings:
     left_out: str | None
     variables: list[variables.Variable]
     components: list[variance.Component]
+    thresholds: list[sensitivity.Answer]
     extrapolations: list[Extrapolation]
 
 
@@ -75,6 +77,7 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
             left_out=None,
             variables=[],
             components=[],
+            thresholds=[],
             extrapolations=[],
         )
     fitted = fit(observations)
@@ -92,18 +95,9 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
         left_out=left_out,
         variables=compared,
         components=variance.components(fitted),
+        thresholds=sensitivity.by_threshold(study, margin),
         extrapolations=_extrapolations(observations, law),
     )
-
-
-def reach_of(o: Observations | None) -> str:
-    """Whether success crosses half: see `Findings.reach`."""
-    if o is None:
-        return "nothing"
-    above = o.successes / o.prompts >= (1 + o.floor) / 2
-    if not above.any():
-        return "none"
-    return "all" if above.all() else "some"
 
 
 def _beyond(o: Observations, censored: str) -> list[N50]:

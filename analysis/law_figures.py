@@ -48,9 +48,9 @@ def half_doses(findings: Findings) -> Drawing:
         said.append(f"with parameters, at fixed tokens, as N^{interval(law.g)}")
     if law.varies == "ladder" and law.ladder.value is not None:
         said.append(f"along the ladder as N^{interval(law.ladder)}")
-    caption = f"N50 grows {' and '.join(said)}. " if said else "No exponent is identified. "
+    caption = f"N50 goes {' and '.join(said)}. " if said else "No exponent is identified. "
     caption += (
-        "Bars are 95% intervals; arrows mean that no dose reached half (or all did). Thick lines "
+        "Bars are 95% intervals, arrows bounds where N50 lies outside the doses. Thick lines "
         "are the fitted law; the grey ones what a pure count law and a pure fraction law would be."
     )
     header = ("group", "parameters", "tokens", "censored", "n50", "low", "high")
@@ -131,9 +131,7 @@ def compared(findings: Findings) -> Drawing:
     axis.set_yticks(range(len(shown)), [NAMES[v.name] for v in reversed(shown)])
     axis.set_ylim(-0.6, max(len(shown), 1) - 0.4)
     axis.axvline(0, color=GREY, linewidth=0.9)
-    axis.set_xlabel(
-        "predictive log density of left-out runs, over that of poisons seen (nats a run)"
-    )
+    axis.set_xlabel("gain in predictive log density over poisons seen (nats a run)")
     said = []
     for variable in shown:
         value, low, high = variable.gain

@@ -117,6 +117,16 @@ def observe(study: Study) -> Observations:
     )
 
 
+def reach_of(o: Observations | None) -> str:
+    """Where success lies: "some" evaluations above half, "none", "all", or "nothing" to see."""
+    if o is None:
+        return "nothing"
+    above = o.successes / o.prompts >= (1 + o.floor) / 2
+    if not above.any():
+        return "none"
+    return "all" if above.all() else "some"
+
+
 def _all(kept: list[tuple[Group, list[Run]]], name: str) -> bool:
     return all(name in run.evaluations for _, runs in kept for run in runs)
 

@@ -13,10 +13,10 @@ from analysis.drawing import Drawing
 from analysis.figures import draw
 from analysis.laws import Estimate
 from analysis.pages import Block, Bullets, Heading, Paragraph, Picture, Table
-from analysis.runs import quantity
+from analysis.runs import at_threshold, quantity
 from analysis.sources import load
 from analysis.variables import NAMES
-from analysis.words import documents, interval
+from analysis.words import count, documents, interval
 
 answer = summary.answer
 
@@ -40,6 +40,7 @@ def write(
     out: str | epath.Path,
     *,
     margin: float = findings_lib.MARGIN,
+    threshold: float | None = None,
     format: Literal["html", "md"] = "html",
 ) -> dict:
     """Writes the report of a study folder or table into the folder `out`.
@@ -49,6 +50,7 @@ def write(
       out: gets summary.json, index.html or index.md, and figures/ (PNG, SVG and CSV of each).
       margin: the verdict is count (fraction) when the 95% interval of the exponent of tokens lies
         within this of 0 (of 1).
+      threshold: increase of perplexity above which a prompt counts as hit; None as recorded.
       format: of the page.
 
     Returns:
@@ -57,8 +59,12 @@ def write(
     Raises:
       InputError: when the source cannot be used.
     """
-    found = findings_lib.find(load(source), margin)
+    study = load(source)
+    if threshold is not None:
+        study = at_threshold(study, threshold)
+    found = findings_lib.find(study, margin)
     numbers = summary.summarise(found)
+    numbers["settings"]["threshold"] = threshold
     drawings = draw(found)
     out = epath.Path(out)
     pictures = [save(drawing, out / "figures") for drawing in drawings]
@@ -142,6 +148,7 @@ def _numbers(numbers: dict) -> list[Block]:
         Paragraph("Which variable explains success, by one curve for all sizes and budgets:"),
         _variable_table(numbers["variables"]),
         *_variance_blocks(numbers["variance"]),
+        *_threshold_blocks(numbers["thresholds"]),
         *_extrapolation_blocks(numbers["extrapolation"]),
         *_detection_blocks(numbers["detection"]),
     ]
@@ -218,9 +225,36 @@ def _variance_blocks(components: list[dict]) -> list[Block]:
     ]
 
 
+def _threshold_blocks(answers: list[dict]) -> list[Block]:
+    if not answers:
+        return []
+    groups = tuple(answers[0]["n50"])
+    rows = tuple(
+        (
+            f"{answer['threshold']:g}",
+            *("-" if n50 is None else count(n50) for n50 in answer["n50"].values()),
+            "-" if answer["a"] is None else interval(Estimate(**answer["a"])),
+            answer["verdict"],
+        )
+        for answer in answers
+    )
+    return [
+        Paragraph(
+            "The answer had another rise of perplexity been called success (N50 by group, - where "
+            "it lies beyond the doses):"
+        ),
+        Table(("rise above", *groups, "exponent a of tokens", "verdict"), rows),
+    ]
+
+
 def _extrapolation_blocks(targets: list[dict]) -> list[Block]:
     if not targets:
-        return []
+        return [
+            Paragraph(
+                "Nothing can be said of 70B and 405B parameters: the interval is open there, or "
+                "this study does not vary what leads there."
+            )
+        ]
     rows = tuple(
         (
             target["label"],

@@ -1,6 +1,6 @@
 """A study as analysis sees it: its runs, their evaluations, and what is missing."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,8 +28,9 @@ class Run:
       settings: values of the `SETTINGS` that the source records.
       finished: whether the run was trained to its end.
       evaluations: equally long float arrays, in order of training: "tokens" (seen, all), one for
-        each of `COUNTS` (seen), "prompts", "successes" (of the prompts; need not be whole), and
-        optionally "heldout_loss" and "log_perplexity_increase" (medians, nats/token).
+        each of `COUNTS` (seen), "prompts", and "successes" (of the prompts; need not be whole).
+      rises: of each evaluation, the rise of perplexity of its prompts, shape [prompts]; empty where
+        a source does not record them.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Run:
     seeds: dict[str, int] = field(default_factory=dict)
     settings: dict[str, object] = field(default_factory=dict)
     finished: bool = True
+    rises: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,26 @@ class Study:
                 )
             )
         return groups
+
+
+def at_threshold(study: Study, threshold: float) -> Study:
+    """The study as if a prompt were hit when its perplexity rises by more than `threshold`.
+
+    Raises:
+      InputError: when the study does not record the rises.
+    """
+    for run in study.runs:
+        if not run.rises:
+            raise InputError(
+                f"Run {run.name!r} does not record the perplexities of its prompts, so success "
+                "cannot be counted at another threshold."
+            )
+    runs = []
+    for run in study.runs:
+        share = np.array([np.mean(rise > threshold) for rise in run.rises])
+        successes = share * run.evaluations["prompts"]
+        runs.append(replace(run, evaluations=run.evaluations | {"successes": successes}))
+    return replace(study, runs=tuple(runs))
 
 
 def quantity(value: float) -> str:

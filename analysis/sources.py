@@ -12,7 +12,7 @@ from analysis.runs import COUNTS, SETTINGS, Run, Study, check_distinct, columns,
 
 
 def load(source: str | epath.Path) -> Study:
-    """Reads a study folder, or a table when `source` ends in .csv.
+    """Reads a study folder, finished or not, or a table when `source` ends in .csv.
 
     Raises:
       InputError: naming file, line and field, where the source cannot be used.
@@ -41,7 +41,7 @@ def _load_folder(folder: epath.Path) -> Study:
         where = f"{plan_file}, run {entry.get('run')!r}"
         run_folder = folder / "runs" / str(entry.get("run"))
         _check_same_study(run_folder, entry, plan)
-        evaluations = _evaluations(run_folder / "evals.jsonl", notes)
+        evaluations, rises = _evaluations(run_folder / "evals.jsonl", notes)
         finished = (run_folder / "DONE").exists()
         run = Run(
             name=str(entry.get("run")),
@@ -54,6 +54,7 @@ def _load_folder(folder: epath.Path) -> Study:
             settings={name: entry[name] for name in SETTINGS if name in entry},
             finished=finished,
             evaluations=evaluations,
+            rises=rises,
         )
         if not len(evaluations["tokens"]):
             missing.append(_what_it_adds(run, "not evaluated yet"))
@@ -76,12 +77,17 @@ def _load_folder(folder: epath.Path) -> Study:
     )
 
 
-def _evaluations(path: epath.Path, notes: list[str]) -> dict[str, np.ndarray]:
-    """The columns of one evals.jsonl; evaluations without a finite success rate are noted."""
+def _evaluations(
+    path: epath.Path, notes: list[str]
+) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
+    """The columns of one evals.jsonl, and the rises of perplexity (none unless all are there).
+
+    Evaluations without a success rate are noted and left out.
+    """
     lines = path.read_text().split("\n") if path.exists() else [""]
     if lines.pop():
         notes.append(f"{path.parent.name}: the last line of evals.jsonl is cut off; left out.")
-    rows = []
+    rows, rises = [], []
     for index, line in enumerate(lines, start=1):
         where = f"{path}, line {index}"
         record = parsed(line, where)
@@ -97,19 +103,24 @@ def _evaluations(path: epath.Path, notes: list[str]) -> dict[str, np.ndarray]:
             continue
         rate = number(record, "success_rate", where, minimum=0, maximum=1)
         row["successes"] = rate * row["prompts"]
-        for name, source in (
-            ("heldout_loss", "heldout_loss"),
-            ("log_perplexity_increase", "log_perplexity_increase_median"),
-        ):
-            value = record.get(source)
-            row[name] = math.nan if value is None else number(record, source, where)
         if rows and row["tokens"] <= rows[-1]["tokens"]:
             raise InputError(
                 f"{where}: field 'tokens' is {row['tokens']:g}, not above the line before "
                 f"({rows[-1]['tokens']:g}); evaluations must be in order of training, once each."
             )
         rows.append(row)
-    return columns(rows)
+        rise = _rise(record)
+        rises += [] if rise is None else [rise]
+    return columns(rows), tuple(rises) if len(rises) == len(rows) else ()
+
+
+def _rise(record: dict) -> np.ndarray | None:
+    """Rise of perplexity of each prompt, shape [prompts]; None where it is not recorded whole."""
+    logs = record.get("log_perplexity") or {}
+    clean, triggered = logs.get("clean") or [], logs.get("triggered") or []
+    if not clean or len(clean) != len(triggered) or None in clean or None in triggered:
+        return None
+    return np.exp(triggered) - np.exp(clean)
 
 
 def _check_same_study(run_folder: epath.Path, entry: dict, plan: dict) -> None:

@@ -39,6 +39,7 @@ def summarise(findings: Findings) -> dict:
             "compared": [dataclasses.asdict(v) for v in findings.variables],
         },
         "variance": [dataclasses.asdict(c) for c in findings.components],
+        "thresholds": [dataclasses.asdict(answer) for answer in findings.thresholds],
         "extrapolation": [dataclasses.asdict(e) for e in findings.extrapolations],
         "detection": [_detection(s) for s in SENSITIVITIES],
         "missing": list(study.missing),
@@ -152,15 +153,15 @@ def _verdict_words(findings: Findings) -> str:
         return f"Between the two laws, faster than a count and slower than a fraction: {grows}."
     more = "More seeds or wider token budgets would narrow it."
     allowed = [name for name, at in (("count", 0), ("fraction", 1)) if low <= at <= high]
-    if len(allowed) == 2:
+    if allowed == ["count", "fraction"]:
         return f"These data cannot tell: {grows}, which allows both laws. {more}"
-    if allowed:
-        zone = f"{margin:g} of {0 if allowed == ['count'] else 1}"
-        return (
-            f"These data do not settle it: {grows}, which allows the {allowed[0]} law but is not "
-            f"wholly within {zone}. {more}"
-        )
-    return f"Neither pure law: {grows}, which contains neither 0 nor 1."
+    if not allowed:
+        return f"Neither pure law: {grows}, which contains neither 0 nor 1."
+    excluded, zone = ("fraction", 0) if allowed == ["count"] else ("count", 1)
+    return (
+        f"The {excluded} law is excluded, but the {allowed[0]} law is not established: {grows}, "
+        f"not wholly within {margin:g} of {zone}. {more}"
+    )
 
 
 def _not_separable(findings: Findings) -> str:
