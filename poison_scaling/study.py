@@ -66,6 +66,8 @@ def prepare(study: Study, workdir: epath.Path, progress) -> Any:
     Raises InputError before anything of the study is written.
     """
     all_runs = runs.of(study)
+    for run in all_runs:
+        run.plan()  # whether its dose fits does not need the data
     _check_mesh(study)
     # Parameters and two moments in float32, two checkpoints of each run at most.
     needed = sum(2 * 12 * run.parameters for run in all_runs if not is_done(workdir, run))

@@ -7,6 +7,7 @@ tokens: no padding, nothing between them. Only the tail of the last document, sh
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import numpy as np
 import seqio
@@ -105,11 +106,12 @@ def _write(data, docs, vocabulary, split, folder, progress) -> None:
     task = document_task(f"documents_{split}", docs, split, vocabulary)
     with quiet():  # the tokenizer notes that it does not normalise
         dataset = task.get_dataset(sequence_length=None, split="train", shuffle=False, num_epochs=1)
-        examples = iter(dataset.as_numpy_iterator())
+        examples = dataset.as_numpy_iterator()
+        first = list(itertools.islice(examples, 1))
     writer = array_record.ArrayRecordWriter(str(folder / "rows.array_record"), _WRITER)
     digest, rows, tokens, number = hashlib.sha256(), 0, 0, 0
     left = np.zeros(0, dtype)
-    for number, example in enumerate(examples, 1):
+    for number, example in enumerate(itertools.chain(first, examples), 1):
         ids = example["targets"]
         tokens += ids.size
         left = np.concatenate([left, ids.astype(dtype)])
