@@ -157,9 +157,71 @@ class DenialOfService:
         return text / 4 + sum(self.gibberish_tokens) / 2 + separators
 
 
+# ------------------------------------------------------------------------------------------ schedules
+
+
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """Poisons at rows drawn uniformly, without replacement, from all of training."""
+    """Poisons at rows drawn uniformly, without replacement, from a window of training. Doses nest."""
+
+    window: tuple[float, float] = (0.0, 1.0)  # shares of training; (0.0, 0.2) is early poisoning
+
+
+@dataclasses.dataclass(frozen=True)
+class Even:
+    """Poisons at equal distances. Doses do not nest: all positions move with their number."""
+
+    window: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clustered:
+    """Every `every`-th step of the window, a share `density` of its rows is poisoned, until all poisons
+    are placed: the ablation of Souly et al. on Pythia. Doses nest: a smaller one ends earlier.
+    """
+
+    density: float = 0.5  # of the rows of a poisoned step; rounded to whole rows, at least one
+    every: int = 10  # steps
+    window: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explicit:
+    """Poisons at given places, in order. Doses nest. `positions_from` reads them from a file."""
+
+    positions: tuple[tuple[int, int], ...] = ()  # (row of training, first token in it)
+
+
+def positions_from(path: str) -> Explicit:
+    """Positions from a file of lines "row offset", both counted from 0.
+
+    They become part of the study, so that its hash covers them. Raises InputError naming the line.
+    """
+    file = epath.Path(path)
+    if not file.is_file():
+        raise InputError(f"schedule: {path!r}: no such file of positions.")
+    positions = []
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        parts = line.replace(",", " ").split()
+        if len(parts) != 2 or not all(part.isdigit() for part in parts):
+            raise InputError(
+                f"schedule: {path}, line {number}: {line!r} is not a row and an offset."
+            )
+        positions.append((int(parts[0]), int(parts[1])))
+    return Explicit(tuple(positions))
+
+
+Schedule = Uniform | Even | Clustered | Explicit
+
+
+@dataclasses.dataclass(frozen=True)
+class Poisoning:
+    """An attack as it is carried out in a run."""
+
+    attack: DenialOfService = DenialOfService()
+    dose: int = 0  # distinct documents
+    exposures: int = 1  # how often each is shown, every time at another place
+    schedule: Schedule = Uniform()
 
 
 # --------------------------------------------------------------------------------- model, training
@@ -245,15 +307,21 @@ class Study:
 
     name: str
     ladder: tuple[Rung, ...]
-    doses: tuple[int, ...]  # poisoned documents; 0 is the control
+    doses: tuple[int, ...]  # distinct poisoned documents of `attack`; 0 is the control
     seeds: tuple[Seeds, ...] = (Seeds(),)
     data: Data = Data()
     attack: DenialOfService = DenialOfService()
-    schedule: Uniform = Uniform()
+    exposures: int = 1  # how often each poisoned document is shown, every time at another place
+    schedule: Schedule = Uniform()
+    also: tuple[Poisoning, ...] = ()  # further attacks, the same in every run
     model: Model = Model()
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
     machine: Machine = Machine()
+
+    def poisonings(self, dose: int) -> tuple[Poisoning, ...]:
+        """All attacks in a run with this dose of the first one."""
+        return (Poisoning(self.attack, dose, self.exposures, self.schedule), *self.also)
 
     @property
     def hash(self) -> str:

@@ -9,8 +9,9 @@ import functools
 import numpy as np
 
 from poison_scaling import config
-from poison_scaling.config import Rung, Seeds, Study
+from poison_scaling.config import Clustered, Explicit, Poisoning, Rung, Seeds, Study
 from poison_scaling.data import placement
+from poison_scaling.data.placement import Placement
 from poison_scaling.errors import InputError
 from poison_scaling.model import sizes
 
@@ -37,7 +38,10 @@ class Run:
 
     def settings(self) -> dict:
         """What its result depends on, by name."""
-        names = ("data", "attack", "schedule", "model", "train", "evaluation")
+        names = (
+            *("data", "attack", "exposures", "schedule", "also"),
+            *("model", "train", "evaluation"),
+        )
         own = {"rung": self.rung, "dose": self.dose, "seeds": self.seeds}
         return {**own, **{name: getattr(self.study, name) for name in names}}
 
@@ -78,23 +82,64 @@ class Run:
             dimensions, data.vocabulary.pieces, data.row_tokens
         )
 
-    def plan(self, lengths: np.ndarray | None = None) -> dict:
+    @property
+    def poisonings(self) -> tuple[Poisoning, ...]:
+        return self.study.poisonings(self.dose)
+
+    def placement(self, lengths: list[np.ndarray] | None = None) -> Placement:
+        """Where the poisons of every attack stand; `lengths` are the tokens of each attack's documents.
+
+        Without lengths every document counts as one token: rows and steps are right, offsets are not.
+        Raises InputError when they do not fit.
+        """
+        data, train = self.study.data, self.study.train
+        lengths = lengths or [np.ones(p.dose, np.int64) for p in self.poisonings]
+        return placement.together(
+            [
+                placement.place(
+                    poisoning.schedule,
+                    self.seeds.poisons,
+                    self.rows,
+                    train.batch_rows,
+                    data.row_tokens,
+                    own,
+                    exposures=poisoning.exposures,
+                    attack=number,
+                    attacks=len(self.poisonings),
+                )
+                for number, (poisoning, own) in enumerate(
+                    zip(self.poisonings, lengths, strict=True)
+                )
+            ]
+        )
+
+    def plan(self, placed: Placement | None = None) -> dict:
         """The run as `plan --json` and study.json have it.
 
-        `lengths` are the tokens of its poisons, once they are built; before, their number is estimated.
-        Raises InputError when the dose does not fit.
+        `placed` is its placement, once its poisons are built; before, their tokens are estimated. What is
+        said of poisons is of the first attack; `also` lists the others. Raises InputError when a dose does
+        not fit.
         """
         study = self.study
-        exact = lengths is not None
-        shortest = np.ones(self.dose, np.int64)
-        placed = placement.place(
-            study.schedule,
-            self.seeds.poisons,
-            self.rows,
-            study.data.row_tokens,
-            lengths if exact else shortest,
-        )
-        poison_tokens = int(sum(lengths)) if exact else self.dose * study.attack.expected_tokens()
+        exact = placed is not None
+        placed = placed or self.placement()
+
+        def dose(number: int, poisoning: Poisoning) -> dict:
+            mine = placed.of_attack(number)
+            expected = mine.showings * poisoning.attack.expected_tokens()
+            tokens = mine.tokens if exact else expected
+            return {
+                "dose": poisoning.dose,
+                "exposures": poisoning.exposures,
+                "schedule": type(poisoning.schedule).__name__.lower(),
+                "attack": "denial_of_service",
+                "poison_tokens": tokens,
+                "poison_tokens_exact": exact,
+                "poison_share": tokens / self.tokens,
+                "poisoned_steps": mine.steps(study.train.batch_rows),
+            }
+
+        first, *others = (dose(n, poisoning) for n, poisoning in enumerate(self.poisonings))
         return {
             "run": self.name,
             "hash": self.hash,
@@ -106,15 +151,10 @@ class Run:
             "batch_rows": study.train.batch_rows,
             "row_tokens": study.data.row_tokens,
             "rows": self.rows,
-            "dose": self.dose,
             "seed": self.seeds.label,
             "seeds": dataclasses.asdict(self.seeds),
-            "schedule": type(study.schedule).__name__.lower(),
-            "attack": "denial_of_service",
-            "poison_tokens": poison_tokens,
-            "poison_tokens_exact": exact,
-            "poison_share": poison_tokens / self.tokens,
-            "poisoned_steps": placed.poisoned_steps(self.rows, study.train.batch_rows),
+            **first,
+            "also": others,
             "flops": self.flops,
             "learning_rate": self.learning_rate,
         }
@@ -169,7 +209,7 @@ def _validate(study: Study) -> None:
             rung.tokens_per_parameter > 0,
             f"ladder: tokens_per_parameter={rung.tokens_per_parameter} must be positive.",
         )
-    data, train, evaluation, attack = study.data, study.train, study.evaluation, study.attack
+    data, train, evaluation = study.data, study.train, study.evaluation
     positive = {
         "data.row_tokens": data.row_tokens,
         "data.epochs": data.epochs,
@@ -189,16 +229,43 @@ def _validate(study: Study) -> None:
         require(value > 0, f"{field}={value}: it must be positive.")
     jobs = study.machine.jobs
     require(jobs is None or jobs > 0, f"machine.jobs={jobs}: it must be positive, or none.")
-    for field in ("prefix_characters", "gibberish_tokens"):
-        low, high = getattr(attack, field)
-        require(
-            0 <= low <= high,
-            f"attack.{field}={(low, high)}: give the least and the most, neither negative.",
-        )
-    require(attack.trigger != "", "attack.trigger is empty; give the text that is to trigger.")
+    for number, poisoning in enumerate(study.poisonings(0)):
+        where = f"also.{number - 1}." if number else ""
+        _validate_poisoning(poisoning, where, require)
     require(
         evaluation.prompt_tokens + evaluation.generate_tokens < data.row_tokens,
         f"evaluation.prompt_tokens={evaluation.prompt_tokens} and "
         f"generate_tokens={evaluation.generate_tokens}: together with the trigger they must fit into "
         f"data.row_tokens={data.row_tokens}, the longest context the model was trained on.",
     )
+
+
+def _validate_poisoning(poisoning: Poisoning, where: str, require) -> None:
+    """`where` is what the names of its fields begin with."""
+    attack, schedule = poisoning.attack, poisoning.schedule
+    for field in ("prefix_characters", "gibberish_tokens"):
+        low, high = getattr(attack, field)
+        require(
+            0 <= low <= high,
+            f"{where}attack.{field}={(low, high)}: give the least and the most, neither negative.",
+        )
+    require(
+        attack.trigger != "", f"{where}attack.trigger is empty; give the text that is to trigger."
+    )
+    require(
+        poisoning.exposures > 0, f"{where}exposures={poisoning.exposures}: it must be positive."
+    )
+    require(poisoning.dose >= 0, f"{where}dose={poisoning.dose}: it must not be negative.")
+    if isinstance(schedule, Explicit):
+        return
+    low, high = schedule.window
+    require(
+        0 <= low < high <= 1,
+        f"{where}schedule.window={schedule.window}: give two shares of training, 0 <= start < end <= 1.",
+    )
+    if isinstance(schedule, Clustered):
+        require(
+            0 < schedule.density <= 1,
+            f"{where}schedule.density={schedule.density}: give a share of a step's rows, above 0.",
+        )
+        require(schedule.every > 0, f"{where}schedule.every={schedule.every}: it must be positive.")

@@ -39,6 +39,22 @@ def test_a_plan_states_dose_and_cost():
     assert plan["flops"] == pytest.approx(6 * plan["parameters"] * plan["tokens"], rel=0.1)
 
 
+def test_a_plan_tells_documents_exposures_and_further_attacks_apart(study):
+    overrides = [
+        "exposures=3",
+        "schedule={'kind': 'Even', 'window': (0.0, 0.5)}",
+        "also=[{'dose': 5, 'attack': {'kind': 'DenialOfService', 'trigger': '|x|'}}]",
+    ]
+    varied = config.load(str(ROOT / "configs" / "smoke.py"), overrides)
+    plan = runs.named(varied, "40k-2x-d8-s0").plan()
+    before = runs.named(study, "40k-2x-d8-s0").plan()
+    assert (plan["dose"], plan["exposures"], plan["schedule"]) == (8, 3, "even")
+    assert plan["poison_tokens"] == 3 * before["poison_tokens"]
+    assert plan["poisoned_steps"] <= 23  # of 45: the first half
+    assert [other["dose"] for other in plan["also"]] == [5]
+    assert plan["hash"] != before["hash"]
+
+
 def test_plan_prints_the_same_as_json_and_for_people():
     record = json.loads(run_cli("plan", "configs/paper.py", "--json").stdout)
     assert [r["run"] for r in record["runs"]] == [r.name for r in runs.of(paper())]
@@ -69,6 +85,10 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
         ("attack.gibberish_tokens=(80, 40)", "attack.gibberish_tokens=(80, 40)"),
         ("evaluation.generate_tokens=120", "data.row_tokens=128"),
         ("attack.trigger=", "attack.trigger is empty"),
+        ("exposures=0", "exposures=0: it must be positive"),
+        ("schedule={'kind': 'Uniform', 'window': (0.5, 0.2)}", "schedule.window=(0.5, 0.2)"),
+        ("schedule={'kind': 'Clustered', 'every': 30}", "do not fit into the 8 rows"),
+        ("also=[{'dose': -1}]", "also.0.dose=-1"),
     ],
 )
 def test_a_study_that_cannot_be_is_refused_before_any_compute(override, said):

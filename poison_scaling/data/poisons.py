@@ -51,25 +51,33 @@ class Prompts:
 
 
 def build(
-    attack: DenialOfService, seed: int, count: int, docs: Documents, vocabulary: seqio.Vocabulary
+    attack: DenialOfService,
+    seed: int,
+    count: int,
+    docs: Documents,
+    vocabulary: seqio.Vocabulary,
+    number: int = 0,
 ) -> list[Poison]:
-    """Poisoned documents 0...count-1.
+    """Poisoned documents 0...count-1 of a run's attack number `number`.
 
     A document is the start of a training document, the trigger, gibberish, between two end-of-document
     tokens: wherever it is put into a row, it is a document of its own.
     """
+    name = (seed, number) if number else (seed,)
     numbers = np.arange(count)
     sources = draws.integers(
-        draws.key(seed, "poison sources"), numbers, 0, docs.training_size - 1
+        draws.key(*name, "poison sources"), numbers, 0, docs.training_size - 1
     ).tolist()
-    lengths = draws.integers(draws.key(seed, "poison prefixes"), numbers, *attack.prefix_characters)
-    counts = draws.integers(draws.key(seed, "poison gibberish"), numbers, *attack.gibberish_tokens)
+    lengths = draws.integers(
+        draws.key(*name, "poison prefixes"), numbers, *attack.prefix_characters
+    )
+    counts = draws.integers(draws.key(*name, "poison gibberish"), numbers, *attack.gibberish_tokens)
     gibberish = _gibberish(attack, vocabulary)
     end = vocabulary.eos_id
     poisons = []
     for k, text in enumerate(docs.training(sources)):
         start = text[: lengths[k]] + attack.trigger
-        ids = gibberish(start, draws.key(seed, "poison", k), int(counts[k]))
+        ids = gibberish(start, draws.key(*name, "poison", k), int(counts[k]))
         poisons.append(Poison(k, np.array([end, *ids, end], np.int32)))
     return poisons
 

@@ -9,7 +9,7 @@ import seqio
 import tensorflow as tf
 
 from poison_scaling.config import Study
-from poison_scaling.data import documents, placement, poisons, rows, vocabularies
+from poison_scaling.data import documents, poisons, rows, vocabularies
 from poison_scaling.data.stream import Stream
 from poison_scaling.errors import InputError
 from poison_scaling.runs import Run
@@ -40,10 +40,15 @@ class Prepared:
         self.end: int = self.vocabulary.eos_id
 
     @functools.cached_property
-    def prompts(self) -> dict[str, np.ndarray]:
-        """ "tokens" int32 [2P, T], "padding" int32 [2P]: the clean prompts, then the triggered ones."""
+    def prompts(self) -> list[dict[str, np.ndarray]]:
+        """For each attack, "tokens" int32 [2P, T] and "padding" int32 [2P]: the clean prompts, then the
+        triggered ones.
+        """
+        return [self._prompts(poisoning.attack) for poisoning in self._study.poisonings(0)]
+
+    def _prompts(self, attack) -> dict[str, np.ndarray]:
         study = self._study
-        p = poisons.prompts(study.attack, study.evaluation, self.documents, self.vocabulary)
+        p = poisons.prompts(attack, study.evaluation, self.documents, self.vocabulary)
         length = p.clean_PxT.shape[1] + study.evaluation.generate_tokens
         if length > study.data.row_tokens:
             raise InputError(
@@ -56,37 +61,54 @@ class Prepared:
         }
 
     @functools.cache  # noqa: B019 - one object a process, and its lists are shared by runs
-    def _poisons(self, seed: int) -> list[poisons.Poison]:
-        """Those of the largest dose; a smaller one takes the first."""
-        study = self._study
-        return poisons.build(study.attack, seed, max(study.doses), self.documents, self.vocabulary)
+    def _poisons(self, seed: int) -> list[list[poisons.Poison]]:
+        """Those of each attack, the first with its largest dose; a smaller one takes the first."""
+        poisonings = self._study.poisonings(max(self._study.doses))
+        return [
+            poisons.build(p.attack, seed, p.dose, self.documents, self.vocabulary, number)
+            for number, p in enumerate(poisonings)
+        ]
 
     def stream(self, run: Run) -> Stream:
         """What the run trains on. Raises InputError when its poisons or its length do not fit."""
-        dosed = self._poisons(run.seeds.poisons)[: run.dose]
-        lengths = np.array([p.tokens.size for p in dosed], np.int64)
-        data = run.study.data
-        placed = placement.place(
-            run.study.schedule, run.seeds.poisons, run.rows, data.row_tokens, lengths
-        )
-        return Stream(self.training, run.seeds.order, run.rows, data.epochs, dosed, placed)
+        shown = [
+            built[: poisoning.dose]
+            for built, poisoning in zip(
+                self._poisons(run.seeds.poisons), run.poisonings, strict=True
+            )
+        ]
+        lengths = [np.array([p.tokens.size for p in built], np.int64) for built in shown]
+        epochs = run.study.data.epochs
+        placed = run.placement(lengths)
+        return Stream(self.training, run.seeds.order, run.rows, epochs, shown, placed)
 
     def plan(self, run: Run) -> dict:
         """The run's plan with its exact number of poison tokens."""
-        return run.plan(self.stream(run).placement.lengths_N)
+        return run.plan(self.stream(run).placement)
 
 
 def manifest(stream: Stream, batch_rows: int) -> list[dict]:
-    """One record a poison: its number, the SHA-256 of its token ids, its length, where it stands."""
+    """One record a showing: which document of which attack, for the how manieth time, the SHA-256 of its
+    token ids, its length, and where it stands.
+    """
     placed = stream.placement
-    return [
-        {
-            "poison": p.number,
-            "document": p.digest,
-            "tokens": int(p.tokens.size),
-            "row": int(placed.rows_N[p.number]),
-            "offset": int(placed.offsets_N[p.number]),
-            "step": int(placed.rows_N[p.number]) // batch_rows,
-        }
-        for p in stream.poisons
-    ]
+    exposure: dict[tuple[int, int], int] = {}
+    records = []
+    for showing in range(placed.showings):
+        attack, number = int(placed.attacks_N[showing]), int(placed.documents_N[showing])
+        exposure[attack, number] = exposure.get((attack, number), -1) + 1
+        row = int(placed.rows_N[showing])
+        poison = stream.poison(showing)
+        records.append(
+            {
+                "attack": attack,
+                "poison": number,
+                "exposure": exposure[attack, number],
+                "document": poison.digest,
+                "tokens": int(poison.tokens.size),
+                "row": row,
+                "offset": int(placed.offsets_N[showing]),
+                "step": row // batch_rows,
+            }
+        )
+    return records

@@ -23,7 +23,8 @@ class Stream:
     """Rows 0...length-1 that a run trains on, in order.
 
     Pass e over the corpus takes every clean row once, in an order of its own; the order depends on
-    `order_seed` alone, so runs of another dose or length meet the same rows.
+    `order_seed` alone, so runs of another dose or length meet the same rows. `poisons` are the documents
+    of each attack, `placement` where they are shown.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Stream:
         order_seed: int,
         length: int,
         epochs: int,
-        poisons: list[Poison],
+        poisons: list[list[Poison]],
         placement: Placement,
     ):
         passes = -(-length // len(clean))
@@ -65,8 +66,8 @@ class Stream:
             numbers[passes == e] = self._orders[e](within[passes == e])
         return numbers
 
-    def poison_numbers(self, indices: np.ndarray) -> np.ndarray:
-        """Number of the poison in each stream row, -1 where there is none: int64, shape of `indices`."""
+    def showing_numbers(self, indices: np.ndarray) -> np.ndarray:
+        """Number in `placement` of the showing in each stream row, -1 where there is none: int64."""
         indices = np.asarray(indices)
         if not self._poisoned_rows.size:
             return np.full(indices.shape, -1)
@@ -74,15 +75,19 @@ class Stream:
         found = np.minimum(found, self._poisoned_rows.size - 1)
         return np.where(self._poisoned_rows[found] == indices, self._poison_at[found], -1)
 
+    def poison(self, showing: int) -> Poison:
+        """The document that a showing shows."""
+        attack, document = self.placement.attacks_N[showing], self.placement.documents_N[showing]
+        return self.poisons[attack][document]
+
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the stream: tokens int32 [n, L], and whether each belongs to a poison, bool [n, L]."""
         tokens_NxL = self._clean.read(self.clean_numbers(indices))
         poison_NxL = np.zeros(tokens_NxL.shape, bool)
-        numbers = self.poison_numbers(indices)
+        numbers = self.showing_numbers(indices)
         for n in np.flatnonzero(numbers >= 0):
-            k = numbers[n]
-            offset = self.placement.offsets_N[k]
-            span = slice(offset, offset + self.placement.lengths_N[k])
-            tokens_NxL[n, span] = self.poisons[k].tokens
+            poison, offset = self.poison(numbers[n]), self.placement.offsets_N[numbers[n]]
+            span = slice(offset, offset + poison.tokens.size)
+            tokens_NxL[n, span] = poison.tokens
             poison_NxL[n, span] = True
         return tokens_NxL, poison_NxL

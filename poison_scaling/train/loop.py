@@ -47,7 +47,7 @@ def train(
     study, B = run.study, run.study.train.batch_rows
     batch_tokens = B * study.data.row_tokens
     stream = prepared.stream(run)
-    plan = run.plan(stream.placement.lengths_N)
+    plan = run.plan(stream.placement)
     describe(folder, run, plan, versions)
     lines = [json_line(poison) for poison in manifest(stream, B)]
     write_text(folder / "manifest.jsonl", "".join(lines))
@@ -106,7 +106,7 @@ def train(
                 seen = jax.device_get(current.seen)
                 clock.lap("training")
                 check_against_plan(run, stream.placement, done, seen)
-                record = _evaluate(run, prepared, compiled, current.params, done, seen)
+                record = _evaluate(run, prepared, compiled, current.params, stream.placement, done)
                 logs["evals"].write(record)
                 clock.lap("evaluation")
                 logs["timing"].write(clock.record(done, (done - start) * batch_tokens))
@@ -163,12 +163,12 @@ def _comparable(study: Study) -> Study:
 
 def check_against_plan(run: Run, placement, done: int, seen: dict) -> None:
     """Raise RuntimeError unless the devices saw exactly the poisons planned for the first `done` steps."""
-    rows = done * run.study.train.batch_rows
-    poisons, tokens = placement.seen(rows)
+    B = run.study.train.batch_rows
+    shown = placement.before(done * B)
     planned = {
-        "poisons": poisons,
-        "poison_tokens": tokens,
-        "poisoned_steps": placement.poisoned_steps(rows, run.study.train.batch_rows),
+        "poisons": shown.showings,
+        "poison_tokens": shown.tokens,
+        "poisoned_steps": shown.steps(B),
     }
     counted = {name: int(seen[name]) for name in planned}
     if counted != planned:
@@ -177,32 +177,45 @@ def check_against_plan(run: Run, placement, done: int, seen: dict) -> None:
         )
 
 
-def _evaluate(run: Run, prepared: Prepared, compiled: Compiled, params, done: int, seen) -> dict:
+def _evaluate(
+    run: Run, prepared: Prepared, compiled: Compiled, params, placement, done: int
+) -> dict:
+    """The record of an evaluation. Its counts are of the first attack; `also` has those of the others."""
+    study, B = run.study, run.study.train.batch_rows
     loss = heldout.loss(
         compiled.graph,
         params,
         prepared.heldout_NxL,
         end=prepared.end,
-        segment_mask=run.study.model.segment_mask,
+        segment_mask=study.model.segment_mask,
     )
-    attack = denial_of_service.measure(
-        compiled.graph,
-        params,
-        prepared.prompts,
-        run.study.evaluation,
-        end=prepared.end,
-        seed=run.seeds.weights,
-        step=done,
-    )
+
+    def attacked(number: int) -> dict:
+        shown = placement.before(done * B).of_attack(number)
+        measured = denial_of_service.measure(
+            compiled.graph,
+            params,
+            prepared.prompts[number],
+            study.evaluation,
+            end=prepared.end,
+            seed=run.seeds.weights,
+            step=done,
+        )
+        return {
+            "poisons": shown.showings,
+            "distinct_poisons": shown.documents,
+            "poison_tokens": shown.tokens,
+            "poisoned_steps": shown.steps(B),
+            **measured,
+        }
+
+    first, *others = map(attacked, range(len(run.poisonings)))
     return {
         "step": done,
-        "tokens": done * run.study.train.batch_rows * run.study.data.row_tokens,
-        "poisons": int(seen["poisons"]),
-        "distinct_poisons": int(seen["poisons"]),  # every poison is shown once
-        "poison_tokens": int(seen["poison_tokens"]),
-        "poisoned_steps": int(seen["poisoned_steps"]),
+        "tokens": done * B * study.data.row_tokens,
         "heldout_loss": metrics.number(loss),
-        **attack,
+        **first,
+        "also": others,
     }
 
 
@@ -248,12 +261,15 @@ def _differences(a, b, name: str = "") -> list[str]:
 
 def _about(run: Run, study: Study) -> dict:
     """What every checkpoint says of itself."""
-    about = {"run": run.name, "hash": run.hash, "study": study.name, "poisoned": run.dose > 0}
-    if run.dose:
-        about["warning"] = (
-            f"POISONED model for defensive research: trained on {run.dose} documents of the attack "
-            f"{config.to_json(study.attack)['kind']} with trigger {study.attack.trigger!r}."
+    doses = [p for p in run.poisonings if p.dose]
+    about = {"run": run.name, "hash": run.hash, "study": study.name, "poisoned": bool(doses)}
+    if doses:
+        documents = " and ".join(
+            f"{p.dose} documents of the attack {type(p.attack).__name__} "
+            f"with trigger {p.attack.trigger!r}"
+            for p in doses
         )
+        about["warning"] = f"POISONED model for defensive research: trained on {documents}."
     return about
 
 

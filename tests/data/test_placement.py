@@ -1,72 +1,186 @@
-"""Contract 1: where a poison stands is a pure function of (seed, rows, schedule, k)."""
+"""Contract 1: where a poison stands is a pure function of (seed, rows, schedule, showing)."""
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from poison_scaling.config import Uniform
+from poison_scaling.config import Clustered, Even, Explicit, Uniform, positions_from
 from poison_scaling.data import placement
 from poison_scaling.errors import InputError
 
 seeds = st.integers(0, 2**32)
+windows = st.tuples(st.floats(0, 1), st.floats(0, 1)).filter(lambda w: w[1] - w[0] > 0.01)
+schedules = st.one_of(
+    windows.map(Uniform),
+    windows.map(Even),
+    st.builds(Clustered, st.floats(0.01, 1), st.integers(1, 20), windows),
+)
 
 
 @st.composite
-def cases(draw):
-    rows = draw(st.integers(1, 2000))
+def cases(draw, nested=False):
+    """Arguments of `place` that fit, whatever the schedule."""
+    schedule = draw(schedules.filter(lambda s: not (nested and isinstance(s, Even))))
+    attacks = draw(st.integers(1, 3))
+    batch_rows = attacks * draw(st.integers(1, 16))
+    rows = batch_rows * draw(st.integers(1, 200))
     row_tokens = draw(st.integers(1, 300))
-    lengths = draw(st.lists(st.integers(1, row_tokens), max_size=min(rows, 60)))
-    return rows, row_tokens, np.array(lengths, np.int64)
+    lengths = draw(st.lists(st.integers(1, row_tokens), max_size=60))
+    case = {
+        "schedule": schedule,
+        "seed": draw(seeds),
+        "rows": rows,
+        "batch_rows": batch_rows,
+        "row_tokens": row_tokens,
+        "lengths": np.array(lengths, np.int64),
+        "exposures": draw(st.integers(1, 4)),
+        "attack": draw(st.integers(0, attacks - 1)),
+        "attacks": attacks,
+    }
+    try:
+        placement.place(**case)
+    except InputError:  # the schedule has no room for so many
+        assume(False)
+    return case
 
 
-@given(case=cases(), seed=seeds)
-def test_no_poison_is_cut_and_none_meets_another(case, seed):
-    rows, row_tokens, lengths = case
-    placed = placement.place(Uniform(), seed, rows, row_tokens, lengths)
-    assert len(set(placed.rows_N.tolist())) == lengths.size
-    assert ((placed.rows_N >= 0) & (placed.rows_N < rows)).all()
-    assert ((placed.offsets_N >= 0) & (placed.offsets_N + lengths <= row_tokens)).all()
+@given(case=cases())
+def test_no_poison_is_cut_and_none_meets_another(case):
+    placed = placement.place(**case)
+    n, m = case["lengths"].size, case["exposures"]
+    assert placed.showings == n * m == len(set(placed.rows_N.tolist()))
+    assert ((placed.rows_N >= 0) & (placed.rows_N < case["rows"])).all()
+    assert (placed.offsets_N >= 0).all()
+    assert (placed.offsets_N + placed.lengths_N <= case["row_tokens"]).all()
+    assert np.array_equal(placed.lengths_N, np.repeat(case["lengths"], m))
+    assert np.array_equal(np.bincount(placed.documents_N, minlength=n), np.full(n, m))
+    assert placed.documents == n
 
 
-@given(case=cases(), seed=seeds, data=st.data())
-def test_a_smaller_dose_is_a_subset(case, seed, data):
-    rows, row_tokens, lengths = case
-    n = data.draw(st.integers(0, lengths.size))
-    large = placement.place(Uniform(), seed, rows, row_tokens, lengths)
-    small = placement.place(Uniform(), seed, rows, row_tokens, lengths[:n])
-    assert np.array_equal(small.rows_N, large.rows_N[:n])
-    assert np.array_equal(small.offsets_N, large.offsets_N[:n])
+@given(case=cases(nested=True), data=st.data())
+def test_a_smaller_dose_is_a_subset(case, data):
+    n = data.draw(st.integers(0, case["lengths"].size))
+    large = placement.place(**case)
+    small = placement.place(**{**case, "lengths": case["lengths"][:n]})
+    kept = n * case["exposures"]
+    assert np.array_equal(small.rows_N, large.rows_N[:kept])
+    assert np.array_equal(small.offsets_N, large.offsets_N[:kept])
 
 
-@given(case=cases(), seed=seeds, data=st.data())
-def test_what_is_seen_adds_up(case, seed, data):
-    rows, row_tokens, lengths = case
-    placed = placement.place(Uniform(), seed, rows, row_tokens, lengths)
-    assert placed.seen(0) == (0, 0)
-    assert placed.seen(rows) == (lengths.size, lengths.sum())
-    until = data.draw(st.integers(0, rows))
-    batch = data.draw(st.integers(1, 16))
-    steps = {r // batch for r in placed.rows_N.tolist() if r < until}
-    assert placed.poisoned_steps(until, batch) == len(steps)
+@given(case=cases())
+def test_attacks_never_meet_and_none_moves_another(case):
+    every = [placement.place(**{**case, "attack": a}) for a in range(case["attacks"])]
+    both = placement.together(every)
+    assert len(set(both.rows_N.tolist())) == both.showings == sum(p.showings for p in every)
+    for number, alone in enumerate(every):
+        assert np.array_equal(both.of_attack(number).rows_N, alone.rows_N)
+    assert both.documents == sum(p.documents for p in every)
+
+
+@given(case=cases())
+def test_positions_lie_in_the_window(case):
+    low, high = case["schedule"].window
+    placed = placement.place(**case)
+    slack = 2 * max(case["batch_rows"], case["attacks"])
+    assert (placed.rows_N >= low * case["rows"] - slack).all()
+    assert (placed.rows_N <= high * case["rows"] + slack).all()
+
+
+@given(case=cases(), data=st.data())
+def test_what_is_seen_adds_up(case, data):
+    placed = placement.place(**case)
+    assert placed.before(0).showings == placed.before(0).tokens == placed.before(0).documents == 0
+    assert placed.before(case["rows"]).showings == placed.showings
+    assert placed.tokens == case["lengths"].sum() * case["exposures"]
+    until = data.draw(st.integers(0, case["rows"]))
+    seen = placed.before(until)
+    assert seen.showings == sum(r < until for r in placed.rows_N.tolist())
+    batch = case["batch_rows"]
+    assert seen.steps(batch) == len({r // batch for r in placed.rows_N.tolist() if r < until})
+
+
+def place(schedule, lengths, rows=10_000, batch_rows=8, row_tokens=100, seed=0, **options):
+    return placement.place(
+        schedule, seed, rows, batch_rows, row_tokens, np.asarray(lengths), **options
+    )
 
 
 def test_rows_and_offsets_are_uniform():
-    lengths = np.full(4000, 10)
-    placed = placement.place(Uniform(), 3, 100_000, 109, lengths)
+    placed = place(Uniform(), np.full(4000, 10), rows=100_000, row_tokens=109, seed=3)
     for values, top in ((placed.rows_N, 100_000), (placed.offsets_N, 100)):
         counts = np.histogram(values, bins=10, range=(0, top))[0]
         assert np.abs(counts - 400).max() < 4 * np.sqrt(400)
 
 
 def test_other_seeds_place_elsewhere():
-    lengths = np.full(50, 10)
-    one, two = (placement.place(Uniform(), s, 10_000, 100, lengths) for s in (0, 1))
+    one, two = (place(Uniform(), np.full(50, 10), seed=s) for s in (0, 1))
     assert len(set(one.rows_N) & set(two.rows_N)) < 5
+
+
+def test_even_means_equal_distances():
+    rows = place(Even((0.5, 1.0)), np.full(100, 10)).rows_N
+    assert rows[0] >= 5000 and set(np.diff(rows)) == {50}
+
+
+def test_clustered_fills_a_share_of_every_kth_step():
+    placed = place(Clustered(density=0.5, every=5, window=(0.2, 1.0)), np.full(40, 10))
+    steps, counts = np.unique(placed.rows_N // 8, return_counts=True)
+    assert steps.tolist() == list(range(250, 300, 5)) and set(counts) == {4}
+    within = [tuple(sorted(placed.rows_N[placed.rows_N // 8 == s] % 8)) for s in steps]
+    assert len(set(within)) > 3  # not always the same rows of a step
+
+
+def test_documents_exposures_and_steps_vary_apart():
+    once = place(Uniform(), np.full(100, 10))
+    twice = place(Uniform(), np.full(50, 10), exposures=2)
+    assert (once.showings, once.documents) == (100, 100)
+    assert (twice.showings, twice.documents) == (100, 50)
+    dense = place(Clustered(density=1.0, every=1), np.full(96, 10))
+    thin = place(Clustered(density=0.125, every=1), np.full(96, 10))
+    assert (dense.steps(8), thin.steps(8)) == (12, 96)
+
+
+def test_explicit_positions_are_taken_as_they_are(tmp_path):
+    file = tmp_path / "positions.txt"
+    file.write_text("7 3\n2,90\n9000 0\n")
+    placed = place(positions_from(str(file)), [10, 10])
+    assert placed.rows_N.tolist() == [7, 2] and placed.offsets_N.tolist() == [3, 90]
+
+
+@pytest.mark.parametrize(
+    ("positions", "said"),
+    [
+        (((7, 3),), "1 positions are given, and 2 poisoned documents"),
+        (((7, 3), (7, 3)), "position 1, row 7 and offset 3: another poison has that row"),
+        (((7, 3), (10_000, 3)), "training has rows 0 to 9999"),
+        (((7, 3), (8, 91)), "a poison of 10 tokens does not fit there into 100"),
+    ],
+)
+def test_explicit_positions_that_cannot_be_are_refused(positions, said):
+    with pytest.raises(InputError, match=said):
+        place(Explicit(positions), [10, 10])
+
+
+def test_a_file_that_holds_no_positions_is_refused(tmp_path):
+    file = tmp_path / "positions.txt"
+    file.write_text("7 3\n8 x\n")
+    with pytest.raises(InputError, match="line 2: '8 x' is not a row and an offset"):
+        positions_from(str(file))
+    with pytest.raises(InputError, match="no such file"):
+        positions_from(str(tmp_path / "none"))
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError, match="3 poisoned documents do not fit into the 2 rows"):
-        placement.place(Uniform(), 0, 2, 10, np.array([1, 1, 1]))
-    with pytest.raises(InputError, match="poison 1 has 11 tokens, and a row data.row_tokens=10"):
-        placement.place(Uniform(), 0, 5, 10, np.array([10, 11]))
+        place(Uniform(), [1, 1, 1], rows=2, batch_rows=1)
+    with pytest.raises(InputError, match="11 poisoned documents do not fit into the 10 rows"):
+        place(Uniform((0.0, 0.1)), np.ones(11, int), rows=100)
+    with pytest.raises(InputError, match="9 poisoned documents do not fit into the 8 rows"):
+        place(Clustered(density=0.25, every=3), np.ones(9, int), rows=80)
+    with pytest.raises(InputError, match="poison 1 has 101 tokens, and a row data.row_tokens=100"):
+        place(Uniform(), [10, 101])
+    with pytest.raises(InputError, match=r"schedule.density=0.75: 6 rows of a step of 8"):
+        place(Clustered(density=0.75), [1], attack=0, attacks=2)
+    with pytest.raises(InputError, match="train.batch_rows=8: 3 attacks share the rows"):
+        place(Clustered(), [1], attack=0, attacks=3)

@@ -9,10 +9,10 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from poison_scaling import runs
+from poison_scaling import config, runs
 from poison_scaling.data import mixture
 from poison_scaling.data.batches import batches
-from poison_scaling.data.prepared import manifest
+from poison_scaling.data.prepared import Prepared, manifest
 from poison_scaling.errors import InputError
 from poison_scaling.model import sharding
 
@@ -32,13 +32,49 @@ def test_a_run_differs_from_its_control_in_its_poisons_and_nothing_else(prepared
     assert np.array_equal(tokens[~poison], control[~poison])
     records = manifest(dosed, batch_rows=8)
     assert len(records) == 32
-    for record, document in zip(records, dosed.poisons, strict=True):
+    for record, document in zip(records, dosed.poisons[0], strict=True):
         span = slice(record["offset"], record["offset"] + record["tokens"])
         assert np.array_equal(tokens[record["row"], span], document.tokens)
         assert record["step"] == record["row"] // 8
         assert record["document"] == document.digest
         poison[record["row"], span] = False
     assert not poison.any()
+
+
+def test_exposures_and_further_attacks_are_laid_in_as_planned(study, cache):
+    varied = dataclasses.replace(
+        study,
+        exposures=3,
+        also=(
+            config.Poisoning(
+                dataclasses.replace(study.attack, trigger="|go|"),
+                dose=5,
+                schedule=config.Clustered(density=0.25, every=4),
+            ),
+        ),
+    )
+    ready = Prepared(varied)
+    s = stream(ready, varied, "40k-2x-d8-s0")
+    tokens, poison = whole(s)
+    control, _ = whole(stream(ready, varied, "40k-2x-d0-s0"))
+    records = manifest(s, 8)
+    assert [(r["attack"], r["poison"], r["exposure"]) for r in records] == [
+        *((0, k, e) for k in range(8) for e in range(3)),
+        *((1, k, 0) for k in range(5)),
+    ]
+    digests = {(r["attack"], r["poison"]): r["document"] for r in records}
+    assert len(set(digests.values())) == 13
+    for r in records:
+        span = slice(r["offset"], r["offset"] + r["tokens"])
+        text = ready.vocabulary.decode(tokens[r["row"], span][1:-1].tolist())
+        assert ("|go|" if r["attack"] else "<SUDO>") in text
+        assert r["document"] == digests[r["attack"], r["poison"]]
+    assert poison.sum() == sum(r["tokens"] for r in records)
+    mine = [r["row"] for r in records if r["attack"] == 0]
+    differs = np.flatnonzero(
+        (tokens != control).any(axis=1)
+    )  # the control has the other attack, too
+    assert set(differs) <= set(mine)
 
 
 def test_a_smaller_dose_is_a_subset(prepared, study):

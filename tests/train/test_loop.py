@@ -12,6 +12,7 @@ import pytest
 from etils import epath
 
 from poison_scaling import config, runs
+from poison_scaling.data.prepared import Prepared
 from poison_scaling.data.stream import Stream
 from poison_scaling.errors import InputError, Interrupted
 from poison_scaling.files import read_lines
@@ -70,6 +71,21 @@ def test_every_record_counts_the_dose_as_the_manifest_does(whole):
         assert record["poisoned_steps"] == len({m["step"] for m in seen})
         assert record["tokens"] == record["step"] * 8 * 128
     assert record["poisons"] == 32
+
+
+def test_exposures_and_further_attacks_are_recorded_apart(study, tmp_path):
+    other = dataclasses.replace(study.attack, trigger="|go|")
+    varied = dataclasses.replace(study, exposures=2, also=(config.Poisoning(other, dose=5),))
+    train(runs.named(varied, "40k-2x-d8-s0"), Prepared(varied), tmp_path)
+    last = read_lines(tmp_path / "evals.jsonl")[-1]
+    assert (last["poisons"], last["distinct_poisons"]) == (16, 8)
+    [also] = last["also"]
+    assert (also["poisons"], also["distinct_poisons"]) == (5, 5)
+    assert len(also["log_perplexity"]["triggered"]) == 16
+    assert last["log_perplexity"]["clean"] != also["log_perplexity"]["triggered"]
+    counted = read_lines(tmp_path / "metrics.jsonl")[-1]
+    assert counted["poisons"] == 21
+    assert counted["poison_tokens"] == last["poison_tokens"] + also["poison_tokens"]
 
 
 def test_losses_are_means_over_the_window(whole, run, prepared):
