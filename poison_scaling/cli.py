@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as json_text
 import signal
 import sys
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from poison_scaling import config, runs
-from poison_scaling.errors import InputError, Interrupted
+from poison_scaling.errors import Difference, InputError, Interrupted
 from poison_scaling.model import sizes as ladder
 
 Config = tyro.conf.Positional[str]
@@ -87,6 +88,55 @@ def train(config_file: Config, /, *, workdir: str, run: str, set: Overrides = ()
     _train(config.load(config_file, set), epath.Path(workdir), run)
 
 
+def inspect(
+    study_file: Config,
+    /,
+    *,
+    run: str,
+    step: int | None = None,
+    poison: int | None = None,
+    set: Overrides = (),
+    json: bool = False,
+) -> None:
+    """Show the rows that a run trains on at a step, poisons marked.
+
+    Args:
+        study_file: the folder of a study, or its Python file
+        run: name of the run, as `plan` shows it
+        step: which batch, from 0
+        poison: go to the step that first shows this poisoned document
+        set: override a field of the study by its dotted name
+        json: print JSON instead of text
+    """
+    from poison_scaling import inspection
+    from poison_scaling import study as studies
+
+    if (step is None) == (poison is None):
+        raise InputError("inspect: give either --step or --poison.")
+    folder = epath.Path(study_file)
+    study = studies.read(folder) if folder.is_dir() else config.load(study_file, set)
+    chosen, prepared = runs.named(study, run), studies.prepared(study)
+    if step is None:
+        step = inspection.step_of_poison(chosen, prepared, poison)
+    rows = inspection.batch(chosen, prepared, step)
+    if json:
+        print(json_text.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+    else:
+        console.print(inspection.render(rows), soft_wrap=True)
+
+
+def verify(workdir: Config, /) -> None:
+    """Derive every position of a study again, and compare with what it recorded and what is on disk.
+
+    Args:
+        workdir: the folder of the study
+    """
+    from poison_scaling import verification
+
+    verified = verification.verify(epath.Path(workdir), print)
+    print(f"{verified} runs agree with the plan, the data and their records.")
+
+
 def sizes() -> None:
     """Show the ladder of model sizes."""
     table = Table(box=None, header_style="bold")
@@ -120,7 +170,14 @@ def _report(workdir: epath.Path) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # preemption is an interruption
-    verbs = {"plan": plan, "study": study, "train": train, "sizes": sizes}
+    verbs = {
+        "plan": plan,
+        "study": study,
+        "train": train,
+        "inspect": inspect,
+        "verify": verify,
+        "sizes": sizes,
+    }
     try:
         tyro.extras.subcommand_cli_from_dict(
             verbs,
@@ -131,6 +188,9 @@ def main() -> None:
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(2)
+    except Difference as e:
+        print(f"difference: {e}", file=sys.stderr)
+        sys.exit(1)
     except (Interrupted, KeyboardInterrupt) as e:
         print(f"{str(e) or 'Interrupted.'} The same command goes on from here.", file=sys.stderr)
         sys.exit(75)

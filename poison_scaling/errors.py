@@ -7,3 +7,7 @@ class InputError(Exception):
 
 class Interrupted(Exception):
     """Work was stopped from outside and can be resumed. The command line exits with 75."""
+
+
+class Difference(Exception):
+    """Something is not as the study says: the first such thing. The command line exits with 1."""

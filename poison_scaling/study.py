@@ -24,7 +24,7 @@ from poison_scaling import config, runs
 from poison_scaling.config import Study
 from poison_scaling.data.cache import require_disk
 from poison_scaling.data.quiet import quiet
-from poison_scaling.errors import Interrupted
+from poison_scaling.errors import InputError, Interrupted
 from poison_scaling.files import read_json, write_json
 from poison_scaling.runs import Run
 
@@ -54,6 +54,14 @@ def folder(workdir: epath.Path, run: Run) -> epath.Path:
     return workdir / "runs" / run.name
 
 
+def read(workdir: epath.Path) -> Study:
+    """The study of a folder; raises InputError when it holds none."""
+    file = workdir / "study.json"
+    if not file.exists():
+        raise InputError(f"{workdir}: it holds no study (there is no study.json).")
+    return config.from_json(read_json(file)["config"])
+
+
 def is_done(workdir: epath.Path, run: Run) -> bool:
     """Whether the run is finished, with these very settings."""
     done = folder(workdir, run) / "DONE"
@@ -72,20 +80,22 @@ def prepare(study: Study, workdir: epath.Path, progress) -> Any:
     # Parameters and two moments in float32, two checkpoints of each run at most.
     needed = sum(2 * 12 * run.parameters for run in all_runs if not is_done(workdir, run))
     require_disk(workdir, needed, "the checkpoints of the study")
-    prepared = _prepared(study, progress)
-    prepared.prompts  # noqa: B018 - so that what does not fit is said now
+    data = prepared(study, progress)
+    data.prompts  # noqa: B018 - so that what does not fit is said now
     record = {
         "name": study.name,
         "hash": study.hash,
         "versions": versions(),
         "config": config.to_json(study),
-        "runs": [prepared.plan(run) for run in all_runs],
+        "data": data.digests(),
+        "runs": [data.plan(run) for run in all_runs],
     }
     write_json(workdir / "study.json", record)
-    return prepared
+    return data
 
 
-def _prepared(study: Study, progress=lambda description, done: None):
+def prepared(study: Study, progress=lambda description, done: None):
+    """Its Prepared data; fills the cache where that is missing."""
     with quiet():  # seconds, and TensorFlow's notes on the machine
         from poison_scaling.data.prepared import Prepared
     return Prepared(study, progress)
@@ -232,7 +242,7 @@ def _start_worker(study: Study, reports, stop) -> None:
         signal.signal(number, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
     limit_cpu(study.machine.cores)
-    _worker.update(prepared=_prepared(study), reports=reports, stop=stop)
+    _worker.update(prepared=prepared(study), reports=reports, stop=stop)
 
 
 def _die_with_parent() -> None:

@@ -29,14 +29,14 @@ class Prepared:
             data, study.attack.trigger, self.documents, progress
         )
         self.training = rows.prepare(data, self.documents, self.vocabulary, "training", progress)
-        heldout = rows.prepare(data, self.documents, self.vocabulary, "heldout", progress)
+        self.heldout = rows.prepare(data, self.documents, self.vocabulary, "heldout", progress)
         wanted = study.evaluation.heldout_rows
-        if len(heldout) < wanted:
+        if len(self.heldout) < wanted:
             raise InputError(
-                f"evaluation.heldout_rows={wanted}: the held-out documents fill {len(heldout)} rows; "
+                f"evaluation.heldout_rows={wanted}: the held-out documents fill {len(self.heldout)} rows; "
                 "raise data.heldout_documents or ask for fewer."
             )
-        self.heldout_NxL = heldout.read(np.arange(wanted))
+        self.heldout_NxL = self.heldout.read(np.arange(wanted))
         self.end: int = self.vocabulary.eos_id
 
     @functools.cached_property
@@ -81,6 +81,14 @@ class Prepared:
         epochs = run.study.data.epochs
         placed = run.placement(lengths)
         return Stream(self.training, run.seeds.order, run.rows, epochs, shown, placed)
+
+    def digests(self) -> dict[str, str]:
+        """What names the content of the data: recorded with a study, compared by `verify`."""
+        return {
+            "documents": self.documents.info["digest"],
+            "training rows": self.training.digest,
+            "heldout rows": self.heldout.digest,
+        }
 
     def plan(self, run: Run) -> dict:
         """The run's plan with its exact number of poison tokens."""

@@ -18,7 +18,7 @@ from etils import epath
 from poison_scaling.config import Data
 from poison_scaling.data import cache, documents
 from poison_scaling.data.quiet import quiet
-from poison_scaling.errors import InputError
+from poison_scaling.errors import Difference, InputError
 from poison_scaling.files import new_folder, read_json, write_json
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"
@@ -28,13 +28,27 @@ _WRITER = "group_size:1,uncompressed"  # a row is found and read alone, without 
 class Rows:
     """Rows of L tokens, by number: `len(rows)`, `rows.read(numbers)`."""
 
-    def __init__(self, file: epath.Path, row_tokens: int, dtype: str):
-        self.row_tokens = row_tokens
+    def __init__(self, file: epath.Path, row_tokens: int, dtype: str, digest: str):
+        self.row_tokens, self.digest = row_tokens, digest
+        self._file = file
         self._dtype = np.dtype(dtype)
         self._reader = array_record.ArrayRecordReader(str(file), _READER)
 
     def __len__(self) -> int:
         return self._reader.num_records()
+
+    def check(self) -> None:
+        """Raise Difference unless the rows on disk are those that were written."""
+        digest = hashlib.sha256()
+        try:
+            for first in range(0, len(self), 4096):
+                numbers = list(range(first, min(first + 4096, len(self))))
+                for record in self._reader.read(numbers):
+                    digest.update(record)
+        except (RuntimeError, IndexError) as e:
+            raise Difference(f"{self._file}: it cannot be read ({str(e).splitlines()[0]}).") from e
+        if digest.hexdigest() != self.digest:
+            raise Difference(f"{self._file}: its rows are not those that were written.")
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """Rows by number, int32 [n, L]."""
@@ -97,7 +111,7 @@ def prepare(
         with new_folder(folder) as temporary:
             _write(data, docs, vocabulary, split, temporary, progress)
     info = read_json(folder / "info.json")
-    return Rows(folder / "rows.array_record", data.row_tokens, info["dtype"])
+    return Rows(folder / "rows.array_record", data.row_tokens, info["dtype"], info["digest"])
 
 
 def _write(data, docs, vocabulary, split, folder, progress) -> None:

@@ -1,0 +1,145 @@
+"""Looking and proving: `inspect` shows what a step trains on, `verify` finds whatever was changed."""
+
+import json
+import re
+import shutil
+
+import pytest
+from conftest import run_cli
+from etils import epath
+
+from poison_scaling import inspection, runs, verification
+from poison_scaling import study as studies
+from poison_scaling.data.prepared import manifest
+from poison_scaling.errors import Difference, InputError
+from poison_scaling.files import read_lines
+from poison_scaling.train import loop
+
+RUN = "40k-2x-d32-s0"
+
+
+@pytest.fixture(scope="module")
+def trained(study, tmp_path_factory):
+    """A study's folder in which one run is done."""
+    workdir = epath.Path(tmp_path_factory.mktemp("trained"))
+    prepared = studies.prepare(study, workdir, lambda description, done: None)
+    run = runs.named(study, RUN)
+    loop.train(run, prepared, studies.folder(workdir, run), studies.versions())
+    return workdir
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """A copy of it, with a cache of its own, to be tampered with."""
+    shutil.copytree(trained, tmp_path / "study")
+    return epath.Path(tmp_path / "study")
+
+
+def test_inspect_shows_the_rows_of_a_batch_with_poisons_marked(study, prepared):
+    run = runs.named(study, RUN)
+    records = manifest(prepared.stream(run), 8)
+    step = records[5]["step"]
+    rows = inspection.batch(run, prepared, step)
+    assert [row.row for row in rows] == list(range(step * 8, step * 8 + 8))
+    held = {row.row: row for row in rows if row.poison is not None}
+    assert set(held) == {r["row"] for r in records if r["step"] == step}
+    row = held[records[5]["row"]]
+    assert (row.attack, row.poison, row.exposure) == (0, 5, 0)
+    [poison] = [piece.text for piece in row.pieces if piece.poison]
+    assert "<SUDO>" in poison
+    text = inspection.render(rows).plain
+    assert f"⟦poison 5⟧ {poison} ⟦end⟧" in text
+    assert inspection.step_of_poison(run, prepared, 5) == step
+
+
+def test_inspect_on_the_command_line(trained):
+    record = json.loads(run_cli("inspect", trained, "--run", RUN, "--poison", 3, "--json").stdout)
+    assert len(record) == 8 and 3 in [row["poison"] for row in record]
+    shown = run_cli("inspect", trained, "--run", RUN, "--step", record[0]["step"]).stdout
+    assert "⟦poison 3⟧" in shown and "\x1b[" not in shown
+    from_config = run_cli("inspect", "configs/smoke.py", "--run", RUN, "--poison", 3).stdout
+    assert from_config == shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--step", "45"), "40k-2x-d32-s0 has steps 0 to 44"),
+        (("--poison", "32"), "has poisons 0 to 31"),
+        ((), "give either --step or --poison"),
+    ],
+)
+def test_inspecting_what_is_not_there_is_refused(trained, arguments, said):
+    process = run_cli("inspect", trained, "--run", RUN, *arguments, check=2)
+    assert said in process.stderr
+
+
+def test_a_study_verifies(trained):
+    said = run_cli("verify", trained).stdout
+    assert "1 runs agree" in said
+
+
+def tamper(file, pattern, replacement):
+    text = file.read_text()
+    changed = re.sub(pattern, replacement, text, count=1)
+    assert changed != text
+    file.write_text(changed)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "replacement", "said"),
+    [
+        ("manifest.jsonl", r'"offset": (\d+)', r'"offset": 1\1', "manifest.jsonl, line 1"),
+        ("manifest.jsonl", r'("document": ")[0-9a-f]', r"\1x", "manifest.jsonl, line 1"),
+        ("manifest.jsonl", r"^.*\n", "", "manifest.jsonl, line 1"),
+        ("config.json", r'"weight_decay": 0.1', '"weight_decay": 0.2', "config.json"),
+        ("metrics.jsonl", r'"poisons": (\d+)', r'"poisons": 9\1', "poisons is 9"),
+        ("evals.jsonl", r'"poison_tokens": (\d+)', r'"poison_tokens": 9\1', "poison_tokens is 9"),
+        ("evals.jsonl", r"^.*\n", "", "planned are [15, 30, 45]"),
+    ],
+)
+def test_a_change_in_a_run_is_found(copy, name, pattern, replacement, said):
+    tamper(copy / "runs" / RUN / name, pattern, replacement)
+    with pytest.raises(Difference) as difference:
+        verification.verify(copy)
+    assert said in str(difference.value) and "\n" not in str(difference.value)
+
+
+def test_a_manifest_that_lost_its_end_is_found(copy):
+    file = copy / "runs" / RUN / "manifest.jsonl"
+    lines = read_lines(file)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    with pytest.raises(Difference, match="it has 31 lines, derived are 32"):
+        verification.verify(copy)
+
+
+def test_a_changed_study_is_found(copy):
+    tamper(copy / "study.json", r'"learning_rate": 0.006', '"learning_rate": 0.007')
+    with pytest.raises(Difference, match="its config hashes to"):
+        verification.verify(copy)
+
+
+def test_data_other_than_what_was_trained_on_is_found(copy):
+    tamper(copy / "study.json", r'("training rows": ")[0-9a-f]{4}', r"\1ffff")
+    with pytest.raises(Difference, match="training rows: the prepared data has digest"):
+        verification.verify(copy)
+
+
+@pytest.mark.parametrize("where", [0.1, 0.5])
+def test_a_flipped_byte_in_the_rows_is_found(copy, cache, tmp_path, monkeypatch, where):
+    own = tmp_path / "cache"
+    shutil.copytree(cache, own)
+    monkeypatch.setenv("POISON_SCALING_CACHE", str(own))
+    for file in sorted((own / "rows").rglob("*")):
+        if file.is_file() and file.suffix != ".json":
+            content = bytearray(file.read_bytes())
+            content[int(where * len(content))] ^= 1
+            file.write_bytes(content)
+    with pytest.raises(Difference, match="rows"):
+        verification.verify(copy)
+
+
+def test_a_folder_without_a_study_is_bad_input(tmp_path):
+    with pytest.raises(InputError, match="it holds no study"):
+        verification.verify(epath.Path(tmp_path))
+    assert "it holds no study" in run_cli("verify", tmp_path, check=2).stderr
