@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import optimize, special, stats
 
-from analysis.likelihood import Likelihood, Parameters, grid_of, restricted
+from analysis.likelihood import Likelihood, Parameters, grid_of, posterior, restricted
 from analysis.observations import Observations
 
 # Bounds of `Parameters.vector`: log slope, progress, lapse, log seed_sd, log run_sd.
@@ -64,8 +64,7 @@ class Fit:
       shape: the fitted shape.
       grid: log poisons, evenly spaced, shape [grid].
       curves: log likelihood of each group's mu, shape [groups, grid], maximum 0 in each row.
-      run_mean, run_sd: posterior mean and standard deviation of each run's u given the whole
-        study, shape [runs].
+      run_mean: posterior mean of each run's u given its group's mu, shape [runs].
       run_estimate, run_error: each run's u from its own evaluations alone, and its standard error,
         shape [runs]; NaN where they do not bound it.
       rate: fitted success rate of each evaluation at `run_mean`, shape [evaluations].
@@ -78,7 +77,6 @@ class Fit:
     grid: np.ndarray
     curves: np.ndarray
     run_mean: np.ndarray
-    run_sd: np.ndarray
     run_estimate: np.ndarray
     run_error: np.ndarray
     rate: np.ndarray
@@ -113,7 +111,7 @@ def fit(observations: Observations) -> Fit:
     free = sum(low < high for low, high in bounds)
     for _ in range(_DISPERSION_ROUNDS):
         at, likelihood = _maximum(o, grid, at, bounds)
-        mean, sd = _moments(likelihood.posterior, grid)
+        mean, _ = _moments(posterior(o, grid, at, likelihood), grid)
         dispersion, autocorrelation = _dispersion(o, at, mean, free)
         if abs(np.log(dispersion / at.dispersion)) < 0.02:
             break
@@ -136,7 +134,6 @@ def fit(observations: Observations) -> Fit:
         grid=grid,
         curves=likelihood.groups - likelihood.groups.max(axis=1, keepdims=True),
         run_mean=mean,
-        run_sd=sd,
         run_estimate=np.where(bounded, estimate, np.nan),
         run_error=np.where(bounded, error, np.nan),
         rate=_rates(o, at, mean),

@@ -21,7 +21,7 @@ from analysis.drawing import (
     size_colours,
 )
 from analysis.findings import Findings
-from analysis.runs import Run, quantity
+from analysis.runs import Run
 from analysis.words import share
 
 
@@ -54,13 +54,13 @@ def _dose_response(findings: Findings) -> Drawing:
             group = n50.group
             if group.size != size:
                 continue
-            colour, label = colours[size], f"{quantity(group.tokens)} tokens"
+            colour = colours[size]
             doses = np.array([run.dose for run in group.runs if run.dose > 0])
             grid = np.linspace(np.log(doses.min() / 2), np.log(doses.max() * 1.5), 80)
             estimate = n50.poisons
             if estimate.value is not None:
                 curve = _curve(findings, grid, np.log(estimate.value))
-                axis.plot(np.exp(grid), curve, dashes[group.label], color=colour, label=label)
+                axis.plot(np.exp(grid), curve, dashes[group.label], color=colour, label=group.label)
                 low = estimate.low or np.exp(grid[0]) / 10
                 high = estimate.high or np.exp(grid[-1]) * 10
                 axis.fill_between(
@@ -89,8 +89,8 @@ def _dose_response(findings: Findings) -> Drawing:
         rate_axis(axis)
         axis.set_title(size)
         axis.set_xlabel("poisoned documents in the run")
-        axis.legend(loc="upper left", handlelength=1.8)
     axes[0].set_ylabel("attack success at the end")
+    legend(figure, axes)
     known = [n for n in findings.half_doses if n.censored is None]
     if known:
         low = min(known, key=lambda n: n.poisons.value)

@@ -187,6 +187,8 @@ def residuals(findings: Findings) -> Drawing:
             alpha=0.7,
         )
     axes[1].axhline(1, color=GREY, linewidth=0.8)
+    widest = max(2.0, 1.1 * np.exp(np.abs(np.log(ratio)).max()))
+    axes[1].set_ylim(1 / widest, widest)
     counts(axes[1], "y")
     axes[1].set_title("runs")
     axes[1].set_ylabel("run's N50 / law")
@@ -232,7 +234,8 @@ def extrapolation(findings: Findings) -> Drawing:
         axis.plot([e.parameters] * 2, bar, color=GREY, linewidth=1.2)
         axis.plot(e.parameters, e.poisons.value, "o", color="white", markeredgecolor=GREY)
         axis.annotate(e.label, (e.parameters, e.poisons.value), (5, 5), textcoords="offset points")
-    axis.axvspan(largest * 1.3, line[-1] * 1.5, color="#f0f0f0", zorder=0)
+    axis.axvspan(largest * 1.3, line[-1] * 2.5, color="#f0f0f0", zorder=0)
+    axis.set_xlim(low / 1.5, line[-1] * 2.5)
     values = [e.poisons.value for e in ends] + [
         n.poisons.value for n in findings.half_doses if n.censored is None
     ]

@@ -49,14 +49,12 @@ class Likelihood:
       gradient: with respect to `Parameters.vector`, shape [5].
       runs: log likelihood of each run's u, shape [runs, grid].
       groups: log likelihood of each group's mu, shape [groups, grid].
-      posterior: probability of each run's u given the whole study, shape [runs, grid].
     """
 
     value: float
     gradient: np.ndarray
     runs: np.ndarray
     groups: np.ndarray
-    posterior: np.ndarray
 
 
 def grid_of(o: Observations) -> np.ndarray:
@@ -102,7 +100,19 @@ def restricted(o: Observations, grid: np.ndarray, at: Parameters) -> Likelihood:
     to_log_slope = slope * (by_evaluation @ position - (score @ grid).sum())
     to_progress = -slope * by_evaluation @ o.progress
     gradient = np.array([to_log_slope, to_progress, to_lapse, to_seed_sd, to_run_sd])
-    return Likelihood(value, gradient, runs, groups, of_runs)
+    return Likelihood(value, gradient, runs, groups)
+
+
+def posterior(
+    o: Observations, grid: np.ndarray, at: Parameters, likelihood: Likelihood
+) -> np.ndarray:
+    """Probability of each run's u when its group's mu is at its maximum, shape [runs, grid]."""
+    kernels = [_Kernel(grid, np.exp(sd)) for sd in (at.log_run_sd, at.log_seed_sd)]
+    seeds = np.add.reduceat(kernels[0].smooth(likelihood.runs), o.cluster_starts, axis=0)
+    best = np.eye(len(grid))[likelihood.groups.argmax(axis=1)]
+    of_seeds, _ = kernels[1].back(seeds, best[o.group])
+    of_runs, _ = kernels[0].back(likelihood.runs, of_seeds[o.cluster])
+    return of_runs
 
 
 def run_curves(

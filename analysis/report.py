@@ -211,7 +211,7 @@ def _variance_blocks(components: list[dict]) -> list[Block]:
         (
             component["name"],
             str(component["levels"]),
-            interval(Estimate(component["sd"], component["low"], component["high"])),
+            interval(Estimate(component["sd"], component["low"], component["high"]), lowest="0"),
             f"{100 * component['share']:.0f}%",
         )
         for component in components
