@@ -122,7 +122,7 @@ def _progress(findings: Findings) -> Drawing:
             runs = [run for run in group.runs if run.dose == dose]
             if not runs:
                 continue
-            points, low, mean, high = _seed_band(runs, "successes")
+            points, low, mean, high = _seed_band(runs)
             colour = colours[group.size]
             axis.plot(points, mean, dashes[group.label], color=colour, label=group.label)
             axis.fill_between(points, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -246,15 +246,13 @@ def _collapse(findings: Findings) -> Drawing:
     return Drawing("collapse", "Do the trajectories collapse?", caption, figure, header, rows)
 
 
-def _seed_band(runs: list[Run], name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Share of training, and lowest, mean and highest of a measure over runs, at common points."""
+def _seed_band(runs: list[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Share of training, and lowest, mean and highest success of runs, at points that all reach."""
     shares = [run.evaluations["tokens"] / run.tokens for run in runs]
     points = np.unique(np.concatenate(shares).round(4))
-    points = points[points <= min(s[-1] for s in shares) + 1e-4]
-    values = []
-    for run, seen in zip(runs, shares, strict=True):
-        measure = run.evaluations[name]
-        if name == "successes":
-            measure = measure / run.evaluations["prompts"]
-        values.append(np.interp(points, seen, measure))
-    return points, np.min(values, axis=0), np.mean(values, axis=0), np.max(values, axis=0)
+    points = points[points <= min(seen[-1] for seen in shares) + 1e-4]
+    rates = [
+        np.interp(points, seen, run.evaluations["successes"] / run.evaluations["prompts"])
+        for run, seen in zip(runs, shares, strict=True)
+    ]
+    return points, np.min(rates, axis=0), np.mean(rates, axis=0), np.max(rates, axis=0)

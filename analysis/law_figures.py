@@ -12,6 +12,7 @@ from analysis.words import documents, interval
 
 
 def half_doses(findings: Findings) -> Drawing:
+    """N50 of each group with the fitted law and both pure laws."""
     groups = findings.observations.groups
     colours = size_colours(groups)
     figure, axes = panels(2, height=3.4)
@@ -58,6 +59,7 @@ def half_doses(findings: Findings) -> Drawing:
 
 
 def point(axis: Axes, x: float, n50: N50, colour: str) -> None:
+    """One N50 with its interval, or an arrow from the bound that it lies beyond."""
     estimate = n50.poisons
     if n50.censored is None:
         low, high = estimate.low or n50.tested[0] / 10, estimate.high or n50.tested[1] * 10
@@ -121,6 +123,7 @@ def _band(axis: Axes, x: np.ndarray, predicted: list[Estimate], colour: str) -> 
 
 
 def compared(findings: Findings) -> Drawing:
+    """How much better than the poisons seen each other variable predicts."""
     shown = [v for v in findings.variables if v.gain is not None and not v.same_as_poisons]
     figure = Figure(figsize=(7.6, 1.3 + 0.35 * len(shown)), layout="constrained")
     axis = figure.subplots()
@@ -154,6 +157,7 @@ def compared(findings: Findings) -> Drawing:
 
 
 def residuals(findings: Findings) -> Drawing:
+    """What evaluations and runs differ by from the fit."""
     fit = findings.fit
     o = fit.observations
     colours = size_colours(list(o.groups))
@@ -216,6 +220,7 @@ def residuals(findings: Findings) -> Drawing:
 
 
 def extrapolation(findings: Findings) -> Drawing:
+    """The law carried on to sizes that nobody trained, greyed."""
     groups = findings.observations.groups
     colours = size_colours(list(groups))
     ends = findings.extrapolations
