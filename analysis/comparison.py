@@ -1,7 +1,7 @@
 """Two studies side by side: another attack, another schedule, another corpus."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import matplotlib
@@ -46,12 +46,19 @@ def write(
     Raises:
       InputError: when a source cannot be used.
     """
-    both = [findings_lib.find(load(source), margin) for source in (first, second)]
+    studies = [load(source) for source in (first, second)]
+    if studies[0].name == studies[1].name:
+        studies = [replace(study, name=f"{study.name} {study.hash[:6]}") for study in studies]
+    both = [findings_lib.find(study, margin) for study in studies]
     pairs = pair(*both)
     result = {
         "studies": [summary.summarise(found) for found in both],
         "ratios": [
-            {"group": p.first.group.label, "words": interval(p.ratio), **asdict(p.ratio)}
+            {
+                "group": p.first.group.label,
+                "words": interval(p.ratio, lowest="0"),
+                **asdict(p.ratio),
+            }
             for p in pairs
         ],
         "exponent_difference": _exponent_difference(*both),
@@ -60,7 +67,7 @@ def write(
         drawing = _draw(both)
     out = epath.Path(out)
     picture = save(drawing, out / "figures")
-    names = [found.study.name for found in both]
+    names = [one["study"]["name"] for one in result["studies"]]
     blocks = [*_blocks(result, names), picture]
     title, subtitle = f"{names[0]} and {names[1]}", "Two poisoning studies side by side"
     page = pages.to_html if format == "html" else pages.to_markdown

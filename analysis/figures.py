@@ -21,7 +21,7 @@ from analysis.drawing import (
     size_colours,
 )
 from analysis.findings import Findings
-from analysis.runs import Run, quantity
+from analysis.runs import Run
 from analysis.words import share
 
 
@@ -54,13 +54,13 @@ def _dose_response(findings: Findings) -> Drawing:
             group = n50.group
             if group.size != size:
                 continue
-            colour, label = colours[size], f"{quantity(group.tokens)} tokens"
+            colour = colours[size]
             doses = np.array([run.dose for run in group.runs if run.dose > 0])
             grid = np.linspace(np.log(doses.min() / 2), np.log(doses.max() * 1.5), 80)
             estimate = n50.poisons
             if estimate.value is not None:
                 curve = _curve(findings, grid, np.log(estimate.value))
-                axis.plot(np.exp(grid), curve, dashes[group.label], color=colour, label=label)
+                axis.plot(np.exp(grid), curve, dashes[group.label], color=colour, label=group.label)
                 low = estimate.low or np.exp(grid[0]) / 10
                 high = estimate.high or np.exp(grid[-1]) * 10
                 axis.fill_between(
@@ -89,8 +89,8 @@ def _dose_response(findings: Findings) -> Drawing:
         rate_axis(axis)
         axis.set_title(size)
         axis.set_xlabel("poisoned documents in the run")
-        axis.legend(loc="upper left", handlelength=1.8)
     axes[0].set_ylabel("attack success at the end")
+    legend(figure, axes)
     known = [n for n in findings.half_doses if n.censored is None]
     if known:
         low = min(known, key=lambda n: n.poisons.value)
@@ -122,7 +122,7 @@ def _progress(findings: Findings) -> Drawing:
             runs = [run for run in group.runs if run.dose == dose]
             if not runs:
                 continue
-            points, low, mean, high = _seed_band(runs, "successes")
+            points, low, mean, high = _seed_band(runs)
             colour = colours[group.size]
             axis.plot(points, mean, dashes[group.label], color=colour, label=group.label)
             axis.fill_between(points, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -246,15 +246,13 @@ def _collapse(findings: Findings) -> Drawing:
     return Drawing("collapse", "Do the trajectories collapse?", caption, figure, header, rows)
 
 
-def _seed_band(runs: list[Run], name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Share of training, and lowest, mean and highest of a measure over runs, at common points."""
+def _seed_band(runs: list[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Share of training, and lowest, mean and highest success of runs, at points that all reach."""
     shares = [run.evaluations["tokens"] / run.tokens for run in runs]
     points = np.unique(np.concatenate(shares).round(4))
-    points = points[points <= min(s[-1] for s in shares) + 1e-4]
-    values = []
-    for run, seen in zip(runs, shares, strict=True):
-        measure = run.evaluations[name]
-        if name == "successes":
-            measure = measure / run.evaluations["prompts"]
-        values.append(np.interp(points, seen, measure))
-    return points, np.min(values, axis=0), np.mean(values, axis=0), np.max(values, axis=0)
+    points = points[points <= min(seen[-1] for seen in shares) + 1e-4]
+    rates = [
+        np.interp(points, seen, run.evaluations["successes"] / run.evaluations["prompts"])
+        for run, seen in zip(runs, shares, strict=True)
+    ]
+    return points, np.min(rates, axis=0), np.mean(rates, axis=0), np.max(rates, axis=0)

@@ -112,7 +112,7 @@ def _beyond(o: Observations, censored: str) -> list[N50]:
 
 
 def _extrapolations(o: Observations, law: Law) -> list[Extrapolation]:
-    """At the study's median tokens per parameter, which only a law over sizes reaches."""
+    """In the first setting, at the study's median tokens per parameter."""
     largest = max(group.parameters for group in o.groups)
     ratio = float(np.median([group.tokens / group.parameters for group in o.groups]))
     results = []

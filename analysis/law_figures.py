@@ -12,6 +12,7 @@ from analysis.words import documents, interval
 
 
 def half_doses(findings: Findings) -> Drawing:
+    """N50 of each group with the fitted law and both pure laws."""
     groups = findings.observations.groups
     colours = size_colours(groups)
     figure, axes = panels(2, height=3.4)
@@ -58,6 +59,7 @@ def half_doses(findings: Findings) -> Drawing:
 
 
 def point(axis: Axes, x: float, n50: N50, colour: str) -> None:
+    """One N50 with its interval, or an arrow from the bound that it lies beyond."""
     estimate = n50.poisons
     if n50.censored is None:
         low, high = estimate.low or n50.tested[0] / 10, estimate.high or n50.tested[1] * 10
@@ -121,6 +123,7 @@ def _band(axis: Axes, x: np.ndarray, predicted: list[Estimate], colour: str) -> 
 
 
 def compared(findings: Findings) -> Drawing:
+    """How much better than the poisons seen each other variable predicts."""
     shown = [v for v in findings.variables if v.gain is not None and not v.same_as_poisons]
     figure = Figure(figsize=(7.6, 1.3 + 0.35 * len(shown)), layout="constrained")
     axis = figure.subplots()
@@ -154,6 +157,7 @@ def compared(findings: Findings) -> Drawing:
 
 
 def residuals(findings: Findings) -> Drawing:
+    """What evaluations and runs differ by from the fit."""
     fit = findings.fit
     o = fit.observations
     colours = size_colours(list(o.groups))
@@ -187,6 +191,8 @@ def residuals(findings: Findings) -> Drawing:
             alpha=0.7,
         )
     axes[1].axhline(1, color=GREY, linewidth=0.8)
+    widest = max(2.0, 1.1 * np.exp(np.abs(np.log(ratio)).max()))
+    axes[1].set_ylim(1 / widest, widest)
     counts(axes[1], "y")
     axes[1].set_title("runs")
     axes[1].set_ylabel("run's N50 / law")
@@ -214,6 +220,7 @@ def residuals(findings: Findings) -> Drawing:
 
 
 def extrapolation(findings: Findings) -> Drawing:
+    """The law carried on to sizes that nobody trained, greyed."""
     groups = findings.observations.groups
     colours = size_colours(list(groups))
     ends = findings.extrapolations
@@ -232,7 +239,8 @@ def extrapolation(findings: Findings) -> Drawing:
         axis.plot([e.parameters] * 2, bar, color=GREY, linewidth=1.2)
         axis.plot(e.parameters, e.poisons.value, "o", color="white", markeredgecolor=GREY)
         axis.annotate(e.label, (e.parameters, e.poisons.value), (5, 5), textcoords="offset points")
-    axis.axvspan(largest * 1.3, line[-1] * 1.5, color="#f0f0f0", zorder=0)
+    axis.axvspan(largest * 1.3, line[-1] * 2.5, color="#f0f0f0", zorder=0)
+    axis.set_xlim(low / 1.5, line[-1] * 2.5)
     values = [e.poisons.value for e in ends] + [
         n.poisons.value for n in findings.half_doses if n.censored is None
     ]

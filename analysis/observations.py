@@ -8,6 +8,8 @@ from analysis.runs import Group, Run, Study
 
 # Progress is rounded to this many decimals when control evaluations are pooled.
 _DECIMALS = 3
+# Where clean models pass for attacked ones more often than this, nothing can be learnt.
+_HIGHEST_FLOOR = 0.7
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class _Floors:
         self.controlled = any(len(rows) for rows in self._all)
 
     def at(self, group: Group, share: np.ndarray) -> np.ndarray:
-        """Rate at each share of training, shape of `share`, between 0 and 0.9."""
+        """Rate at each share of training, shape of `share`, at most `_HIGHEST_FLOOR`."""
         rows = np.concatenate(self._by_size.get(group.size, self._all) or [np.zeros((0, 3))])
         if not len(rows):
             rows = np.concatenate(self._all or [np.zeros((0, 3))])
@@ -163,4 +165,6 @@ class _Floors:
         successes = np.bincount(inverse, rows[:, 1])
         prompts = np.bincount(inverse, rows[:, 2])
         # Half a success is added (Jeffreys), so that a stray success is never impossible.
-        return np.minimum(np.interp(share, points, (successes + 0.5) / (prompts + 1)), 0.9)
+        return np.minimum(
+            np.interp(share, points, (successes + 0.5) / (prompts + 1)), _HIGHEST_FLOOR
+        )

@@ -64,7 +64,6 @@ def write(
         study = at_threshold(study, threshold)
     found = findings_lib.find(study, margin)
     numbers = summary.summarise(found)
-    numbers["settings"]["threshold"] = threshold
     drawings = draw(found)
     out = epath.Path(out)
     pictures = [save(drawing, out / "figures") for drawing in drawings]
@@ -127,7 +126,7 @@ def _blocks(numbers: dict, pictures: list[Picture]) -> list[Block]:
     if numbers["law"] is not None:
         blocks += [Heading("Numbers"), *_numbers(numbers)]
     blocks += [Heading("Method"), *(Paragraph(text) for text in METHOD)]
-    blocks += [Heading("What is missing")]
+    blocks += [Heading("What is missing, and notes")]
     missing = numbers["missing"] + numbers["notes"]
     blocks.append(Bullets(tuple(missing)) if missing else Paragraph("Nothing: all runs are here."))
     versions = ", ".join(f"{name} {version}" for name, version in numbers["versions"].items())
@@ -211,7 +210,7 @@ def _variance_blocks(components: list[dict]) -> list[Block]:
         (
             component["name"],
             str(component["levels"]),
-            interval(Estimate(component["sd"], component["low"], component["high"])),
+            interval(Estimate(component["sd"], component["low"], component["high"]), lowest="0"),
             f"{100 * component['share']:.0f}%",
         )
         for component in components

@@ -40,7 +40,7 @@ class Run:
     dose: float
     seed: str
     evaluations: dict[str, np.ndarray]
-    seeds: dict[str, int] = field(default_factory=dict)
+    seeds: dict[str, object] = field(default_factory=dict)
     settings: dict[str, object] = field(default_factory=dict)
     finished: bool = True
     rises: tuple[np.ndarray, ...] = ()
@@ -121,7 +121,8 @@ def at_threshold(study: Study, threshold: float) -> Study:
         share = np.array([np.mean(rise > threshold) for rise in run.rises])
         successes = share * run.evaluations["prompts"]
         runs.append(replace(run, evaluations=run.evaluations | {"successes": successes}))
-    return replace(study, runs=tuple(runs))
+    note = f"Success is counted anew: a prompt is hit when its perplexity rises by {threshold:g}."
+    return replace(study, runs=tuple(runs), notes=(*study.notes, note))
 
 
 def quantity(value: float) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from analysis.dose_response import GRID_STEP, Fit, run_curves, smooth
+from analysis.dose_response import Fit
+from analysis.likelihood import GRID_STEP, run_curves, smooth
 from analysis.observations import Observations
 
 NAMES = {

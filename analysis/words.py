@@ -8,11 +8,11 @@ def share(value: float) -> str:
     return f"{100 * value:.0f}%"
 
 
-def interval(estimate: Estimate, digits: int = 2) -> str:
-    """'0.12 (-0.03 to 0.27)', with an open end where the data set no limit."""
+def interval(estimate: Estimate, digits: int = 2, lowest: str = "-∞") -> str:
+    """'0.12 (-0.03 to 0.27)', with `lowest` or ∞ where the data set no limit."""
     if estimate.value is None:
         return "not determined"
-    low = "-∞" if estimate.low is None else f"{estimate.low:.{digits}f}"
+    low = lowest if estimate.low is None else f"{estimate.low:.{digits}f}"
     high = "∞" if estimate.high is None else f"{estimate.high:.{digits}f}"
     return f"{estimate.value:.{digits}f} ({low} to {high})"
 

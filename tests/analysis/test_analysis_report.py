@@ -19,6 +19,7 @@ SQUARE = tuple((name, n, n * r) for name, n in (("S", 1e8), ("L", 4e8)) for r in
 
 
 PLAIN = Truth()
+COLUMNS = "run,params,tokens,dose,seed,tokens_seen,poisons_seen,success,prompts"
 
 
 def written(tmp_path, design, truth=PLAIN, format="html"):
@@ -64,6 +65,25 @@ def test_a_report_is_whole_and_self_contained(tmp_path):
             header, *rows = list(csv.reader(lines))
         assert rows and all(len(row) == len(header) for row in rows)
     assert not list(out.rglob("*.partial"))
+
+
+def test_a_table_gives_the_answer_of_the_folder_that_it_was_made_from(tmp_path):
+    study = simulate(crossed(SQUARE), PLAIN, 0)
+    with open(tmp_path / "table.csv", "w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(COLUMNS.split(","))
+        for run in study.runs:
+            about = (run.name, run.parameters, run.tokens, run.dose, run.seed)
+            seen, poisons, hits, prompts = (
+                run.evaluations[name] for name in ("tokens", "poisons", "successes", "prompts")
+            )
+            for values in zip(seen, poisons, hits / prompts, prompts, strict=True):
+                lines.writerow((*about, *values))
+    from_table = report.write(tmp_path / "table.csv", tmp_path / "of_table")
+    from_folder, _ = written(tmp_path, crossed(SQUARE))
+    for one, other in zip(from_table["n50"], from_folder["n50"], strict=True):
+        assert one["n50"] == pytest.approx(other["n50"], rel=1e-3)
+    assert from_table["answer"]["verdict"] == from_folder["answer"]["verdict"]
 
 
 def test_two_reports_of_one_study_are_the_same_bytes(tmp_path):
