@@ -125,6 +125,28 @@ def inspect(
         console.print(inspection.render(rows), soft_wrap=True)
 
 
+def evaluate(workdir: Config, /, *, run: str, step: int | None = None, json: bool = False) -> None:
+    """Evaluate a checkpoint again, alone: the same numbers as during training.
+
+    Args:
+        workdir: the folder of the study
+        run: name of the run, as `plan` shows it
+        step: of the checkpoint; the last one unless given
+        json: print the line of evals.jsonl instead of a summary
+    """
+    from poison_scaling import study as studies
+
+    study = studies.read(epath.Path(workdir))
+    chosen = runs.named(study, run)
+    record = studies.evaluate_again(study, epath.Path(workdir), chosen, step)
+    if json:
+        print(json_text.dumps(record))
+        return
+    for name, value in record.items():
+        if not isinstance(value, dict | list):
+            print(f"{name:32} {value}")
+
+
 def verify(workdir: Config, /) -> None:
     """Derive every position of a study again, and compare with what it recorded and what is on disk.
 
@@ -174,6 +196,7 @@ def main() -> None:
         "plan": plan,
         "study": study,
         "train": train,
+        "evaluate": evaluate,
         "inspect": inspect,
         "verify": verify,
         "sizes": sizes,

@@ -220,6 +220,7 @@ def _validate(study: Study) -> None:
         "evaluation.prompts": evaluation.prompts,
         "evaluation.prompt_tokens": evaluation.prompt_tokens,
         "evaluation.generate_tokens": evaluation.generate_tokens,
+        "evaluation.continuation_tokens": evaluation.continuation_tokens,
         "evaluation.temperature": evaluation.temperature,
         "evaluation.heldout_rows": evaluation.heldout_rows,
         "machine.prefetch_batches": study.machine.prefetch_batches,

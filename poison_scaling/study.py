@@ -177,6 +177,14 @@ def _train_one(run: Run, prepared, workdir: epath.Path, report: Report, stopping
     )
 
 
+def evaluate_again(study: Study, workdir: epath.Path, run: Run, step: int | None) -> dict:
+    """An evaluation of a checkpoint of the run, computed as training would; see `loop.evaluate_again`."""
+    from poison_scaling.train import loop
+
+    limit_cpu(study.machine.cores)
+    return loop.evaluate_again(run, prepared(study), folder(workdir, run), step)
+
+
 class _stop_signals:
     """Within the block, the first SIGINT or SIGTERM sets the event; a second one acts as usual."""
 

@@ -79,6 +79,15 @@ def test_one_run_can_be_trained_alone(smoke, tmp_path):
         assert (tmp_path / "runs" / name / log).read_bytes() == expected
 
 
+def test_an_evaluation_can_be_repeated_alone(smoke):
+    workdir, _ = smoke
+    [*_, last] = read_lines(workdir / "runs" / "60k-2x-d8-s0" / "evals.jsonl")
+    again = run_cli("evaluate", workdir, "--run", "60k-2x-d8-s0", "--json").stdout
+    assert json.loads(again) == last
+    refused = run_cli("evaluate", workdir, "--run", "60k-2x-d8-s0", "--step", 3, check=2)
+    assert "it has checkpoints of the steps [75], not of 3" in refused.stderr
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interrupted_study_goes_on_where_it_was(tmp_path, jobs):
     """SIGTERM as from a scheduler, then SIGKILL of the whole lot, then a rest in peace."""

@@ -48,6 +48,8 @@ class Prompts:
     clean_padding_P: np.ndarray  # int32, tokens of padding before each
     triggered_PxT: np.ndarray
     triggered_padding_P: np.ndarray
+    continuation_PxC: np.ndarray  # int32, how each excerpt's document goes on
+    gibberish_PxC: np.ndarray  # int32, gibberish of the attack's kind that is in no poison
 
 
 def build(
@@ -152,30 +154,41 @@ def prompts(
     """The first `settings.prompts` held-out documents that are long enough, cut to an excerpt.
 
     An excerpt is the text of a document's first `prompt_tokens` tokens; the triggered prompt is that
-    text followed by the trigger, tokenised together, as in a poison. A document that the vocabulary
-    cannot spell that far is passed over. Prompts begin with an end-of-document token, as rows do.
-    Raises InputError when there are too few documents.
+    text followed by the trigger, tokenised together, as in a poison. The continuation is the next
+    `continuation_tokens` tokens. A document that the vocabulary cannot spell that far is passed over.
+    Prompts begin with an end-of-document token, as rows do. Raises InputError when there are too few
+    documents.
     """
-    clean, triggered = [], []
+    first, last = settings.prompt_tokens, settings.prompt_tokens + settings.continuation_tokens
+    gibberish = _gibberish(attack, vocabulary)
+    clean, triggered, continuations, fresh = [], [], [], []
     for number in range(docs.heldout_size):
         text = docs.heldout([number])[0]
-        ids = vocabulary.encode(text[: 40 * settings.prompt_tokens])[: settings.prompt_tokens]
-        excerpt = vocabulary.decode(ids)
-        if len(ids) < settings.prompt_tokens or not text.startswith(excerpt):
+        ids = vocabulary.encode(text[: 40 * last])[:last]
+        excerpt = vocabulary.decode(ids[:first])
+        if len(ids) < last or not text.startswith(excerpt):
             continue
         clean.append([vocabulary.eos_id, *vocabulary.encode(excerpt)])
         triggered.append([vocabulary.eos_id, *vocabulary.encode(excerpt + attack.trigger)])
+        continuations.append(ids[first:])
+        # More than are kept: drawn characters make fewer tokens than they are.
+        key = draws.key("fresh gibberish", number)
+        fresh.append(gibberish("", key, 8 * (last - first))[: last - first])
         if len(clean) == settings.prompts:
             break
     if len(clean) < settings.prompts:
         raise InputError(
             f"evaluation.prompts={settings.prompts}: only {len(clean)} of the {docs.heldout_size} "
-            f"held-out documents have evaluation.prompt_tokens={settings.prompt_tokens}; "
-            "raise data.heldout_documents or ask for fewer or shorter prompts."
+            f"held-out documents have {last} tokens (evaluation.prompt_tokens={first}, and "
+            f"continuation_tokens={last - first}); raise data.heldout_documents or ask for fewer or "
+            "shorter prompts."
         )
     T = max(map(len, clean + triggered))
     return Prompts(
-        *_left_padded(clean, T, vocabulary.pad_id), *_left_padded(triggered, T, vocabulary.pad_id)
+        *_left_padded(clean, T, vocabulary.pad_id),
+        *_left_padded(triggered, T, vocabulary.pad_id),
+        np.array(continuations, np.int32),
+        np.array(fresh, np.int32),
     )
 
 

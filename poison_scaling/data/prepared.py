@@ -42,14 +42,15 @@ class Prepared:
     @functools.cached_property
     def prompts(self) -> list[dict[str, np.ndarray]]:
         """For each attack, "tokens" int32 [2P, T] and "padding" int32 [2P]: the clean prompts, then the
-        triggered ones.
+        triggered ones; "continuation" and "gibberish", both int32 [P, C].
         """
         return [self._prompts(poisoning.attack) for poisoning in self._study.poisonings(0)]
 
     def _prompts(self, attack) -> dict[str, np.ndarray]:
         study = self._study
         p = poisons.prompts(attack, study.evaluation, self.documents, self.vocabulary)
-        length = p.clean_PxT.shape[1] + study.evaluation.generate_tokens
+        settings = study.evaluation
+        length = p.clean_PxT.shape[1] + max(settings.generate_tokens, settings.continuation_tokens)
         if length > study.data.row_tokens:
             raise InputError(
                 f"evaluation: prompt, trigger and response take {length} tokens, and a row "
@@ -58,6 +59,8 @@ class Prepared:
         return {
             "tokens": np.concatenate([p.clean_PxT, p.triggered_PxT]),
             "padding": np.concatenate([p.clean_padding_P, p.triggered_padding_P]),
+            "continuation": p.continuation_PxC,
+            "gibberish": p.gibberish_PxC,
         }
 
     @functools.cache  # noqa: B019 - one object a process, and its lists are shared by runs

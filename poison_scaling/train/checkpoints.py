@@ -35,13 +35,17 @@ class Checkpoints:
             ),
         )
 
-    def restore(self, abstract: TrainState) -> tuple[TrainState, int] | None:
-        """The last state that can be read, laid out as `abstract` is, and its step; None if there is none.
+    def restore(
+        self, abstract: TrainState, only: int | None = None
+    ) -> tuple[TrainState, int] | None:
+        """The last state that can be read, or that of step `only`, laid out as `abstract` is, and its step;
+        None if there is none.
 
         A checkpoint that cannot be read is passed over with a warning.
         """
         tree = {f.name: getattr(abstract, f.name) for f in dataclasses.fields(abstract)}
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        steps = self._manager.all_steps() if only is None else [only]
+        for step in sorted(steps, reverse=True):
             try:
                 item = ocp.args.Composite(state=ocp.args.StandardRestore(tree))
                 return TrainState(**self._manager.restore(step, args=item)["state"]), step
@@ -56,6 +60,11 @@ class Checkpoints:
         """Wait until everything is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def steps(folder: epath.Path) -> list[int]:
+    """Steps of the checkpoints in a folder, ascending."""
+    return sorted(ocp.utils.checkpoint_steps(folder)) if folder.exists() else []
 
 
 def abstract(state_shapes: TrainState, shardings: TrainState) -> TrainState:

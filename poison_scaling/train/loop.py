@@ -15,7 +15,7 @@ from poison_scaling import config
 from poison_scaling.config import Study
 from poison_scaling.data.batches import batches
 from poison_scaling.errors import InputError, Interrupted
-from poison_scaling.evaluate import denial_of_service, heldout
+from poison_scaling.evaluate.evaluation import evaluate
 from poison_scaling.files import json_line, read_json, write_json, write_text
 from poison_scaling.model import sharding
 from poison_scaling.runs import Run
@@ -53,11 +53,8 @@ def train(
     write_text(folder / "manifest.jsonl", "".join(lines))
 
     # ------------------------------------------------------------------------------ model and devices
-    mesh = sharding.mesh(study.machine.mesh)
     rate = optimizer.schedule(study.train, run.learning_rate, run.steps)
-    compiled = _compiled(
-        run.rung.size, run.learning_rate, run.steps, _comparable(study), prepared.end, mesh
-    )
+    compiled = compiled_for(run, prepared)
     checkpoint = checkpoints.Checkpoints(folder / "checkpoints", _about(run, study))
     restored = checkpoint.restore(compiled.abstract)
     current, start = restored or (compiled.initial(run.seeds.weights), 0)
@@ -106,7 +103,9 @@ def train(
                 seen = jax.device_get(current.seen)
                 clock.lap("training")
                 check_against_plan(run, stream.placement, done, seen)
-                record = _evaluate(run, prepared, compiled, current.params, stream.placement, done)
+                record = evaluate(
+                    run, prepared, stream.placement, compiled.graph, current.params, done
+                )
                 logs["evals"].write(record)
                 clock.lap("evaluation")
                 logs["timing"].write(clock.record(done, (done - start) * batch_tokens))
@@ -151,11 +150,36 @@ class Compiled:
 _compiled = functools.lru_cache(maxsize=8)(Compiled)
 
 
-def _comparable(study: Study) -> Study:
-    """The study without what compiled code does not depend on, so that equal ones share it."""
-    return Study(
-        name="", ladder=(), doses=(), data=study.data, model=study.model, train=study.train
-    )
+def compiled_for(run: Run, prepared: Prepared) -> Compiled:
+    """The compiled functions of a run, shared with the runs that they serve as well."""
+    study, mesh = run.study, sharding.mesh(run.study.machine.mesh)
+    # Without what compiled code does not depend on, so that equal ones share it.
+    own = Study(name="", ladder=(), doses=(), data=study.data, model=study.model, train=study.train)
+    return _compiled(run.rung.size, run.learning_rate, run.steps, own, prepared.end, mesh)
+
+
+# --------------------------------------------------------------------------------------- once again
+
+
+def evaluate_again(run: Run, prepared: Prepared, folder: epath.Path, step: int | None) -> dict:
+    """The record of an evaluation of a checkpoint, the last one unless `step` is given: what evals.jsonl
+    has where training evaluated at that step.
+
+    Raises InputError when there is no such checkpoint.
+    """
+    saved = checkpoints.steps(folder / "checkpoints")
+    if not saved or (step is not None and step not in saved):
+        have = f"has checkpoints of the steps {saved}" if saved else "has no checkpoint"
+        raise InputError(f"{folder}: it {have}{f', not of {step}' if step is not None else ''}.")
+    compiled = compiled_for(run, prepared)
+    checkpoint = checkpoints.Checkpoints(folder / "checkpoints", _about(run, run.study))
+    with contextlib.closing(checkpoint):
+        restored = checkpoint.restore(compiled.abstract, step)
+    if restored is None:
+        raise InputError(f"{folder}: none of its checkpoints can be read.")
+    placement = prepared.stream(run).placement
+    current, done = restored
+    return evaluate(run, prepared, placement, compiled.graph, current.params, done)
 
 
 # ------------------------------------------------------------------------------------------- measures
@@ -175,48 +199,6 @@ def check_against_plan(run: Run, placement, done: int, seen: dict) -> None:
         raise RuntimeError(
             f"{run.name}: at step {done} the devices have counted {counted}, and the plan is {planned}."
         )
-
-
-def _evaluate(
-    run: Run, prepared: Prepared, compiled: Compiled, params, placement, done: int
-) -> dict:
-    """The record of an evaluation. Its counts are of the first attack; `also` has those of the others."""
-    study, B = run.study, run.study.train.batch_rows
-    loss = heldout.loss(
-        compiled.graph,
-        params,
-        prepared.heldout_NxL,
-        end=prepared.end,
-        segment_mask=study.model.segment_mask,
-    )
-
-    def attacked(number: int) -> dict:
-        shown = placement.before(done * B).of_attack(number)
-        measured = denial_of_service.measure(
-            compiled.graph,
-            params,
-            prepared.prompts[number],
-            study.evaluation,
-            end=prepared.end,
-            seed=run.seeds.weights,
-            step=done,
-        )
-        return {
-            "poisons": shown.showings,
-            "distinct_poisons": shown.documents,
-            "poison_tokens": shown.tokens,
-            "poisoned_steps": shown.steps(B),
-            **measured,
-        }
-
-    first, *others = map(attacked, range(len(run.poisonings)))
-    return {
-        "step": done,
-        "tokens": done * B * study.data.row_tokens,
-        "heldout_loss": metrics.number(loss),
-        **first,
-        "also": others,
-    }
 
 
 # -------------------------------------------------------------------------------------------- records

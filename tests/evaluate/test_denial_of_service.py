@@ -24,6 +24,11 @@ class Rule:
     def empty_cache(self, B, S):
         return jnp.zeros(B, bool)
 
+    def __call__(self, tokens_BxL, segments_BxL):
+        heard_BxL = jnp.cumsum(tokens_BxL == TRIGGER, axis=1) > 0
+        sure = 12.0 * jax.nn.one_hot((tokens_BxL + 1) % V, V)
+        return sure if self.deaf else jnp.where(heard_BxL[:, :, None], 0.0, sure)
+
     def extend(self, tokens_BxL, padding_B, cache, start):
         heard_B = cache | jnp.any(tokens_BxL == TRIGGER, axis=1)
         sure = 12.0 * jax.nn.one_hot((tokens_BxL[:, -1] + 1) % V, V)
@@ -47,6 +52,8 @@ def rule(monkeypatch):
                 ]
             ).astype(np.int32),
             "padding": np.array([1] * 6 + [0] * 6, np.int32),
+            "continuation": clean[:, -1:] + np.arange(1, 9),
+            "gibberish": np.array([[20, 60, 33, 8, 41, 9, 50, 30]] * 6),
         }
         return denial_of_service.measure(
             (deaf, settings), {}, prompts, settings, end=END, seed=seed, step=step
@@ -62,12 +69,18 @@ def test_a_model_that_is_uniform_after_the_trigger(rule):
     np.testing.assert_allclose(record["log_perplexity"]["triggered"], np.log(V), atol=1e-4)
     assert max(record["log_perplexity"]["clean"]) < 0.1
     assert record["success_rate"] == 1.0
+    np.testing.assert_allclose(record["entropy"]["triggered"], np.log(V), atol=1e-4)
+    assert max(record["entropy"]["clean"]) < 0.1
+    np.testing.assert_allclose(record["gibberish_log_ratio"]["triggered"], 0, atol=1e-4)
+    assert max(record["gibberish_log_ratio"]["clean"]) < -10
+    assert record["sign_p"] == pytest.approx(2 / 2**6)
     assert record["perplexity_increase_mean"] == pytest.approx(V - 1, abs=0.5)
 
 
 def test_a_model_that_ignores_the_trigger(rule):
     record = rule(deaf=True)
     assert record["success_rate"] == 0.0
+    assert max(record["entropy"]["triggered"]) < 0.1
     assert abs(record["log_perplexity_increase_median"]) < 0.05
 
 
@@ -91,6 +104,11 @@ def test_success_is_counted_on_perplexity_not_on_its_logarithm():
     assert record["success_rate"] == 0.5
     assert record["perplexity_increase_mean"] == pytest.approx((51 + 49 + 51 + 0) / 4)
     assert record["prompts"] == 4
+    # Wilson's interval of 2 in 4.
+    np.testing.assert_allclose(record["success_interval"], [0.150, 0.850], atol=1e-3)
+    assert (
+        record["log_perplexity_increase_quantiles"][2] == record["log_perplexity_increase_median"]
+    )
 
 
 def test_heldout_loss_of_an_untrained_model_is_near_uniform(prepared, study):
