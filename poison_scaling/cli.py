@@ -23,32 +23,46 @@ Overrides = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")]
 console = Console()
 
 
-def plan(config_file: Config, /, *, set: Overrides = (), json: bool = False) -> None:
+def plan(
+    config_file: Config, /, *, set: Overrides = (), exact: bool = False, json: bool = False
+) -> None:
     """Show every run of a study, before any compute.
 
     Args:
         config_file: the study's Python file
         set: override a field of the study by its dotted name
+        exact: prepare the data, and count the tokens of the poisons instead of estimating them
         json: print JSON instead of a table
     """
     study = config.load(config_file, set)
-    plans = [run.plan() for run in runs.of(study)]
+    if exact:
+        from poison_scaling import study as studies
+
+        prepared = studies.prepared(study)
+        plans = [prepared.plan(run) for run in runs.of(study)]
+    else:
+        plans = [run.plan() for run in runs.of(study)]
     if json:
         record = {"name": study.name, "hash": study.hash, "config": config.to_json(study)}
         print(json_text.dumps({**record, "runs": plans}, indent=1))
         return
     table = Table(title=f"Study {study.name} ({study.hash})", box=None, header_style="bold")
-    heads = ("run", "parameters", "tokens", "steps", "documents", "poison tokens", "share", "FLOPs")
+    heads = (
+        *("run", "parameters", "tokens", "steps"),
+        *("documents", "shown", "poisoned steps", "poison tokens", "share", "FLOPs"),
+    )
     for head in heads:
         table.add_column(head, justify="left" if head == "run" else "right", no_wrap=True)
     for p in plans:
-        about = "" if p["poison_tokens_exact"] or not p["dose"] else "≈"
+        about = "" if exact or not p["dose"] else "≈"
         table.add_row(
             p["run"],
             f"{p['parameters']:,}",
             f"{p['tokens']:,}",
             f"{p['steps']:,}",
             f"{p['dose']:,}",
+            f"{p['dose'] * p['exposures']:,}",
+            f"{p['poisoned_steps']:,}",
             f"{about}{p['poison_tokens']:,.0f}",
             f"{about}{p['poison_share']:.3g}",
             f"{p['flops']:.2e}",

@@ -59,7 +59,8 @@ class StudyProgress:
         self._done = {run.name: run.steps if run.name in finished else 0 for run in runs}
         self._jobs = jobs
         total = sum(run.steps for run in runs)
-        self._tasks[""] = self._bars.add_task("study", total=total, status="")
+        status = f"{len(finished)}/{len(runs)} runs, starting"
+        self._tasks[""] = self._bars.add_task("study", total=total, status=status)
         self._bars.update(self._tasks[""], completed=sum(self._done.values()))
 
     def report(self, name: str, step: int, record: dict) -> None:

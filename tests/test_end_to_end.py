@@ -61,6 +61,11 @@ def test_two_studies_give_the_same_bytes_whether_runs_train_alone_or_together(sm
     assert contents(tmp_path) == contents(smoke[0])
 
 
+def test_an_exact_plan_is_what_the_study_then_did(smoke):
+    planned = json.loads(run_cli("plan", "configs/smoke.py", "--exact", "--json").stdout)
+    assert planned["runs"] == json.loads((smoke[0] / "study.json").read_text())["runs"]
+
+
 def test_a_finished_study_is_not_trained_again(smoke):
     workdir, _ = smoke
     before = {p: p.stat().st_mtime_ns for p in (workdir / "runs").rglob("*") if p.is_file()}
@@ -88,9 +93,9 @@ def test_an_evaluation_can_be_repeated_alone(smoke):
     assert "it has checkpoints of the steps [75], not of 3" in refused.stderr
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_an_interrupted_study_goes_on_where_it_was(tmp_path, jobs):
-    """SIGTERM as from a scheduler, then SIGKILL of the whole lot, then a rest in peace."""
+@pytest.mark.parametrize(("jobs", "stop"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
+def test_an_interrupted_study_goes_on_where_it_was(tmp_path, jobs, stop):
+    """SIGTERM as from a scheduler, or Ctrl-C, which reaches the workers, too; then SIGKILL; then peace."""
     long = (*SMALL, "--set", "ladder.0.tokens_per_parameter=12", "--set", "evaluation.times=6")
     command = ("study", "configs/smoke.py", *long, "--jobs", jobs, "--workdir")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -104,16 +109,20 @@ def test_an_interrupted_study_goes_on_where_it_was(tmp_path, jobs):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         lines = len(metric_lines(stopped))
         deadline = time.monotonic() + 120
         while len(metric_lines(stopped)) <= lines and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(number)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         out, err = process.communicate(timeout=120)
         return process.returncode, out + err
 
-    code, said = start_and_signal(signal.SIGTERM)
+    code, said = start_and_signal(stop)
     assert code == 75, said
     assert "goes on from here" in said and "Traceback" not in said
     assert start_and_signal(signal.SIGKILL)[0] == -signal.SIGKILL
