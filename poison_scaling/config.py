@@ -54,10 +54,13 @@ class InstalledDocs:
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Documents from files: one a file in .txt, one a line in .jsonl, either also as .gz."""
+    """Documents from files: one a file in .txt, one a line in .jsonl, one a row in .parquet.
+
+    Text and JSON lines may be compressed: .gz, .bz2, .zst, .lz4.
+    """
 
     patterns: tuple[str, ...] = ()  # globs; files are taken in sorted order
-    text_field: str = "text"  # of a JSON line
+    text_field: str = "text"  # of a JSON line, or a column
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +107,7 @@ class Data:
     vocabulary: Bytes | SentencePiece | TrainedSentencePiece = TrainedSentencePiece()
     row_tokens: int = 2048  # tokens in a row, the model's context
     minimum_characters: int = 200  # shorter documents are left out
+    drop_duplicates: bool = True  # of documents that are the same to the last byte, keep the first
     heldout_documents: int = 1000  # kept out of training, for evaluation
     shuffle_seed: int = 0  # of the documents, once; the order of a run is in its seeds
     epochs: int = 1  # how often a run may repeat the corpus, each time in another order

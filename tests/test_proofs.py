@@ -125,7 +125,7 @@ def test_data_other_than_what_was_trained_on_is_found(copy):
         verification.verify(copy)
 
 
-@pytest.mark.parametrize("where", [0.1, 0.5])
+@pytest.mark.parametrize("where", [0.0, 0.5, 0.999])
 def test_a_flipped_byte_in_the_rows_is_found(copy, cache, tmp_path, monkeypatch, where):
     own = tmp_path / "cache"
     shutil.copytree(cache, own)

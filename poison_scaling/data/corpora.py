@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import glob
-import gzip
 import importlib.metadata
+import io
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
+import pyarrow
+import pyarrow.parquet
 import seqio
 import tensorflow as tf
 from etils import epath
 
 from poison_scaling.config import Files, InstalledDocs, Tfds
+from poison_scaling.data import docstrings
 from poison_scaling.errors import InputError
 
 Corpus = InstalledDocs | Files | Tfds
@@ -35,8 +37,8 @@ def source(corpus: Corpus) -> seqio.DataSource:
             )
 
 
-def texts(corpus: Corpus) -> Iterator[str]:
-    """Every document of the corpus, in the order of its source.
+def texts(corpus: Corpus, skip: int = 0) -> Iterator[str]:
+    """Every document of the corpus but the first `skip`, in the order of its source.
 
     Raises InputError where something cannot be read.
     """
@@ -52,7 +54,7 @@ def texts(corpus: Corpus) -> Iterator[str]:
             f"data.corpus.text_field={field!r}: {corpus.name} has {', '.join(dataset.element_spec)}."
         )
     try:
-        for example in dataset.as_numpy_iterator():
+        for example in dataset.skip(skip).as_numpy_iterator():
             yield example[field].decode("utf-8", "replace")
     except tf.errors.OpError as e:
         # An exception in a Python generator reaches us as text inside tf's own.
@@ -80,7 +82,7 @@ def size_bytes(corpus: Corpus) -> int:
         case InstalledDocs():
             return 40_000_000
         case Files():
-            return sum(f.stat().length * (4 if f.suffix == ".gz" else 1) for f in _paths(corpus))
+            return sum(f.stat().length * (1 if f.suffix in _PLAIN else 4) for f in _paths(corpus))
         case Tfds():
             return 0
 
@@ -122,30 +124,18 @@ def _distribution(package: str) -> importlib.metadata.Distribution:
 
 
 def _docstrings(packages: tuple[str, ...]) -> Iterator[str]:
-    """The docstrings of the packages' modules, classes and functions, files in sorted order."""
+    """The docstrings of each package's Python files, in sorted order."""
+    files = []
     for package in packages:
-        files = _distribution(package).files or ()
-        for file in sorted(str(f.locate()) for f in files if f.suffix == ".py"):
-            try:
-                with open(file, encoding="utf-8") as f:
-                    tree = ast.parse(f.read())
-            except (SyntaxError, UnicodeDecodeError, FileNotFoundError):
-                continue  # templates and fixtures that are not Python, files that were left out
-            yield from _docstrings_below(tree)
-
-
-def _docstrings_below(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        text = ast.get_docstring(node)
-        if text:
-            yield text
-    # Statements alone: expressions hold no definitions, and are most of a tree.
-    for field in ("body", "orelse", "handlers", "finalbody"):
-        for child in getattr(node, field, ()):
-            yield from _docstrings_below(child)
+        listed = _distribution(package).files or ()
+        files += sorted(str(f.locate()) for f in listed if f.suffix == ".py")
+    return docstrings.of_files(files)
 
 
 # --------------------------------------------------------------------------------------------- files
+
+_PLAIN = (".txt", ".jsonl", ".parquet")
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 
 
 def _paths(corpus: Files) -> list[epath.Path]:
@@ -164,25 +154,53 @@ def _paths(corpus: Files) -> list[epath.Path]:
 
 def _file_documents(corpus: Files) -> Iterator[str]:
     for path in _paths(corpus):
-        suffixes = [s for s in path.suffixes if s in (".txt", ".jsonl", ".gz")]
-        if suffixes[-1:] == [".gz"]:
-            suffixes.pop()
-        if suffixes[-1:] not in ([".txt"], [".jsonl"]):
-            raise InputError(
-                f"data.corpus.patterns: {path} is neither .txt nor .jsonl (either may end in .gz)."
-            )
+        compression = _COMPRESSIONS.get(path.suffix)
+        kind = epath.Path(path.stem).suffix if compression else path.suffix
         try:
-            with path.open("rb") as raw:
-                lines = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-                if suffixes[-1] == ".txt":
-                    yield lines.read().decode()
-                else:
-                    yield from _json_texts(path, lines, corpus.text_field)
-        except (OSError, UnicodeDecodeError) as e:
+            with path.open("rb") as file:
+                match kind, compression:
+                    case ".parquet", None:
+                        yield from _parquet_texts(path, file, corpus.text_field)
+                    case ".jsonl", _:
+                        yield from _json_texts(
+                            path, _unpacked(file, compression), corpus.text_field
+                        )
+                    case ".txt", _:
+                        yield _unpacked(file, compression).read().decode()
+                    case _:
+                        raise InputError(
+                            f"data.corpus.patterns: {path} is neither {', '.join(_PLAIN[:-1])} (which "
+                            f"may end in {', '.join(_COMPRESSIONS)}) nor {_PLAIN[-1]}."
+                        )
+        except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as e:
             raise InputError(f"data.corpus.patterns: {path} cannot be read: {e}.") from e
 
 
-def _json_texts(path: epath.Path, lines: Any, field: str) -> Iterator[str]:
+def _unpacked(file: BinaryIO, compression: str | None) -> BinaryIO:
+    if not compression:
+        return file
+    source = pyarrow.PythonFile(file, mode="r")
+    return io.BufferedReader(pyarrow.CompressedInputStream(source, compression))
+
+
+def _parquet_texts(path: epath.Path, file: BinaryIO, field: str) -> Iterator[str]:
+    table = pyarrow.parquet.ParquetFile(file)
+    columns = {column.name: column.type for column in table.schema_arrow}
+    if field not in columns:
+        raise InputError(
+            f"data.corpus.text_field={field!r}: {path} has the columns {', '.join(columns)}."
+        )
+    for batch in table.iter_batches(batch_size=256, columns=[field]):
+        for text in batch.column(0).to_pylist():
+            if not isinstance(text, str):
+                raise InputError(
+                    f"data.corpus.text_field={field!r}: in {path} that is {columns[field]}, "
+                    "or not in every row; it must be a string."
+                )
+            yield text
+
+
+def _json_texts(path: epath.Path, lines: BinaryIO, field: str) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

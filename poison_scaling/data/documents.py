@@ -7,7 +7,8 @@ so nothing is moved and nothing has to fit into memory.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from array_record.python import array_record_module as array_record
@@ -15,27 +16,37 @@ from etils import epath
 
 from poison_scaling import config
 from poison_scaling.config import Data
-from poison_scaling.data import cache, corpora, draws
+from poison_scaling.data import cache, corpora, draws, shards
+from poison_scaling.data.fingerprints import Fingerprints
 from poison_scaling.errors import InputError
-from poison_scaling.files import new_folder, read_json, write_json
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # what array_record advises for random access
+_SHARD_BYTES = 2**30  # of text
+_CHUNK = 256  # documents looked at together
 
 
 class Documents:
     """The documents of a prepared corpus: `training(i)` and `heldout(i)` by number."""
 
-    def __init__(self, folder: epath.Path, heldout: int, shuffle_seed: int):
-        self.info = read_json(folder / "info.json")
-        self._reader = array_record.ArrayRecordReader(str(folder / "text.array_record"), _READER)
-        total = self.info["documents"]
+    def __init__(self, folder: epath.Path, info: dict, heldout: int, shuffle_seed: int):
+        total = info["documents"]
         if heldout >= total:
             raise InputError(
                 f"data.heldout_documents={heldout}: the corpus has only {total} documents "
-                "(distinct, and long enough for data.minimum_characters)."
+                "(long enough for data.minimum_characters, and distinct where data.drop_duplicates)."
             )
+        self.info = info
         self.training_size, self.heldout_size = total - heldout, heldout
+        self._made_of = (folder, info, heldout, shuffle_seed)
         self._order = draws.Permutation(total, draws.key(shuffle_seed, "documents", total))
+        self._starts = np.cumsum([0] + [shard["documents"] for shard in info["shards"]])
+        self._readers = [
+            array_record.ArrayRecordReader(str(folder / shard["file"]), _READER)
+            for shard in info["shards"]
+        ]
+
+    def __reduce__(self):
+        return Documents, self._made_of  # another process opens the files itself
 
     def training(self, numbers: Sequence[int]) -> list[str]:
         """Training documents by number, 0...training_size-1."""
@@ -48,60 +59,96 @@ class Documents:
         return self._read(np.asarray(numbers) + self.training_size)
 
     def _read(self, positions: np.ndarray) -> list[str]:
-        if not positions.size:
-            return []
-        return [text.decode() for text in self._reader.read(self._order(positions).tolist())]
+        numbers_N = self._order(positions)
+        shard_N = np.searchsorted(self._starts, numbers_N, side="right") - 1
+        texts = [""] * numbers_N.size
+        for s in np.unique(shard_N):
+            at = np.flatnonzero(shard_N == s)
+            encoded = self._readers[s].read((numbers_N[at] - self._starts[s]).tolist())
+            for n, text in zip(at, encoded, strict=True):
+                texts[n] = text.decode()
+        return texts
 
 
 def key(data: Data) -> str:
     """Names what the documents on disk depend on."""
     identity = repr(corpora.identity(data.corpus))
-    parts = (config.stable_hash(data.corpus), identity, str(data.minimum_characters))
+    settings = (data.minimum_characters, data.drop_duplicates)
+    parts = (config.stable_hash(data.corpus), identity, settings)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def prepare(data: Data, progress=lambda description, done: None) -> Documents:
     """The documents of a corpus, read from its source unless the cache has them.
 
-    Exact duplicates and documents under data.minimum_characters are left out. `progress` is called with
-    a description and the number of documents read. Raises InputError where the corpus cannot be used.
+    Documents under data.minimum_characters are left out, and exact duplicates where data.drop_duplicates
+    says so. `progress` is called with a description and the number of documents read. Raises InputError
+    where the corpus cannot be used.
     """
     folder = cache.folder("documents", key(data))
-    if not folder.exists():
-        cache.require_disk(folder, corpora.size_bytes(data.corpus), "the documents of data.corpus")
-        with new_folder(folder) as temporary:
-            _write(data, temporary, progress)
-    return Documents(folder, data.heldout_documents, data.shuffle_seed)
+    info = shards.complete(folder, lambda: _write(data, folder, progress))
+    return Documents(folder, info, data.heldout_documents, data.shuffle_seed)
 
 
-def _write(data: Data, folder: epath.Path, progress) -> None:
-    writer = array_record.ArrayRecordWriter(str(folder / "text.array_record"), "group_size:1")
-    seen, digest, characters, read = set(), hashlib.sha256(), 0, 0
-    for text in corpora.texts(data.corpus):
-        read += 1
-        if read % 1000 == 0:
-            progress("reading documents", read)
-        if len(text) < data.minimum_characters:
-            continue
-        encoded = text.encode("utf-8", "replace")
-        fingerprint = hashlib.blake2b(encoded, digest_size=16).digest()
-        if fingerprint in seen:
-            continue
-        seen.add(fingerprint)
-        digest.update(fingerprint)
-        characters += len(text)
-        writer.write(encoded)
-    writer.close()
-    if not seen:
+def _write(data: Data, folder: epath.Path, progress) -> dict:
+    """Write the missing shards of a corpus; returns the folder's info.json."""
+    cache.require_disk(folder, corpora.size_bytes(data.corpus), "the documents of data.corpus")
+    seen, records = Fingerprints(), []
+    files = (folder / f"{i:05}.array_record" for i in itertools.count())
+    file = next(files)
+    while record := shards.record(file):  # of a preparation that was killed
+        records.append(record)
+        for chunk in _chunks(array_record.ArrayRecordReader(str(file), _READER)):
+            seen.add(chunk)
+        file = next(files)
+    before = sum(r["read"] for r in records)
+    texts = _counted(corpora.texts(data.corpus, before), before, progress)
+    while not (records and records[-1]["last"]):
+        records.append(shards.write(file, lambda f: _fill(f, data, texts, seen)))
+        file = next(files)
+    read, kept, characters = (
+        sum(r[name] for r in records) for name in ("read", "documents", "characters")
+    )
+    if not kept:
         raise InputError(
             f"data.corpus: none of its {read} documents has "
             f"data.minimum_characters={data.minimum_characters}."
         )
-    info = {
+    return {
         "corpus": config.to_json(data.corpus),
         "documents_read": read,
-        "documents": len(seen),
+        "documents": kept,
         "characters": characters,
-        "digest": digest.hexdigest(),
+        "shards": [r for r in records if r["documents"]],
     }
-    write_json(folder / "info.json", info)
+
+
+def _fill(file: epath.Path, data: Data, texts: Iterator[str], seen: Fingerprints) -> dict:
+    """Write a shard of documents from `texts`, until it is full or they end."""
+    writer = array_record.ArrayRecordWriter(str(file), "group_size:1")
+    read, kept, characters, size, last = 0, 0, 0, 0, False
+    while size < _SHARD_BYTES and not last:
+        chunk = list(itertools.islice(texts, _CHUNK))
+        read, last = read + len(chunk), len(chunk) < _CHUNK
+        chunk = [text for text in chunk if len(text) >= data.minimum_characters]
+        encoded = [text.encode("utf-8", "replace") for text in chunk]
+        new = seen.add(encoded) if data.drop_duplicates else [True] * len(encoded)
+        for text, record, is_new in zip(chunk, encoded, new, strict=True):
+            if is_new:
+                writer.write(record)
+                kept, characters, size = kept + 1, characters + len(text), size + len(record)
+    writer.close()
+    return {"read": read, "documents": kept, "characters": characters, "last": last}
+
+
+def _chunks(reader: array_record.ArrayRecordReader) -> Iterator[list[bytes]]:
+    size = reader.num_records()
+    for i in range(0, size, _CHUNK):
+        yield reader.read(range(i, min(i + _CHUNK, size)))
+
+
+def _counted(texts: Iterator[str], before: int, progress) -> Iterator[str]:
+    for number, text in enumerate(texts, before + 1):
+        if number % 1000 == 0:
+            progress("reading documents", number)
+        yield text

@@ -88,7 +88,6 @@ class Prepared:
     def digests(self) -> dict[str, str]:
         """What names the content of the data: recorded with a study, compared by `verify`."""
         return {
-            "documents": self.documents.info["digest"],
             "training rows": self.training.digest,
             "heldout rows": self.heldout.digest,
         }

@@ -66,6 +66,13 @@ def ordinary_ids(vocabulary: seqio.Vocabulary) -> np.ndarray:
     return np.array([i for i in range(vocabulary.vocab_size) if i not in special])
 
 
+def fingerprint(vocabulary: seqio.Vocabulary) -> str:
+    """Names what the ids of a text depend on."""
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        return hashlib.sha256(vocabulary.sp_model).hexdigest()
+    return type(vocabulary).__name__
+
+
 def _read(path: str) -> seqio.Vocabulary:
     file = epath.Path(path)
     if not path or not file.is_file():

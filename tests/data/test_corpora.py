@@ -68,7 +68,7 @@ def test_installed_docs_are_the_docstrings_of_packages():
         ("a.jsonl", b'{"text": 3}\n', "'text' is not a string"),
         ("a.jsonl.gz", b"not gzip", "cannot be read"),
         ("a.txt", b"\xff\xfe\xff", "cannot be read"),
-        ("a.csv", b"x", "neither .txt nor .jsonl"),
+        ("a.csv", b"x", "neither .txt, .jsonl"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, said):
