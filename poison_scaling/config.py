@@ -102,9 +102,28 @@ class TrainedSentencePiece:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tiktoken:
+    """A tiktoken encoding; its <|endoftext|> ends a document, or else an id put behind its own."""
+
+    name: str = "o200k_base"
+    pieces: int = 200_019  # its size: stated, and checked when it is loaded
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerJson:
+    """A Hugging Face tokenizer.json. What it would put around a text is left out."""
+
+    path: str = ""
+    pieces: int = 32_000  # its size, added tokens counted: stated, and checked when it is read
+    end: str = "<|endoftext|>"  # the piece that ends a document
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     corpus: InstalledDocs | Files | Tfds = InstalledDocs()
-    vocabulary: Bytes | SentencePiece | TrainedSentencePiece = TrainedSentencePiece()
+    vocabulary: Bytes | SentencePiece | TrainedSentencePiece | Tiktoken | TokenizerJson = (
+        TrainedSentencePiece()
+    )
     row_tokens: int = 2048  # tokens in a row, the model's context
     minimum_characters: int = 200  # shorter documents are left out
     drop_duplicates: bool = True  # of documents that are the same to the last byte, keep the first

@@ -1,4 +1,4 @@
-"""Vocabularies as seqio has them: bytes, SentencePiece from a path, SentencePiece trained and cached."""
+"""Vocabularies as seqio has them: bytes, SentencePiece (given, or trained and cached), and others."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ import sentencepiece
 import seqio
 from etils import epath
 
-from poison_scaling.config import Bytes, Data, SentencePiece, TrainedSentencePiece
+from poison_scaling.config import (
+    Bytes,
+    Data,
+    SentencePiece,
+    Tiktoken,
+    TokenizerJson,
+    TrainedSentencePiece,
+)
 from poison_scaling.data import cache, documents
+from poison_scaling.data.foreign_vocabularies import (
+    ForeignVocabulary,
+    TiktokenVocabulary,
+    TokenizerJsonVocabulary,
+)
 from poison_scaling.errors import InputError
 from poison_scaling.files import new_folder
 
@@ -25,12 +37,11 @@ def prepare(data: Data, trigger: str, docs: documents.Documents, progress=None) 
         case Bytes():
             return seqio.ByteVocabulary(extra_ids=0)
         case SentencePiece(path, pieces):
-            vocabulary = _read(path)
-            if vocabulary.vocab_size != pieces:
-                raise InputError(
-                    f"data.vocabulary.pieces={pieces}: {path} has {vocabulary.vocab_size}; state that."
-                )
-            return vocabulary
+            return _of_size(_read(path), pieces, path)
+        case Tiktoken(name, pieces):
+            return _of_size(TiktokenVocabulary(name), pieces, name)
+        case TokenizerJson(path, pieces, end):
+            return _of_size(TokenizerJsonVocabulary(path, end), pieces, path)
         case TrainedSentencePiece() as settings:
             pieces = (trigger,) if settings.trigger_is_one_piece else ()
             parts = (
@@ -62,6 +73,8 @@ def ordinary_ids(vocabulary: seqio.Vocabulary) -> np.ndarray:
                 if not (model.is_control(i) or model.is_unknown(i) or model.is_unused(i))
             ]
         )
+    if isinstance(vocabulary, ForeignVocabulary):
+        return vocabulary.ordinary_ids
     special = {vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id}
     return np.array([i for i in range(vocabulary.vocab_size) if i not in special])
 
@@ -70,7 +83,17 @@ def fingerprint(vocabulary: seqio.Vocabulary) -> str:
     """Names what the ids of a text depend on."""
     if isinstance(vocabulary, seqio.SentencePieceVocabulary):
         return hashlib.sha256(vocabulary.sp_model).hexdigest()
+    if isinstance(vocabulary, ForeignVocabulary):
+        return vocabulary.fingerprint
     return type(vocabulary).__name__
+
+
+def _of_size(vocabulary: seqio.Vocabulary, pieces: int, name: str) -> seqio.Vocabulary:
+    if vocabulary.vocab_size != pieces:
+        raise InputError(
+            f"data.vocabulary.pieces={pieces}: {name} has {vocabulary.vocab_size}; state that."
+        )
+    return vocabulary
 
 
 def _read(path: str) -> seqio.Vocabulary:
