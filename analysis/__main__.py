@@ -175,14 +175,14 @@ COMMANDS = {"compare": compare_command, "power": power_command, "simulate": simu
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one command; 0 when done, 2 for bad input."""
+    """Runs one command; 0 when done, 2 for bad input or a place that cannot be written."""
     name, command = "python -m analysis", report_command
     if arguments and arguments[0] in COMMANDS:
         name, command = f"{name} {arguments[0]}", COMMANDS[arguments[0]]
         arguments = arguments[1:]
     try:
         tyro.cli(command, args=arguments, prog=name)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -13,6 +13,7 @@ from analysis.observations import observe, reach_of
 from analysis.runs import quantity
 from analysis.simulation import Cell, Design, Truth, crossed, simulate
 from analysis.sources import number, parsed
+from analysis.tables import text_of
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def planned(path: epath.Path) -> Design:
     """The design in a study.json, or in what `poison-scaling plan CONFIG --json` printed."""
     if not path.exists():
         raise InputError(f"{path} does not exist; give the output of `plan CONFIG --json`.")
-    runs = parsed(path.read_text(), str(path)).get("runs")
+    runs = parsed(text_of(path), str(path)).get("runs")
     if not isinstance(runs, list) or not runs:
         raise InputError(f"{path}: field 'runs' must list the planned runs.")
     doses: dict[tuple, list[int]] = {}

@@ -31,7 +31,7 @@ def _load_folder(folder: epath.Path) -> Study:
     plan_file = folder / "study.json"
     if not plan_file.exists():
         raise InputError(f"{folder} holds no study.json, so it is not a study folder.")
-    plan = parsed(plan_file.read_text(), str(plan_file))
+    plan = parsed(tables.text_of(plan_file), str(plan_file))
     planned = plan.get("runs")
     if not isinstance(planned, list) or not planned:
         raise InputError(f"{plan_file}: field 'runs' must list the study's runs.")
@@ -84,7 +84,7 @@ def _evaluations(
 
     Evaluations without a success rate are noted and left out.
     """
-    lines = path.read_text().split("\n") if path.exists() else [""]
+    lines = tables.text_of(path).split("\n") if path.exists() else [""]
     if lines.pop():
         notes.append(f"{path.parent.name}: the last line of evals.jsonl is cut off; left out.")
     rows, rises = [], []
@@ -128,7 +128,7 @@ def _check_same_study(run_folder: epath.Path, entry: dict, plan: dict) -> None:
     path = run_folder / "config.json"
     if not path.exists():
         return
-    found = parsed(path.read_text(), str(path)).get("hash")
+    found = parsed(tables.text_of(path), str(path)).get("hash")
     if found != entry.get("hash"):
         raise InputError(
             f"{path}: hash {found!r} is not the planned {entry.get('hash')!r}: this run folder "

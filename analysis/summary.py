@@ -19,6 +19,7 @@ PASSING = 250
 def summarise(findings: Findings) -> dict:
     """Everything numeric, and the answer in words; NaN and infinities never occur (null)."""
     study, fit, law = findings.study, findings.fit, findings.law
+    seeds = max((len(n.group.seeds) for n in findings.half_doses), default=0)
     summary = {
         "study": {
             "name": study.name,
@@ -31,7 +32,7 @@ def summarise(findings: Findings) -> dict:
         },
         "answer": {"verdict": findings.verdict, "words": _verdict_words(findings)},
         "settings": {"margin": findings.margin, "confidence": 0.95},
-        "n50": [_n50(n) for n in findings.half_doses],
+        "n50": [_n50(n, seeds) for n in findings.half_doses],
         "law": None if law is None else _law(law),
         "shape": None if fit is None else dataclasses.asdict(fit.shape) | {"degrees": fit.degrees},
         "variables": {
@@ -66,7 +67,8 @@ def answer(summary: dict) -> str:
     return "\n".join(lines)
 
 
-def _n50(n50: N50) -> dict:
+def _n50(n50: N50, seeds: int) -> dict:
+    """One N50; `seeds` is the most that any group has."""
     group = n50.group
     return {
         "group": group.label,
@@ -83,13 +85,15 @@ def _n50(n50: N50) -> dict:
         "censored": n50.censored,
         "bound": n50.bound,
         "extrapolated": n50.poisons.value if n50.censored is not None else None,
-        "words": _n50_words(n50),
+        "words": _n50_words(n50, seeds),
     }
 
 
-def _n50_words(n50: N50) -> str:
+def _n50_words(n50: N50, seeds: int) -> str:
     if n50.censored is None:
         words = documents(n50.poisons)
+        if seeds == 1:
+            words += " for this seed"
         lowest = min(dose for dose in n50.group.doses if dose > 0)
         if n50.poisons.value < lowest:
             words += f"; below the smallest dose trained ({lowest:g}), from within its runs"

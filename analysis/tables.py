@@ -42,18 +42,17 @@ def load(path: epath.Path) -> runs_lib.Study:
     Raises:
       InputError: naming line and column, where the table cannot be used.
     """
-    text = path.read_text()
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
-    header = reader.fieldnames or []
+    text = text_of(path)
+    header, rows = _cells(path, text.removeprefix("\ufeff"))
     _check_header(path, header)
     lines: dict[str, list[tuple[int, dict]]] = {}
-    for line in reader:
-        where = f"{path}, line {reader.line_num}"
+    for number, line in rows:
+        where = f"{path}, line {number}"
         if None in line or None in line.values():
             raise InputError(f"{where}: expected {len(header)} columns, as in the header.")
         if not line["run"].strip():
             raise InputError(f"{where}, column 'run' is empty; expected the run's name.")
-        lines.setdefault(line["run"], []).append((reader.line_num, line))
+        lines.setdefault(line["run"], []).append((number, line))
     if not lines:
         raise InputError(f"{path} has a header but no lines.")
     _check_one_study(path, lines)
@@ -83,6 +82,29 @@ def load(path: epath.Path) -> runs_lib.Study:
         runs=tuple(runs),
         notes=tuple(notes),
     )
+
+
+def text_of(path: epath.Path) -> str:
+    """The text of a file.
+
+    Raises:
+      InputError: when it is not UTF-8.
+    """
+    try:
+        return path.read_text()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text, so it cannot be read.") from None
+
+
+def _cells(path: epath.Path, text: str) -> tuple[list[str], list[tuple[int, dict]]]:
+    """The header, and each line with its number."""
+    # Strict, so that a quote left open is an error instead of a very long cell.
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    try:
+        return list(reader.fieldnames or []), [(reader.line_num, line) for line in reader]
+    except csv.Error as error:
+        line = max(reader.line_num, 1)
+        raise InputError(f"{path}, line {line}: not valid CSV ({error}).") from None
 
 
 def _check_header(path: epath.Path, header: list[str]) -> None:

@@ -55,6 +55,12 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, tmp_path, monkeypa
     assert not (tmp_path / "unused").exists()
 
 
+def test_a_place_that_cannot_be_written_is_said(study, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([str(study), "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
 def test_simulate_never_overwrites_a_study(study, capsys):
     assert main(["simulate", "--out", str(study)]) == 2
     assert "already holds a study" in capsys.readouterr().err

@@ -124,6 +124,17 @@ def test_a_bad_line_is_named(tmp_path, line, said):
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"run,\xff", "not UTF-8"), (b'"run', "line 1"), (b"", "'run' is missing")],
+)
+def test_what_is_no_table_is_refused(tmp_path, content, said):
+    path = epath.Path(tmp_path) / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        load(path)
+
+
 def test_two_studies_in_one_table_are_refused(tmp_path):
     path = table(tmp_path, "r0,1,1,1,0,1,0,A", "r1,1,2,1,0,1,0,B", header=HEADER + ",study")
     with pytest.raises(InputError, match="line 3, column 'study'"):
@@ -162,7 +173,7 @@ def test_any_table_that_csv_can_write_is_read_back(tmp_path_factory, runs):
 
 
 @settings(max_examples=200, deadline=None)
-@given(text=st.text(alphabet='run,params\n"0189.eE-naif', max_size=200))
+@given(text=st.text(alphabet='run,params\n\r"0189.eE-naif\0', max_size=200))
 def test_any_text_is_read_or_refused(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("texts") / "table.csv"
     path.write_text(f"{HEADER}\n{text}", encoding="utf-8")
