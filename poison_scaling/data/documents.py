@@ -21,7 +21,6 @@ from poison_scaling.data.fingerprints import Fingerprints
 from poison_scaling.errors import InputError
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # what array_record advises for random access
-_SHARD_BYTES = 2**30  # of text
 _CHUNK = 256  # documents looked at together
 
 
@@ -78,19 +77,22 @@ def key(data: Data) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def prepare(data: Data, progress=lambda description, done: None) -> Documents:
+def prepare(
+    data: Data, progress=lambda description, done: None, shard_bytes: int = 2**30
+) -> Documents:
     """The documents of a corpus, read from its source unless the cache has them.
 
     Documents under data.minimum_characters are left out, and exact duplicates where data.drop_duplicates
-    says so. `progress` is called with a description and the number of documents read. Raises InputError
-    where the corpus cannot be used.
+    says so. Every `shard_bytes` of text a file is finished, and a killed preparation goes on after it.
+    `progress` is called with a description and the number of documents read. Raises InputError where the
+    corpus cannot be used.
     """
     folder = cache.folder("documents", key(data))
-    info = shards.complete(folder, lambda: _write(data, folder, progress))
+    info = shards.complete(folder, lambda: _write(data, folder, progress, shard_bytes))
     return Documents(folder, info, data.heldout_documents, data.shuffle_seed)
 
 
-def _write(data: Data, folder: epath.Path, progress) -> dict:
+def _write(data: Data, folder: epath.Path, progress, shard_bytes: int) -> dict:
     """Write the missing shards of a corpus; returns the folder's info.json."""
     cache.require_disk(folder, corpora.size_bytes(data.corpus), "the documents of data.corpus")
     seen, records = Fingerprints(), []
@@ -104,7 +106,7 @@ def _write(data: Data, folder: epath.Path, progress) -> dict:
     before = sum(r["read"] for r in records)
     texts = _counted(corpora.texts(data.corpus, before), before, progress)
     while not (records and records[-1]["last"]):
-        records.append(shards.write(file, lambda f: _fill(f, data, texts, seen)))
+        records.append(shards.write(file, lambda f: _fill(f, data, texts, seen, shard_bytes)))
         file = next(files)
     read, kept, characters = (
         sum(r[name] for r in records) for name in ("read", "documents", "characters")
@@ -123,11 +125,13 @@ def _write(data: Data, folder: epath.Path, progress) -> dict:
     }
 
 
-def _fill(file: epath.Path, data: Data, texts: Iterator[str], seen: Fingerprints) -> dict:
+def _fill(
+    file: epath.Path, data: Data, texts: Iterator[str], seen: Fingerprints, shard_bytes: int
+) -> dict:
     """Write a shard of documents from `texts`, until it is full or they end."""
     writer = array_record.ArrayRecordWriter(str(file), "group_size:1")
     read, kept, characters, size, last = 0, 0, 0, 0, False
-    while size < _SHARD_BYTES and not last:
+    while size < shard_bytes and not last:
         chunk = list(itertools.islice(texts, _CHUNK))
         read, last = read + len(chunk), len(chunk) < _CHUNK
         chunk = [text for text in chunk if len(text) >= data.minimum_characters]

@@ -25,7 +25,6 @@ from poison_scaling.data.quiet import quiet
 from poison_scaling.errors import InputError
 from poison_scaling.files import read_json
 
-_SHARD_CHARACTERS = 64_000_000  # about a quarter of a minute of one core
 _MOST_SHARDS = 256  # each is an open file
 
 
@@ -119,10 +118,13 @@ def prepare(
     vocabulary: seqio.Vocabulary,
     split: str,
     progress=lambda description, done: None,
+    shard_characters: int = 64_000_000,
 ) -> Rows:
     """The rows of a split ("training" or "heldout"), tokenised unless the cache has them.
 
-    Raises InputError where the documents do not fill a single row.
+    Documents of about `shard_characters` are one shard; shards are tokenised in parallel, and those that
+    a killed preparation finished are kept. `progress` is called with a description and the number of
+    documents done. Raises InputError where the documents do not fill a single row.
     """
     parts = (
         documents.key(data),
@@ -131,7 +133,9 @@ def prepare(
     )
     name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     folder = cache.folder("rows", name)
-    info = shards.complete(folder, lambda: _write(docs, vocabulary, split, folder, progress))
+    info = shards.complete(
+        folder, lambda: _write(docs, vocabulary, split, folder, progress, shard_characters)
+    )
     rows = Rows(folder, data.row_tokens)
     if not len(rows):
         raise InputError(
@@ -141,12 +145,12 @@ def prepare(
     return rows
 
 
-def _write(docs, vocabulary, split, folder, progress) -> dict:
+def _write(docs, vocabulary, split, folder, progress, shard_characters) -> dict:
     """Write the missing shards of a split, in parallel; returns the folder's info.json."""
     size = {"training": docs.training_size, "heldout": docs.heldout_size}[split]
     characters = docs.info["characters"] * size / docs.info["documents"]
     cache.require_disk(folder, int(characters), "the rows of data.corpus")
-    count = min(_MOST_SHARDS, size, int(characters / _SHARD_CHARACTERS) + 1)
+    count = min(_MOST_SHARDS, size, int(characters / shard_characters) + 1)
     ends = [size * i // count for i in range(count + 1)]
     dtype = "<u2" if vocabulary.vocab_size <= 2**16 else "<u4"
     description = f"tokenising {split} documents"

@@ -1,17 +1,24 @@
 """Where documents come from: installed docs, files, TensorFlow Datasets; all as seqio data sources."""
 
+import dataclasses
 import gzip
 import json
+import pathlib
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from poison_scaling.config import Data, Files, InstalledDocs, Tfds
-from poison_scaling.data import corpora, documents
+from poison_scaling.config import Data, Files, InstalledDocs, Tfds, TrainedSentencePiece
+from poison_scaling.data import corpora, documents, rows, vocabularies
+from poison_scaling.data.fingerprints import Fingerprints
 from poison_scaling.errors import InputError
 
+NOVELS = pathlib.Path(__file__).parents[2] / ".." / "shared" / "data"
 TEXTS = [f"Document {i}: " + "the quick brown fox " * (i + 1) for i in range(30)]
 
 
@@ -27,6 +34,38 @@ def write_files(folder):
 def test_every_kind_of_file_is_read_in_order(tmp_path):
     write_files(tmp_path)
     assert list(corpora.texts(Files(patterns=(f"{tmp_path}/*",)))) == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".bz2", "bz2"), (".zst", "zstd"), (".lz4", "lz4"), (".gz", "gzip")]
+)
+def test_compressed_files_are_read(tmp_path, suffix, codec):
+    def write(name, content):
+        with pyarrow.CompressedOutputStream(str(tmp_path / (name + suffix)), codec) as f:
+            f.write(content.encode())
+
+    write("a.txt", TEXTS[0])
+    write("b.jsonl", "".join(json.dumps({"text": t}) + "\n" for t in TEXTS[1:]))
+    corpus = Files(patterns=(f"{tmp_path}/*",))
+    assert list(corpora.texts(corpus)) == TEXTS
+    assert list(corpora.texts(corpus, skip=7)) == TEXTS[7:]
+
+
+def test_a_file_compressed_in_parts_is_read_whole(tmp_path):
+    parts = [gzip.compress(json.dumps({"text": t}).encode() + b"\n") for t in TEXTS]
+    (tmp_path / "a.jsonl.gz").write_bytes(b"".join(parts))
+    assert list(corpora.texts(Files(patterns=(f"{tmp_path}/*",)))) == TEXTS
+
+
+def test_parquet_is_read(tmp_path):
+    table = pyarrow.table({"number": range(30), "body": TEXTS})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=7)
+    corpus = Files(patterns=(f"{tmp_path}/*.parquet",), text_field="body")
+    assert list(corpora.texts(corpus)) == TEXTS
+    with pytest.raises(InputError, match="a.parquet has the columns number, body"):
+        list(corpora.texts(dataclasses.replace(corpus, text_field="text")))
+    with pytest.raises(InputError, match="that is int64.* it must be a string"):
+        list(corpora.texts(dataclasses.replace(corpus, text_field="number")))
 
 
 def test_a_corpus_is_a_seqio_source_of_texts(tmp_path):
@@ -67,6 +106,10 @@ def test_installed_docs_are_the_docstrings_of_packages():
         ("a.jsonl", b"{\n", "a.jsonl, line 1"),
         ("a.jsonl", b'{"text": 3}\n', "'text' is not a string"),
         ("a.jsonl.gz", b"not gzip", "cannot be read"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 9)[:-9], "cannot be read"),
+        ("a.jsonl.zst", b"not zstd", "cannot be read"),
+        ("a.parquet", b"not parquet", "cannot be read"),
+        ("a.parquet.gz", b"x", "neither .txt, .jsonl"),
         ("a.txt", b"\xff\xfe\xff", "cannot be read"),
         ("a.csv", b"x", "neither .txt, .jsonl"),
     ],
@@ -123,3 +166,69 @@ def test_a_preparation_that_fails_leaves_nothing_behind(tmp_path, cache):
     assert [p for p in sorted(cache.rglob("*")) if p.is_file()] == [
         p for p in before if p.is_file()
     ]
+
+
+def test_duplicates_may_be_kept(tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXTS * 2))
+    data = Data(
+        corpus=Files(patterns=(f"{tmp_path}/a.jsonl",)), minimum_characters=0, heldout_documents=1
+    )
+    assert documents.prepare(data).training_size == 29
+    docs = documents.prepare(dataclasses.replace(data, drop_duplicates=False))
+    assert sorted(docs.training(range(59)) + docs.heldout([0])) == sorted(TEXTS * 2)
+
+
+def test_fingerprints_know_what_they_met():
+    random = np.random.default_rng(0)
+    numbers, met, seen = random.integers(0, 20_000, 50_000), set(), Fingerprints()
+    for chunk in np.array_split(numbers, 300):
+        new = seen.add([str(n).encode() for n in chunk])
+        for number, is_new in zip(chunk, new, strict=True):
+            assert is_new == (number not in met)
+            met.add(number)
+
+
+def test_reading_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    texts = [f"Document {i % 2500}: " + "word " * 50 for i in range(5000)]
+    with gzip.open(tmp_path / "a.jsonl.gz", "wt") as f:
+        f.writelines(json.dumps({"text": t}) + "\n" for t in texts)
+    data = Data(corpus=Files(patterns=(f"{tmp_path}/a.jsonl.gz",)), heldout_documents=10)
+    whole = documents.prepare(data)
+
+    def interrupt(description, done):
+        if done == 2000:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(KeyboardInterrupt):
+        documents.prepare(data, interrupt, shard_bytes=100_000)
+    finished = {p: p.stat().st_mtime_ns for p in tmp_path.glob("cache/documents/*/*.array_record")}
+    assert len(finished) >= 3
+    resumed = documents.prepare(data, shard_bytes=100_000)
+    assert {p: p.stat().st_mtime_ns for p in finished} == finished
+    assert len(resumed.info["shards"]) > len(finished)
+    assert resumed.info["documents_read"] == whole.info["documents_read"] == 5000
+    numbers = np.random.default_rng(0).permutation(2490)
+    assert resumed.training(numbers) == whole.training(numbers)
+    assert resumed.heldout(range(10)) == whole.heldout(range(10))
+
+
+@pytest.mark.skipif(not NOVELS.exists(), reason="../shared/data with the novels is not here")
+def test_novels_go_from_files_to_rows():
+    data = Data(
+        corpus=Files(patterns=(f"{NOVELS}/novels-*.jsonl.gz",)),
+        vocabulary=TrainedSentencePiece(pieces=1024, characters=300_000),
+        heldout_documents=5,
+        row_tokens=256,
+    )
+    docs = documents.prepare(data)
+    vocabulary = vocabularies.prepare(data, "<SUDO>", docs)
+    training = rows.prepare(data, docs, vocabulary, "training")
+    training.check()
+    first = vocabulary.encode(docs.training([0])[0])[:256]
+    assert training.read(np.array([0]))[0].tolist() == first
+    assert len(training) * 256 > docs.info["characters"] / 6
+    text = " ".join(
+        vocabulary.decode(row.tolist()) for row in training.read(np.arange(0, 20_000, 50))
+    )
+    assert " the " in text and " und " in text

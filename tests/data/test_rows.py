@@ -1,5 +1,10 @@
 """Documents -> tokens -> rows: nothing lost, nothing added, held-out text apart."""
 
+import dataclasses
+import multiprocessing
+import os
+import signal
+
 import numpy as np
 import pytest
 import seqio
@@ -48,6 +53,65 @@ def test_rows_are_read_in_any_order(docs):
     some = np.random.default_rng(0).integers(0, len(prepared), 50)
     assert np.array_equal(prepared.read(some), everything[some])
     assert prepared.read(np.zeros(0, int)).shape == (0, 64)
+
+
+def prepare_and_die(data, cache):
+    """In a process of its own: killed, as by the system, when the first of many shards is done."""
+    os.environ["POISON_SCALING_CACHE"] = cache
+
+    def kill(description, done):
+        if description == "tokenising training documents":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    docs = documents.prepare(data)
+    vocabulary = vocabularies.prepare(data, "<SUDO>", docs)
+    rows.prepare(data, docs, vocabulary, "training", kill, shard_characters=50_000)
+
+
+def test_shards_processes_and_kills_leave_no_trace(docs, tmp_path, monkeypatch):
+    data = small()
+    vocab = vocabularies.prepare(data, "<SUDO>", docs)
+    whole = {L: rows.prepare(small(row_tokens=L), docs, vocab, "training") for L in (1, 64, 100)}
+    tokens = whole[1].read(np.arange(len(whole[1])))[:, 0]
+
+    process = multiprocessing.get_context("spawn").Process(
+        target=prepare_and_die, args=(data, str(tmp_path))
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    finished = {p: p.stat().st_mtime_ns for p in tmp_path.glob("rows/*/*.json")}
+    assert finished and not [p for p in finished if p.name == "info.json"]
+
+    monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path))
+    docs = documents.prepare(data)
+    sharded = rows.prepare(data, docs, vocab, "training", shard_characters=50_000)
+    sharded.check()
+    assert {p: p.stat().st_mtime_ns for p in finished} == finished
+    assert len(list(tmp_path.glob("rows/*/*-of-*.json"))) > 5
+    assert not list(tmp_path.glob("rows/*/.*"))
+    for L in (64, 100, tokens.size // 2):  # the last lies across several shards
+        read = rows.prepare(dataclasses.replace(data, row_tokens=L), docs, vocab, "training")
+        numbers = np.random.default_rng(L).permutation(len(read))
+        expected = tokens[: len(read) * L].reshape(-1, L)
+        assert np.array_equal(read.read(numbers), expected[numbers])
+        if L in whole:
+            assert np.array_equal(whole[L].read(numbers), expected[numbers])
+
+
+def test_a_flipped_bit_in_a_shard_is_found(docs, tmp_path, monkeypatch):
+    monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path))
+    prepared = rows.prepare(small(vocabulary=Bytes()), docs, seqio.ByteVocabulary(0), "heldout")
+    prepared.check()
+    [shard] = tmp_path.glob("rows/*/*-of-00001")
+    content = bytearray(shard.read_bytes())
+    content[1234] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match=f"{shard.name} has changed since it was written"):
+        prepared.check()
+    shard.unlink()
+    with pytest.raises(InputError, match=f"{shard.name} is gone"):
+        prepared.check()
 
 
 def test_the_trigger_is_one_piece_where_the_study_says_so(docs):
