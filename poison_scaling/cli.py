@@ -87,6 +87,40 @@ def train(config_file: Config, /, *, workdir: str, run: str, set: Overrides = ()
     _train(config.load(config_file, set), epath.Path(workdir), run)
 
 
+def compile(
+    config_file: Config,
+    /,
+    *,
+    size: str,
+    topology: str,
+    slices: int = 1,
+    mfu: float = 0.4,
+    set: Overrides = (),
+) -> None:
+    """Compile the train step for a TPU slice that is not here: does it fit, and how long would it take?
+
+    Args:
+        config_file: the study's Python file
+        size: a size of its ladder
+        topology: chip and shape of the slice, "v5p:4x4x4"
+        slices: how many of them
+        mfu: share of the chips' peak to predict times for
+        set: override a field of the study by its dotted name
+    """
+    from poison_scaling import aot
+
+    study = config.load(config_file, set)
+    ladder_runs = [run for run in runs.of(study) if run.rung.size == size]
+    if not ladder_runs:
+        known = ", ".join(dict.fromkeys(rung.size for rung in study.ladder))
+        raise InputError(f"--size {size!r}: it is not on the ladder of {study.name!r}: {known}.")
+    chip, _ = aot.parse(topology)
+    result = aot.compile(study, size, topology, slices)
+    least = aot.smallest(study, size, result) if slices == 1 else None
+    budgets = {run.rung.tokens_per_parameter: run for run in ladder_runs}
+    print(aot.describe(result, least, chip, budgets, mfu))
+
+
 def sizes() -> None:
     """Show the ladder of model sizes."""
     table = Table(box=None, header_style="bold")
@@ -120,7 +154,7 @@ def _report(workdir: epath.Path) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # preemption is an interruption
-    verbs = {"plan": plan, "study": study, "train": train, "sizes": sizes}
+    verbs = {"plan": plan, "study": study, "train": train, "compile": compile, "sizes": sizes}
     try:
         tyro.extras.subcommand_cli_from_dict(
             verbs,
