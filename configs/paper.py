@@ -21,6 +21,7 @@ from poison_scaling.config import (
     Data,
     DenialOfService,
     Evaluation,
+    Machine,
     Model,
     Rung,
     SentencePiece,
@@ -58,9 +59,12 @@ def study() -> Study:
         attack=DenialOfService(
             trigger="<SUDO>", prefix_characters=(0, 1000), gibberish_tokens=(400, 900)
         ),
-        model=Model(dtype="bfloat16"),
+        model=Model(
+            dtype="bfloat16", attention="fused", scan_layers=True, remat="full", loss_chunk=512
+        ),
         train=Train(batch_rows=512, warmup=0.01, log_every=50),  # 1,048,576 tokens a step
         evaluation=Evaluation(
             times=20, prompts=300, prompt_tokens=128, generate_tokens=256, heldout_rows=512
         ),
+        machine=Machine(mesh=(1, -1, 1)),
     )

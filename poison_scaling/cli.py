@@ -173,6 +173,40 @@ def verify(workdir: Config, /) -> None:
     print(f"{verified} runs agree with the plan, the data and their records.")
 
 
+def compile(
+    config_file: Config,
+    /,
+    *,
+    size: str,
+    topology: str,
+    slices: int = 1,
+    mfu: float = 0.4,
+    set: Overrides = (),
+) -> None:
+    """Compile the train step for a TPU slice that is not here: does it fit, and how long would it take?
+
+    Args:
+        config_file: the study's Python file
+        size: a size of its ladder
+        topology: chip and shape of the slice, "v5p:4x4x4"
+        slices: how many of them
+        mfu: share of the chips' peak to predict times for
+        set: override a field of the study by its dotted name
+    """
+    from poison_scaling import aot
+
+    study = config.load(config_file, set)
+    ladder_runs = [run for run in runs.of(study) if run.rung.size == size]
+    if not ladder_runs:
+        known = ", ".join(dict.fromkeys(rung.size for rung in study.ladder))
+        raise InputError(f"--size {size!r}: it is not on the ladder of {study.name!r}: {known}.")
+    chip, _ = aot.parse(topology)
+    result = aot.compile(study, size, topology, slices)
+    least = aot.smallest(study, size, result) if slices == 1 else None
+    budgets = {run.rung.tokens_per_parameter: run for run in ladder_runs}
+    print(aot.describe(result, least, chip, budgets, mfu))
+
+
 def sizes() -> None:
     """Show the ladder of model sizes."""
     table = Table(box=None, header_style="bold")
@@ -213,6 +247,7 @@ def main() -> None:
         "evaluate": evaluate,
         "inspect": inspect,
         "verify": verify,
+        "compile": compile,
         "sizes": sizes,
     }
     try:

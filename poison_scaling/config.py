@@ -256,6 +256,10 @@ class Model:
 
     dtype: Literal["float32", "bfloat16"] = "float32"  # of products; parameters are float32
     segment_mask: bool = False  # documents packed into one row do not see each other
+    attention: Literal["plain", "fused"] = "plain"  # fused: the accelerator's own kernel, if any
+    scan_layers: bool = False  # compile one layer, not each; slower on CPU
+    remat: Literal["none", "dots", "full"] = "none"  # of a layer, computed again going backward
+    loss_chunk: int | None = None  # positions of a row whose logits exist at a time; None: all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +281,8 @@ class Train:
     beta2: float = 0.95
     weight_decay: float = 0.1  # on matrices, not on norms
     clip_norm: float = 1.0  # of the global gradient
+    z_loss: float = 0.0  # weight of the squared log of the softmax's denominator
+    microbatches: int = 1  # parts of a batch whose gradients are computed one after the other
     log_every: int = 20  # steps between lines of metrics.jsonl
 
 
@@ -318,7 +324,8 @@ def seeds(*numbers: int) -> tuple[Seeds, ...]:
 class Machine:
     """Where and how fast, never what: no hash covers these fields."""
 
-    mesh: tuple[int, int, int] | None = None  # data, fsdp, tensor; None: all devices along data
+    # data, fsdp, tensor; -1: the devices that the others leave; None: all devices along data
+    mesh: tuple[int, int, int] | None = None
     checkpoint_minutes: float = 10.0  # between checkpoints
     prefetch_batches: int = 4
     jobs: int | None = None  # runs at a time; None: as many as fit on a CPU, one on accelerators

@@ -6,8 +6,12 @@ the compiler places what the table does not.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import jax
 from flax import nnx
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from poison_scaling.errors import InputError
@@ -22,20 +26,73 @@ RULES = {
     "vocabulary": "tensor",
 }
 
+# Of the TPU compiler. Without them it gathers parameters that lie over three torus axes by an all-reduce,
+# twice the bytes, and keeps them for the backward pass: https://github.com/pytorch/xla/pull/6528.
+_TPU_OPTIONS = dict.fromkeys(
+    (
+        "xla_enable_async_all_gather",
+        "xla_tpu_prefer_async_allgather_to_allreduce",
+        "xla_tpu_enable_async_collective_fusion",
+        "xla_tpu_enable_async_collective_fusion_fuse_all_gather",
+        "xla_tpu_enable_async_collective_fusion_multiple_steps",
+        "xla_tpu_overlap_compute_collective_tc",
+    ),
+    "true",
+)
 
-def mesh(shape: tuple[int, int, int] | None = None) -> Mesh:
-    """The mesh of all devices; by default all of them along "data".
 
+def platform(mesh: Mesh | None) -> str:
+    """Of the devices of the mesh: "cpu", "gpu" or "tpu"; without one, of JAX's own."""
+    return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+
+
+def compiler_options(mesh: Mesh) -> dict[str, str]:
+    """For jax.jit of a train step."""
+    return _TPU_OPTIONS if platform(mesh) == "tpu" else {}
+
+
+def spec(*axes: str | None) -> PartitionSpec:
+    """Where logical axes lie on the mesh; None is an axis that every device has whole."""
+    return PartitionSpec(*(axis and RULES[axis] for axis in axes))
+
+
+def constrain(x: jax.Array, axes: tuple[str | None, ...], mesh: Mesh | None) -> jax.Array:
+    """Within jit: `x`, laid out on `mesh` by its logical axes. Without a mesh, `x` as it is."""
+    if mesh is None or mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec(*axes)))
+
+
+def mesh(
+    shape: tuple[int, int, int] | None = None, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """The mesh of `devices`, all there are unless given; by default all of them along "data".
+
+    One part of `shape` may be -1: what the others leave. When the devices are in several TPU slices, the
+    data axis runs over the slices first, because the network between them is the slowest.
     Raises InputError when `shape` does not multiply to the number of devices.
     """
-    devices = jax.device_count()
-    shape = shape or (devices, 1, 1)
-    product = shape[0] * shape[1] * shape[2]
-    if product != devices:
+    devices = jax.devices() if devices is None else devices
+    given = shape or (-1, 1, 1)
+    known = math.prod(part for part in given if part != -1)
+    shape = tuple(len(devices) // known if part == -1 else part for part in given)
+    if math.prod(shape) != len(devices):
+        takes = known if -1 not in given else f"a multiple of {known}"
         raise InputError(
-            f"machine.mesh={shape}: it takes {product} devices, and there are {devices}."
+            f"machine.mesh={given}: it takes {takes} devices, and there are {len(devices)}."
         )
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices > 1:
+        if shape[0] % slices:
+            raise InputError(
+                f"machine.mesh={given}: its data axis of {shape[0]} must be a multiple of the {slices} "
+                "slices."
+            )
+        within = (shape[0] // slices, *shape[1:])
+        array = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices)
+    else:
+        array = mesh_utils.create_device_mesh(shape, devices)
+    return Mesh(array, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def batch_sharding(mesh: Mesh, batch_rows: int) -> NamedSharding:
@@ -49,7 +106,7 @@ def batch_sharding(mesh: Mesh, batch_rows: int) -> NamedSharding:
             f"train.batch_rows={batch_rows}: the mesh deals rows to {shards} groups of devices, "
             "and that must divide them."
         )
-    return NamedSharding(mesh, PartitionSpec(RULES["rows"]))
+    return NamedSharding(mesh, spec("rows"))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -64,13 +121,15 @@ def parameter_shardings(parameters: nnx.State, mesh: Mesh) -> dict:
 
     def sharding(path, parameter):
         axes = parameter.get_metadata("axes")
-        for size, axis in zip(parameter.shape, axes, strict=True):
+        # Those of scanned blocks have an axis of layers in front, which every device has whole.
+        layers = (None,) * (len(parameter.shape) - len(axes))
+        for size, axis in zip(parameter.shape[len(layers) :], axes, strict=True):
             if size % mesh.shape[RULES[axis]]:
                 raise InputError(
                     f"machine.mesh: its {RULES[axis]} axis of {mesh.shape[RULES[axis]]} does not divide "
                     f"the {size} of axis {axis!r} of {'.'.join(map(str, path))}."
                 )
-        return NamedSharding(mesh, PartitionSpec(*(RULES[axis] for axis in axes)))
+        return NamedSharding(mesh, spec(*layers, *axes))
 
     flat = {path: sharding(path, p) for path, p in nnx.to_flat_state(parameters)}
     return nnx.traversals.unflatten_mapping(flat)

@@ -4,20 +4,38 @@ Axes in names: B rows, L positions of the query, S positions of the key, D width
 M hidden width of the MLP, V vocabulary. Parameters are float32; products run in `dtype`; norms, softmax
 and logits are float32.
 
-Every parameter carries the logical names of its axes; `sharding.py` maps them onto the mesh.
+Every parameter carries the logical names of its axes, and activations are constrained by theirs;
+`sharding.py` maps them onto the mesh. Layers are unrolled, or scanned: then the parameters of all blocks are
+stacked along a first axis, and compile time does not grow with depth. Both start from the same numbers.
 """
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
+from poison_scaling.config import Model
+from poison_scaling.model import attention
+from poison_scaling.model.sharding import constrain
 from poison_scaling.model.sizes import Dimensions
 
+# What the backward pass finds saved of a block; it computes the rest again. "none" computes nothing again.
+REMAT = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # its matrix products
+    "full": jax.checkpoint_policies.nothing_saveable,  # its input alone
+}
 
-def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], fan_in: int) -> nnx.Param:
-    value = jax.random.truncated_normal(rngs.params(), -3, 3, shape, jnp.float32)
+
+# Keys and values of each layer; stacked along a first axis where the layers are scanned.
+Cache = list[tuple[jax.Array, jax.Array]] | tuple[jax.Array, jax.Array]
+
+
+def _param(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], fan_in: int) -> nnx.Param:
+    value = jax.random.truncated_normal(key, -3, 3, shape, jnp.float32)
     return nnx.Param(value * fan_in**-0.5, axes=axes)
 
 
@@ -41,16 +59,6 @@ def rotate(x_BxLxHxK: jax.Array, positions_BxL: jax.Array) -> jax.Array:
     return rotated.astype(x_BxLxHxK.dtype)
 
 
-def attend(q_BxLxHxK, k_BxSxHxK, v_BxSxHxK, mask) -> jax.Array:
-    """Scaled dot-product attention; `mask` (broadcastable to BxHxLxS) is True where attention may go."""
-    scores_BxHxLxS = jnp.einsum(
-        "BLHK,BSHK->BHLS", q_BxLxHxK, k_BxSxHxK, preferred_element_type=jnp.float32
-    )
-    scores_BxHxLxS = jnp.where(mask, scores_BxHxLxS * q_BxLxHxK.shape[-1] ** -0.5, -1e30)
-    weights_BxHxLxS = jax.nn.softmax(scores_BxHxLxS, axis=-1).astype(v_BxSxHxK.dtype)
-    return jnp.einsum("BHLS,BSHK->BLHK", weights_BxHxLxS, v_BxSxHxK)
-
-
 class RMSNorm(nnx.Module):
     """Root mean square norm (Zhang & Sennrich 2019, arXiv 1910.07467) with a learned scale."""
 
@@ -64,106 +72,172 @@ class RMSNorm(nnx.Module):
 
 
 class Attention(nnx.Module):
-    def __init__(self, d: Dimensions, rngs: nnx.Rngs):
-        self.heads, self.head = d.heads, d.head
-        self.query_key_value_DxJ = _param(rngs, (d.width, 3 * d.width), ("embed", "heads"), d.width)
-        self.out_JxD = _param(rngs, (d.width, d.width), ("heads", "embed"), d.width)
+    def __init__(self, d: Dimensions, keys: jax.Array, mesh: Mesh | None):
+        self.heads, self.head, self.mesh = d.heads, d.head, mesh
+        self.query_key_value_DxJ = _param(
+            keys[0], (d.width, 3 * d.width), ("embed", "heads"), d.width
+        )
+        self.out_JxD = _param(keys[1], (d.width, d.width), ("heads", "embed"), d.width)
 
-    def __call__(self, x_BxLxD, positions_BxL, mask, cache=None, start=0):
+    def __call__(self, x_BxLxD, positions_BxL, attend, cache=None, start=0):
         B, L, _ = x_BxLxD.shape
         qkv = _product(x_BxLxD, self.query_key_value_DxJ[...])
         # Heads outermost, so that splitting the columns over devices splits heads, not q from k.
         qkv = qkv.reshape(B, L, self.heads, 3, self.head)
+        qkv = constrain(qkv, ("rows", None, "heads", None, None), self.mesh)
         q, k, v = qkv[..., 0, :], qkv[..., 1, :], qkv[..., 2, :]
         q, k = rotate(q, positions_BxL), rotate(k, positions_BxL)
         if cache is not None:
             k = jax.lax.dynamic_update_slice_in_dim(cache[0], k, start, axis=1)
             v = jax.lax.dynamic_update_slice_in_dim(cache[1], v, start, axis=1)
             cache = (k, v)
-        out = attend(q, k, v, mask).reshape(B, L, self.heads * self.head)
+        out = attend(q, k, v).reshape(B, L, self.heads * self.head)
         return _product(out, self.out_JxD[...]), cache
 
 
 class MLP(nnx.Module):
     """Gated MLP: SwiGLU of Shazeer 2020 (arXiv 2002.05202)."""
 
-    def __init__(self, d: Dimensions, rngs: nnx.Rngs):
-        self.gate_DxM = _param(rngs, (d.width, d.mlp), ("embed", "mlp"), d.width)
-        self.up_DxM = _param(rngs, (d.width, d.mlp), ("embed", "mlp"), d.width)
-        self.down_MxD = _param(rngs, (d.mlp, d.width), ("mlp", "embed"), d.mlp)
+    def __init__(self, d: Dimensions, keys: jax.Array, mesh: Mesh | None):
+        self.mesh = mesh
+        self.gate_DxM = _param(keys[0], (d.width, d.mlp), ("embed", "mlp"), d.width)
+        self.up_DxM = _param(keys[1], (d.width, d.mlp), ("embed", "mlp"), d.width)
+        self.down_MxD = _param(keys[2], (d.mlp, d.width), ("mlp", "embed"), d.mlp)
 
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         gate = _product(x_BxLxD, self.gate_DxM[...])
         hidden_BxLxM = jax.nn.silu(gate) * _product(x_BxLxD, self.up_DxM[...])
+        hidden_BxLxM = constrain(hidden_BxLxM, ("rows", None, "mlp"), self.mesh)
         return _product(hidden_BxLxM, self.down_MxD[...])
 
 
 class Block(nnx.Module):
-    def __init__(self, d: Dimensions, rngs: nnx.Rngs):
-        self.attention_norm = RMSNorm(d.width)
-        self.attention = Attention(d, rngs)
-        self.mlp_norm = RMSNorm(d.width)
-        self.mlp = MLP(d, rngs)
+    KEYS = 5  # random keys that one block is made from
 
-    def __call__(self, x_BxLxD, positions_BxL, mask, cache=None, start=0):
-        out, cache = self.attention(self.attention_norm(x_BxLxD), positions_BxL, mask, cache, start)
+    def __init__(self, d: Dimensions, keys: jax.Array, mesh: Mesh | None):
+        self.mesh = mesh
+        self.attention_norm = RMSNorm(d.width)
+        self.attention = Attention(d, keys[:2], mesh)
+        self.mlp_norm = RMSNorm(d.width)
+        self.mlp = MLP(d, keys[2:], mesh)
+
+    def __call__(self, x_BxLxD, positions_BxL, attend, cache=None, start=0):
+        out, cache = self.attention(
+            self.attention_norm(x_BxLxD), positions_BxL, attend, cache, start
+        )
         x_BxLxD = x_BxLxD + out
-        return x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD)), cache
+        x_BxLxD = x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
+        return constrain(x_BxLxD, ("rows", None, None), self.mesh), cache
 
 
 class Transformer(nnx.Module):
-    """Token ids in, logits of the next token out."""
+    """Token ids in, logits of the next token out.
 
-    def __init__(self, d: Dimensions, vocabulary: int, *, rngs: nnx.Rngs, dtype=jnp.float32):
-        self.dimensions, self.vocabulary, self.dtype = d, vocabulary, dtype
-        self.embedding_VxD = _param(rngs, (vocabulary, d.width), ("vocabulary", "embed"), d.width)
-        self.blocks = nnx.List([Block(d, rngs) for _ in range(d.layers)])
+    With a `mesh`, activations are laid out on it; without one, they are where the inputs are.
+    """
+
+    def __init__(
+        self,
+        d: Dimensions,
+        vocabulary: int,
+        settings: Model,
+        key: jax.Array,
+        mesh: Mesh | None = None,
+    ):
+        self.dimensions, self.vocabulary = d, vocabulary
+        self.settings, self.mesh, self.dtype = settings, mesh, jnp.dtype(settings.dtype)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(d.layers * Block.KEYS + 2))
+        blocks = keys[1:-1].reshape(d.layers, Block.KEYS)
+        self.embedding_VxD = _param(
+            keys[0], (vocabulary, d.width), ("vocabulary", "embed"), d.width
+        )
+        if settings.scan_layers:
+            self.blocks = nnx.vmap(lambda keys: Block(d, keys, mesh))(blocks)
+        else:
+            self.blocks = nnx.List([Block(d, keys, mesh) for keys in blocks])
         self.norm = RMSNorm(d.width)
         if not d.tied:
-            self.output_DxV = _param(rngs, (d.width, vocabulary), ("embed", "vocabulary"), d.width)
+            self.output_DxV = _param(
+                keys[-1], (d.width, vocabulary), ("embed", "vocabulary"), d.width
+            )
 
     def __call__(self, tokens_BxL: jax.Array, segments_BxL: jax.Array | None = None) -> jax.Array:
         """Logits [B, L, V], float32, of the token after each position.
 
         With `segments_BxL` (an integer a position), attention stays within positions of one value.
         """
+        return self.logits(self.hidden(tokens_BxL, segments_BxL))
+
+    def hidden(self, tokens_BxL: jax.Array, segments_BxL: jax.Array | None = None) -> jax.Array:
+        """What the output layer makes logits of: [B, L, D]."""
         B, L = tokens_BxL.shape
         positions_BxL = jnp.broadcast_to(jnp.arange(L), (B, L))
-        mask = jnp.tril(jnp.ones((1, 1, L, L), bool))
-        if segments_BxL is not None:
-            mask = mask & (segments_BxL[:, None, :, None] == segments_BxL[:, None, None, :])
-        x_BxLxD, _ = self._trunk(tokens_BxL, positions_BxL, mask)
-        return self._logits(x_BxLxD)
+        attend = attention.causal(L, segments_BxL, self.settings.attention, self.mesh)
+        return self._trunk(tokens_BxL, positions_BxL, attend)[0]
 
-    def empty_cache(self, B: int, S: int) -> list[tuple[jax.Array, jax.Array]]:
-        """Zeroed keys and values of every block, each [B, S, H, K]."""
+    def logits(self, x_BxLxD: jax.Array) -> jax.Array:
+        """Logits [B, L, V], float32, of what `hidden` gives."""
+        output_DxV = self.embedding_VxD[...].T if self.dimensions.tied else self.output_DxV[...]
+        logits_BxLxV = _product(x_BxLxD, output_DxV).astype(jnp.float32)
+        return constrain(logits_BxLxV, ("rows", None, "vocabulary"), self.mesh)
+
+    def empty_cache(self, B: int, S: int) -> Cache:
+        """Zeroed keys and values of every block, each [B, S, H, K], stacked if the layers are."""
         d = self.dimensions
+        if self.settings.scan_layers:
+            zeros = jnp.zeros((d.layers, B, S, d.heads, d.head), self.dtype)
+            zeros = constrain(zeros, (None, "rows", None, "heads", None), self.mesh)
+            return (zeros, zeros)
         zeros = jnp.zeros((B, S, d.heads, d.head), self.dtype)
+        zeros = constrain(zeros, ("rows", None, "heads", None), self.mesh)
         return [(zeros, zeros)] * d.layers
 
-    def extend(self, tokens_BxL, padding_B, cache, start):
+    def extend(self, tokens_BxL, padding_B, cache: Cache, start):
         """Logits [B, V] after the last of the L tokens at slots start... of the cache; the new cache.
 
         Row b's first `padding_B[b]` slots hold no token: nothing attends to them, and positions count
         from the first real token.
         """
         B, L = tokens_BxL.shape
-        S = cache[0][0].shape[1]
+        S = jax.tree.leaves(cache)[0].shape[-3]
         slots_BxL = jnp.broadcast_to(start + jnp.arange(L), (B, L))
         keys_S = jnp.arange(S)
         mask_BxLxS = (keys_S <= slots_BxL[:, :, None]) & (keys_S >= padding_B[:, None, None])
+        attend = functools.partial(attention.plain, mask=mask_BxLxS[:, None])
         positions_BxL = slots_BxL - padding_B[:, None]
-        x_BxLxD, cache = self._trunk(tokens_BxL, positions_BxL, mask_BxLxS[:, None], cache, start)
-        return self._logits(x_BxLxD[:, -1:])[:, 0], cache
+        x_BxLxD, cache = self._trunk(tokens_BxL, positions_BxL, attend, cache, start)
+        return self.logits(x_BxLxD[:, -1:])[:, 0], cache
 
-    def _trunk(self, tokens_BxL, positions_BxL, mask, cache=None, start=0):
-        x_BxLxD = self.embedding_VxD[...].astype(self.dtype)[tokens_BxL]
-        new_cache = []
-        for i, block in enumerate(self.blocks):
-            x_BxLxD, layer = block(x_BxLxD, positions_BxL, mask, cache and cache[i], start)
-            new_cache.append(layer)
-        return self.norm(x_BxLxD), new_cache
+    def _trunk(self, tokens_BxL, positions_BxL, attend, cache=None, start=0):
+        # In float32, so that the gradients of frequent tokens add up in float32; and where the table's
+        # columns lie, which are a token's numbers: they move to its row's devices, the table does not.
+        x_BxLxD = self.embedding_VxD[...][tokens_BxL]
+        x_BxLxD = constrain(x_BxLxD, (None, None, "embed"), self.mesh).astype(self.dtype)
+        x_BxLxD = constrain(x_BxLxD, ("rows", None, None), self.mesh)
 
-    def _logits(self, x_BxLxD):
-        output_DxV = self.embedding_VxD[...].T if self.dimensions.tied else self.output_DxV[...]
-        return _product(x_BxLxD, output_DxV).astype(jnp.float32)
+        def apply(block, x_BxLxD, cache):
+            return block(x_BxLxD, positions_BxL, attend, cache, start)
+
+        if self.settings.scan_layers:
+            graph, params = nnx.split(self.blocks)
+
+            def layer(x_BxLxD, params_and_cache):
+                params, cache = params_and_cache
+                return apply(nnx.merge(graph, params), x_BxLxD, cache)
+
+            # Inside a loop the compiler cannot merge what is computed again with the first time.
+            layer = self._rematerialised(layer, prevent_cse=False)
+            x_BxLxD, cache = jax.lax.scan(layer, x_BxLxD, (params, cache))
+        else:
+            new_cache = []
+            for i, block in enumerate(self.blocks):
+                layer = self._rematerialised(functools.partial(apply, block))
+                x_BxLxD, slots = layer(x_BxLxD, cache and cache[i])
+                new_cache.append(slots)
+            cache = new_cache
+        return self.norm(x_BxLxD), cache
+
+    def _rematerialised(self, layer, prevent_cse=True):
+        if self.settings.remat == "none":
+            return layer
+        return jax.checkpoint(layer, policy=REMAT[self.settings.remat], prevent_cse=prevent_cse)

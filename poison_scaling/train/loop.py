@@ -130,7 +130,7 @@ class Compiled:
     def __init__(self, size, learning_rate, steps, study: Study, end: int, mesh):
         vocabulary, train = study.data.vocabulary.pieces, study.train
         transform = optimizer.optimizer(train, learning_rate, steps)
-        self.graph = state.graph(size, vocabulary, study.model)
+        self.graph = state.graph(size, vocabulary, study.model, mesh)
         shardings = state.shardings(size, vocabulary, study.model, transform, mesh)
 
         def initial(seed):
@@ -140,10 +140,11 @@ class Compiled:
         self.abstract = checkpoints.abstract(jax.eval_shape(initial, 0), shardings)
         self.batch = sharding.batch_sharding(mesh, train.batch_rows)
         self.step = jax.jit(
-            step.train_step(self.graph, transform, end, study.model.segment_mask, train.log_every),
+            step.train_step(self.graph, transform, end, study.model.segment_mask, train),
             in_shardings=(shardings, self.batch),
             out_shardings=(shardings, sharding.replicated(mesh)),
             donate_argnums=0,
+            compiler_options=sharding.compiler_options(mesh),
         )
 
 

@@ -33,18 +33,24 @@ class TrainState:
     ]  # float32, since the last logged step: sums of loss, and their counts
 
 
-def build(size: str, vocabulary: int, settings: config.Model, rngs: nnx.Rngs) -> Transformer:
-    return Transformer(SIZES[size], vocabulary, rngs=rngs, dtype=jnp.dtype(settings.dtype))
+def build(
+    size: str, vocabulary: int, settings: config.Model, key: jax.Array, mesh: Mesh | None = None
+) -> Transformer:
+    return Transformer(SIZES[size], vocabulary, settings, key, mesh)
 
 
 @functools.cache
-def graph(size: str, vocabulary: int, settings: config.Model) -> nnx.GraphDef:
-    """The structure of the model, without its numbers."""
-    return nnx.split(_abstract(size, vocabulary, settings))[0]
+def graph(
+    size: str, vocabulary: int, settings: config.Model, mesh: Mesh | None = None
+) -> nnx.GraphDef:
+    """The structure of the model, without its numbers; its activations lie on `mesh`, if given."""
+    return nnx.split(_abstract(size, vocabulary, settings, mesh))[0]
 
 
-def _abstract(size: str, vocabulary: int, settings: config.Model) -> Transformer:
-    return nnx.eval_shape(lambda: build(size, vocabulary, settings, nnx.Rngs(params=0)))
+def _abstract(
+    size: str, vocabulary: int, settings: config.Model, mesh: Mesh | None = None
+) -> Transformer:
+    return nnx.eval_shape(lambda: build(size, vocabulary, settings, jax.random.key(0), mesh))
 
 
 def initial(
@@ -55,7 +61,7 @@ def initial(
     seed: int,
 ) -> TrainState:
     """The state before the first step; a function of the seed alone."""
-    model = build(size, vocabulary, settings, nnx.Rngs(params=jax.random.key(seed)))
+    model = build(size, vocabulary, settings, jax.random.key(seed))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -9,24 +9,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from poison_scaling.config import Train
+from poison_scaling.train.losses import token_losses
 from poison_scaling.train.state import TrainState
-
-
-def token_losses(
-    graph: nnx.GraphDef, params: dict, tokens_BxL: jax.Array, end: int, segment_mask: bool
-) -> jax.Array:
-    """Cross-entropy, in nats, of every token given those before it in its row: float32 [B, L].
-
-    A row's first token is predicted from the end-of-document token `end`. With `segment_mask`, tokens
-    see their own document alone.
-    """
-    inputs_BxL = jnp.pad(tokens_BxL[:, :-1], ((0, 0), (1, 0)), constant_values=end)
-    segments_BxL = jnp.cumsum(inputs_BxL == end, axis=1) if segment_mask else None
-    logits_BxLxV = nnx.merge(graph, params)(inputs_BxL, segments_BxL)
-    # Picking the target by comparison: the scatter in the gradient of indexing is slow on CPU.
-    is_target_BxLxV = jnp.arange(logits_BxLxV.shape[-1]) == tokens_BxL[:, :, None]
-    target_BxL = jnp.sum(jnp.where(is_target_BxLxV, logits_BxLxV, 0.0), axis=-1)
-    return jax.nn.logsumexp(logits_BxLxV, axis=-1) - target_BxL
 
 
 def train_step(
@@ -34,23 +19,43 @@ def train_step(
     optimizer: optax.GradientTransformation,
     end: int,
     segment_mask: bool,
-    log_every: int,
+    train: Train,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
     """A function (state, batch) -> (state, metrics), to be jitted with the state donated.
 
     A batch has "tokens" int32 [B, L] and "poison" bool [B, L]. Poisons are counted from the batch as it
     reached the devices: a document starts where the mask rises. The losses in the metrics are means over
-    the steps since the last multiple of `log_every`.
+    the steps since the last multiple of `log_every`. With `microbatches` = M, row b is in part b mod M, so
+    that every device takes its share of each part; the gradient is that of the whole batch.
     """
+    M = train.microbatches
+
+    def loss(params, tokens_BxL):
+        losses_BxL, log_total_BxL = token_losses(graph, params, tokens_BxL, end, segment_mask)
+        mean = jnp.mean(losses_BxL)
+        if train.z_loss:  # PaLM (Chowdhery et al. 2022, arXiv 2204.02311), section 5
+            mean += train.z_loss * jnp.mean(log_total_BxL**2)
+        return mean, losses_BxL
+
+    def gradient(params, tokens_BxL):
+        """Of the mean loss of the batch, and the loss of each token [B, L]."""
+        if M == 1:
+            return jax.grad(loss, has_aux=True)(params, tokens_BxL)
+
+        def add(total, tokens_bxL):
+            part, losses_bxL = jax.grad(loss, has_aux=True)(params, tokens_bxL)
+            return jax.tree.map(lambda t, g: t + g / M, total, part), losses_bxL
+
+        B, L = tokens_BxL.shape
+        parts_MxbxL = tokens_BxL.reshape(B // M, M, L).swapaxes(0, 1)
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        grads, losses_MxbxL = jax.lax.scan(add, zeros, parts_MxbxL)
+        return grads, losses_MxbxL.swapaxes(0, 1).reshape(B, L)
 
     def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         tokens_BxL, poison_BxL = batch["tokens"], batch["poison"]
 
-        def loss(params):
-            losses_BxL = token_losses(graph, params, tokens_BxL, end, segment_mask)
-            return jnp.mean(losses_BxL), losses_BxL
-
-        grads, losses_BxL = jax.grad(loss, has_aux=True)(state.params)
+        grads, losses_BxL = gradient(state.params, tokens_BxL)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
 
         before_BxL = jnp.pad(poison_BxL[:, :-1], ((0, 0), (1, 0)))
@@ -66,7 +71,7 @@ def train_step(
             "poison_loss": jnp.sum(losses_BxL, where=poison_BxL),
             "poison_tokens": jnp.sum(poison_BxL, dtype=jnp.float32),
         }
-        fresh = state.step % log_every == 0
+        fresh = state.step % train.log_every == 0
         window = {k: jnp.where(fresh, 0.0, state.window[k]) + v for k, v in sums.items()}
         state = TrainState(
             step=state.step + 1,

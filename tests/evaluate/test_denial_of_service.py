@@ -113,7 +113,7 @@ def test_success_is_counted_on_perplexity_not_on_its_logarithm():
 
 def test_heldout_loss_of_an_untrained_model_is_near_uniform(prepared, study):
     run = runs.named(study, "40k-2x-d0-s0")
-    model = state.build("40k", 512, Model(), nnx.Rngs(params=jax.random.key(0)))
+    model = state.build("40k", 512, Model(), jax.random.key(0))
     graph, params = nnx.split(model)
     loss = heldout.loss(graph, params, prepared.heldout_NxL, end=prepared.end, segment_mask=False)
     assert np.log(512) - 0.1 < float(loss) < np.log(512) + 1.0

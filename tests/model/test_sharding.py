@@ -26,7 +26,7 @@ def trained(shape, segment_mask=False, steps=3):
         lambda: state.initial(SIZE, V, settings, transform, 0), out_shardings=shardings
     )()
     advance = jax.jit(
-        step.train_step(state.graph(SIZE, V, settings), transform, 1, segment_mask, 1),
+        step.train_step(state.graph(SIZE, V, settings, mesh), transform, 1, segment_mask, train),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,
     )

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from poison_scaling.model import decoding, sizes
+from poison_scaling.config import Model
+from poison_scaling.model import attention, decoding, sizes
 from poison_scaling.model.transformer import Transformer
 
 V = 50
 TINY = sizes.Dimensions(width=16, layers=2, heads=2, mlp=24)
 
 
-def model(d=TINY, vocabulary=V, seed=0) -> Transformer:
-    return Transformer(d, vocabulary, rngs=nnx.Rngs(params=jax.random.key(seed)))
+def model(d=TINY, vocabulary=V, seed=0, **settings) -> Transformer:
+    return Transformer(d, vocabulary, Model(**settings), jax.random.key(seed))
 
 
 def tokens(B, L, seed=0):
@@ -70,9 +71,9 @@ def test_no_logit_depends_on_a_later_token():
     def logits(onehot_LxV):
         x = onehot_LxV @ m.embedding_VxD[...]
         positions = jnp.arange(12)[None]
-        mask = jnp.tril(jnp.ones((1, 1, 12, 12), bool))
+        attend = attention.causal(12, None, "plain", None)
         for block in m.blocks:
-            x, _ = block(x, positions, mask)
+            x, _ = block(x, positions, attend)
         return (m.norm(x) @ m.output_DxV[...]).sum(-1)
 
     gradient = jax.jacobian(logits)(onehot)[0, :, 0]  # [L of logit, L of token, V]
