@@ -232,9 +232,13 @@ def _train(study: config.Study, workdir: epath.Path, run: str | None) -> None:
 
 
 def _report(workdir: epath.Path) -> None:
+    import analysis.errors
     from analysis import report
 
-    summary = report.write(workdir, workdir / "report")
+    try:
+        summary = report.write(workdir, workdir / "report")
+    except analysis.errors.InputError as e:
+        raise InputError(str(e)) from e
     print(f"\n{report.answer(summary)}\n\nReport: {workdir / 'report' / 'index.html'}")
 
 
