@@ -67,10 +67,12 @@ class Files:
 class Tfds:
     """Documents from a TensorFlow Dataset."""
 
-    name: str = "c4/en"  # with config and version where it matters: "c4/en:3.0.1"
+    # With config and version where it matters: "c4/en:3.0.1"; community names as TFDS has them:
+    # "huggingface:imdb", which takes the package datasets.
+    name: str = "c4/en"
     split: str = "train"  # any TFDS split expression: "train[:10%]"
     text_field: str = "text"
-    data_dir: str | None = None  # None: the default of TFDS
+    data_dir: str | None = None  # a folder or a bucket, "gs://tfds-data"; None: the default of TFDS
 
 
 @dataclasses.dataclass(frozen=True)
