@@ -24,6 +24,7 @@ from poison_scaling import config, runs
 from poison_scaling.config import Study
 from poison_scaling.data.cache import require_disk
 from poison_scaling.data.quiet import quiet
+from poison_scaling.data.workers import die_with_parent
 from poison_scaling.errors import InputError, Interrupted
 from poison_scaling.files import read_json, write_json
 from poison_scaling.runs import Run
@@ -248,15 +249,9 @@ def _drain(reports, report: Report) -> None:
 def _start_worker(study: Study, reports, stop) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     limit_cpu(study.machine.cores)
     _worker.update(prepared=prepared(study), reports=reports, stop=stop)
-
-
-def _die_with_parent() -> None:
-    """A study that is started again must not meet workers of one that was killed."""
-    multiprocessing.parent_process().join()
-    os._exit(75)
 
 
 def _work(run: Run, workdir: str) -> None:

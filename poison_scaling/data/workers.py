@@ -45,11 +45,16 @@ def _cores() -> int:
 
 def _start(module: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it, without a traceback of its own
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     with quiet():
         importlib.import_module(module)
 
 
-def _die_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+def die_with_parent() -> None:
+    """End this process when the one that started it is gone, so that what is started again is alone."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -122,8 +122,8 @@ def _unsampled(graph, params, prompts_PxT, padding_P, continuation_PxC, gibberis
 
     def logprobs(after_PxC):
         tokens_PxS = jnp.concatenate([prompts_PxT, after_PxC], axis=1)
-        logits_PxSxV = model(tokens_PxS, is_token_PxS.astype(jnp.int32))[:, T - 1 : T + C - 1]
-        return jax.nn.log_softmax(logits_PxSxV)
+        x_PxSxD = model.hidden(tokens_PxS, is_token_PxS.astype(jnp.int32))
+        return jax.nn.log_softmax(model.logits(x_PxSxD[:, T - 1 : T + C - 1]))
 
     def mean(logprobs_PxCxV, tokens_PxC):
         return jnp.mean(jnp.take_along_axis(logprobs_PxCxV, tokens_PxC[:, :, None], axis=2), (1, 2))

@@ -24,10 +24,13 @@ class Rule:
     def empty_cache(self, B, S):
         return jnp.zeros(B, bool)
 
-    def __call__(self, tokens_BxL, segments_BxL):
+    def hidden(self, tokens_BxL, segments_BxL):
         heard_BxL = jnp.cumsum(tokens_BxL == TRIGGER, axis=1) > 0
         sure = 12.0 * jax.nn.one_hot((tokens_BxL + 1) % V, V)
         return sure if self.deaf else jnp.where(heard_BxL[:, :, None], 0.0, sure)
+
+    def logits(self, x_BxLxV):
+        return x_BxLxV
 
     def extend(self, tokens_BxL, padding_B, cache, start):
         heard_B = cache | jnp.any(tokens_BxL == TRIGGER, axis=1)
