@@ -3,7 +3,7 @@
     python -m benchmarks.reading
 
 Everything is read from warm disk, by one process, best of three. Prints a table in Markdown; takes about
-two minutes and 1.2 GB of a temporary folder. Nothing else should run on the machine meanwhile.
+three minutes and 1.2 GB of a temporary folder. Nothing else should run on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def demo_seconds(folder: epath.Path) -> tuple[float, float, float]:
     study = config.load(str(ROOT / "configs" / "demo.py"))
     study = dataclasses.replace(
         study,
-        ladder=(config.Rung("60k", 30),),
+        ladder=(config.Rung("60k", 10),),
         doses=(100,),
         evaluation=dataclasses.replace(study.evaluation, times=2),
     )
