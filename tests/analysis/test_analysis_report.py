@@ -123,9 +123,9 @@ def test_names_from_a_study_cannot_break_the_page(tmp_path):
 
 
 def test_a_paper_sized_report_takes_under_ten_seconds(tmp_path):
-    start = time.monotonic()
+    start = time.process_time()  # a busy machine takes longer by the clock, not by the work
     written(tmp_path, paper_design())
-    assert time.monotonic() - start < 15  # with the simulation, and room for a busy machine
+    assert time.process_time() - start < 15  # with the simulation
 
 
 def test_the_package_imports_no_training_library():
