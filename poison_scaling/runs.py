@@ -228,6 +228,15 @@ def _validate(study: Study) -> None:
     }
     for field, value in positive.items():
         require(value > 0, f"{field}={value}: it must be positive.")
+    chunk, parts = study.model.loss_chunk, train.microbatches
+    require(
+        chunk is None or (chunk > 0 and data.row_tokens % chunk == 0),
+        f"model.loss_chunk={chunk}: it must divide data.row_tokens={data.row_tokens}, or be none.",
+    )
+    require(
+        parts > 0 and train.batch_rows % parts == 0,
+        f"train.microbatches={parts}: it must divide train.batch_rows={train.batch_rows}.",
+    )
     jobs = study.machine.jobs
     require(jobs is None or jobs > 0, f"machine.jobs={jobs}: it must be positive, or none.")
     for number, poisoning in enumerate(study.poisonings(0)):

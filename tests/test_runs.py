@@ -85,6 +85,8 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
         ("attack.gibberish_tokens=(80, 40)", "attack.gibberish_tokens=(80, 40)"),
         ("evaluation.generate_tokens=120", "data.row_tokens=128"),
         ("attack.trigger=", "attack.trigger is empty"),
+        ("model.loss_chunk=100", "it must divide data.row_tokens=128"),
+        ("train.microbatches=3", "it must divide train.batch_rows=8"),
         ("exposures=0", "exposures=0: it must be positive"),
         ("schedule={'kind': 'Uniform', 'window': (0.5, 0.2)}", "schedule.window=(0.5, 0.2)"),
         ("schedule={'kind': 'Clustered', 'every': 30}", "do not fit into the 8 rows"),

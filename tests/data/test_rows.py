@@ -11,7 +11,7 @@ import seqio
 
 from poison_scaling.config import Bytes, Data, InstalledDocs, SentencePiece, TrainedSentencePiece
 from poison_scaling.data import documents, rows, vocabularies
-from poison_scaling.errors import InputError
+from poison_scaling.errors import Difference, InputError
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +107,10 @@ def test_a_flipped_bit_in_a_shard_is_found(docs, tmp_path, monkeypatch):
     content = bytearray(shard.read_bytes())
     content[1234] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(InputError, match=f"{shard.name} has changed since it was written"):
+    with pytest.raises(Difference, match=f"{shard.name} has changed since it was written"):
         prepared.check()
     shard.unlink()
-    with pytest.raises(InputError, match=f"{shard.name} is gone"):
+    with pytest.raises(Difference, match=f"{shard.name} is gone"):
         prepared.check()
 
 
