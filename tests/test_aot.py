@@ -1,0 +1,89 @@
+"""Compiling for a machine that is not here: what is counted, and that the paper's sizes compile for TPUs."""
+
+import importlib.util
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import run_cli
+
+from poison_scaling import aot, config, hlo
+from poison_scaling.errors import InputError
+from poison_scaling.model import sharding, sizes
+from poison_scaling.train.loop import Compiled
+
+TEXT = """HloModule m
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+%gathered (p: bf16[4]) -> bf16[8,4] {
+  ROOT %g = bf16[8,4]{1,0} all-gather(%p), channel_id=7, dimensions={0}
+}
+
+%condition (p: (s32[])) -> pred[] {
+  %limit = s32[]{:T(128)} constant(40)
+  ROOT %lt = pred[] compare(%i, %limit), direction=LT
+}
+
+%body (p: (s32[])) -> (s32[]) {
+  %start = bf16[8,4] fusion(%w), calls=%gathered
+  %sum = f32[16]{0} all-reduce(%x), channel_id=2, to_apply=%add
+}
+
+ENTRY %main (a: f32[16]) -> f32[16] {
+  %loop = (s32[]) while(%init), condition=%condition, body=%body
+  %both = (f32[], s32[]) all-reduce(%a, %b), channel_id=3, to_apply=%add
+}
+"""
+
+
+def test_collectives_in_a_loop_count_as_often_as_it_runs():
+    assert hlo.collectives(TEXT) == {
+        "all-gather": (40, 40 * 8 * 4 * 2),
+        "all-reduce": (41, 40 * 16 * 4 + 8),
+    }
+
+
+@pytest.mark.parametrize(
+    ("remat", "times"), [("none", (1.0, 1.0)), ("dots", (1.0, 1.1)), ("full", (1.25, 4 / 3))]
+)
+def test_counted_flops_are_the_analytic_ones_and_what_is_computed_again(remat, times):
+    model = config.Model(scan_layers=True, remat=remat, attention="plain")
+    study = config.Study("s", (), (), data=config.Data(row_tokens=128), model=model)
+    mesh = sharding.mesh((1, 1, 1), jax.devices()[:1])
+    program = Compiled("150m", 1e-3, 10, study, 1, mesh)
+    B, V = study.train.batch_rows, study.data.vocabulary.pieces
+    batch = {"tokens": jnp.zeros((B, 128), jnp.int32), "poison": jnp.zeros((B, 128), bool)}
+    counted = hlo.product_flops(program.step.trace(program.abstract, batch).jaxpr.jaxpr)
+    analytic = sizes.train_flops_per_token(sizes.SIZES["150m"], V, 128) * B * 128
+    assert times[0] * 0.999 <= counted / analytic <= times[1]
+
+
+@pytest.mark.parametrize("topology", ["v5p", "v5p:3x3x3", "v9:2x2", "h100:2x2"])
+def test_a_slice_that_does_not_exist_is_refused(topology):
+    with pytest.raises(InputError, match=r"there is no such slice. There are v5e:2x2"):
+        aot.parse(topology)
+
+
+def test_a_size_that_is_not_on_the_ladder_is_refused():
+    process = run_cli(
+        "compile", "configs/paper.py", "--size", "9b", "--topology", "v5p:2x2x1", check=2
+    )
+    assert "it is not on the ladder of 'paper': 600m, 2b, 7b, 13b" in process.stderr
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs libtpu")
+@pytest.mark.parametrize("segment_mask", ["false", "true"])
+def test_the_largest_size_compiles_for_a_pod(segment_mask):
+    """13 B, fully sharded over 64 chips, kernel of attention forward and backward, under 10 GB a chip."""
+    settings = ("--set", "train.batch_rows=128", "--set", f"model.segment_mask={segment_mask}")
+    process = run_cli(
+        "compile", "configs/paper.py", "--size", "13b", "--topology", "v5p:4x4x4", *settings
+    )
+    assert "13b on v5p:4x4x4 (64 chips): fits" in process.stdout
+    assert float(re.search(r"peak ([\d.]+) GB of", process.stdout)[1]) < 10
+    assert "all-gather" in process.stdout and "smallest slice that fits: v5p:" in process.stdout
