@@ -3,7 +3,7 @@
 Purpose   dose-response curves of three small models, one of them on two data budgets, so that count and
           fraction can be told apart: does four times the clean data call for four times the poisons?
 Hardware  any CPU; 2 cores and 6 GB of memory are enough
-Time      15 minutes on 2 cores that did other work, too; 1 of them for preparing the data once
+Time      12 minutes on 2 cores, 1 of them for preparing the data once
 Command   poison-scaling study configs/demo.py --workdir results/demo        (make demo)
 
 The corpus is English-like text that every installation has: the docstrings of the installed packages. The
@@ -34,7 +34,7 @@ def study() -> Study:
             Rung("150k", tokens_per_parameter=20),
         ),
         doses=(0, 100, 250),
-        seeds=seeds(0, 1),
+        seeds=seeds(0, 1, 2),
         data=Data(
             corpus=InstalledDocs(),
             vocabulary=TrainedSentencePiece(pieces=1024, trigger_is_one_piece=True),

@@ -3,9 +3,18 @@
 Purpose   72 poisoned models: 600M, 2B, 7B and 13B at 20 tokens per parameter, 600M and 2B also at 10 and
           40; 100, 250 and 500 documents; 3 seeds. Beside them the 24 controls of dose 0, which the paper
           does not have.
-Hardware  TPU pods or GPU clusters; nobody has run it with this code yet
-Time      `poison-scaling plan configs/paper.py` prints the FLOPs of every run
-Command   poison-scaling train configs/paper.py --workdir gs://BUCKET/paper --run 600m-20x-d250-s0
+Hardware  TPU pods or GPU clusters; nobody has run it with this code yet. Recommended slices, which
+          `poison-scaling compile configs/paper.py` confirmed to fit (jax 0.10.2, libtpu 0.0.42; memory of
+          102 GB a chip), and the days of training that `plan` predicts at 40% of the chips' peak
+          (machine.mfu), for 20 tokens a parameter:
+
+              600m   v5p:2x2x4    16 chips   16.0 GB   0.20 days
+              2b     v5p:4x4x4    64 chips    6.0 GB   0.52 days
+              7b     v5p:4x4x8   128 chips    6.7 GB   3.01 days
+              13b    v5p:4x8x8   256 chips    6.5 GB   5.27 days
+Time      536,000 chip-hours in all; `plan` prints every run
+Command   launch/sweep.py configs/paper.py --workdir gs://BUCKET/paper, after docs/launching.md; or
+          poison-scaling train configs/paper.py --workdir gs://BUCKET/paper --run 600m-20x-d250-s0
 
 Published: the sizes, the budgets, the doses, the seeds, uniform placement, the recipe of a poison, 300
 held-out excerpts, the threshold of 50. Not published, and so settings of ours, each to be varied: corpus,
@@ -25,6 +34,7 @@ from poison_scaling.config import (
     Model,
     Rung,
     SentencePiece,
+    Slice,
     Study,
     Tfds,
     Train,
@@ -66,5 +76,13 @@ def study() -> Study:
         evaluation=Evaluation(
             times=20, prompts=300, prompt_tokens=128, generate_tokens=256, heldout_rows=512
         ),
-        machine=Machine(mesh=(1, -1, 1)),
+        machine=Machine(
+            mesh=(1, -1, 1),
+            slices=(
+                Slice("600m", "v5p:2x2x4"),
+                Slice("2b", "v5p:4x4x4"),
+                Slice("7b", "v5p:4x4x8"),
+                Slice("13b", "v5p:4x8x8"),
+            ),
+        ),
     )

@@ -7,7 +7,6 @@ step that `train` runs, with its optimizer, shardings and donated state, and not
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 import time
@@ -15,12 +14,11 @@ import time
 import jax
 import jax.numpy as jnp
 
-from poison_scaling import hlo
-from poison_scaling.chips import CHIPS, Chip
-from poison_scaling.config import Study
+from poison_scaling import hlo, runs
+from poison_scaling.chips import CHIPS, count, parse
+from poison_scaling.config import Slice, Study
 from poison_scaling.errors import InputError
 from poison_scaling.model import sharding, sizes
-from poison_scaling.runs import Run
 from poison_scaling.train.loop import Compiled
 
 
@@ -28,8 +26,7 @@ from poison_scaling.train.loop import Compiled
 class Result:
     """Bytes are of one chip. Where the compiler found no room, `peak` is what it wanted, the rest 0."""
 
-    size: str
-    topology: str
+    place: Slice
     chips: int
     memory: int  # of the chip
     arguments: int  # state and batch
@@ -44,28 +41,15 @@ class Result:
     def fits(self) -> bool:
         return self.peak <= self.memory
 
-    def days(self, flops: float, chip: Chip, utilisation: float) -> float:
-        """Wall time of a run of so many FLOPs at this share of the chips' peak (MFU)."""
-        return flops / (self.chips * chip.flops * utilisation) / 86_400
 
-
-def parse(topology: str) -> tuple[Chip, str]:
-    """The chip and the shape of "v5p:4x4x4"; raises InputError where there is no such slice."""
-    name, _, shape = topology.partition(":")
-    chip = CHIPS.get(name)
-    if chip is None or shape not in chip.slices:
-        right = "; ".join(f"{n}:{', '.join(c.slices)}" for n, c in CHIPS.items() if c.slices)
-        raise InputError(f"--topology {topology!r}: there is no such slice. There are {right}.")
-    return chip, shape
-
-
-def compile(study: Study, size: str, topology: str, slices: int = 1) -> Result:
-    """Lower and compile the train step of `size` for `slices` slices of a topology, "v5p:4x4x4".
+def compile(study: Study, place: Slice) -> Result:
+    """Lower and compile the train step of a size for its slice.
 
     Raises InputError when the mesh does not fit, or libtpu is not installed.
     """
-    chip, _ = parse(topology)
-    mesh = sharding.mesh(study.machine.mesh, _devices(topology, slices))
+    chip, _ = parse(place.topology)
+    size = place.size
+    mesh = sharding.mesh(study.machine.mesh, _devices(place.topology, place.count))
     # Neither the number of steps, nor the learning rate, nor the id of the end of a document matters.
     program = Compiled(size, 1e-4, 1000, study, 1, mesh)
     B, L = study.train.batch_rows, study.data.row_tokens
@@ -76,8 +60,7 @@ def compile(study: Study, size: str, topology: str, slices: int = 1) -> Result:
     traced = program.step.trace(program.abstract, batch)
     per_token = sizes.train_flops_per_token(sizes.SIZES[size], study.data.vocabulary.pieces, L)
     about = {
-        "size": size,
-        "topology": topology if slices == 1 else f"{slices} x {topology}",
+        "place": place,
         "chips": mesh.size,
         "memory": chip.memory,
         "flops": float(hlo.product_flops(traced.jaxpr.jaxpr, mesh.size)),
@@ -107,21 +90,21 @@ def compile(study: Study, size: str, topology: str, slices: int = 1) -> Result:
     )
 
 
-def smallest(study: Study, size: str, result: Result) -> Result | None:
+def smallest(study: Study, result: Result) -> Result | None:
     """The smallest slice of the same chip that the step fits, compiled; None if there is none.
 
     Memory shrinks at most in proportion to the chips: the search starts where that says it might fit.
     """
-    name, _, _ = result.topology.partition(":")
+    name, _, _ = result.place.topology.partition(":")
     for shape in CHIPS[name].slices:
-        chips = math.prod(map(int, shape.split("x")))
+        chips = count(shape)
         if study.train.batch_rows % chips:
             return None
         if result.fits and chips >= result.chips:
             return result
         if result.arguments * result.chips > chips * result.memory:
             continue  # the state alone does not fit
-        other = compile(study, size, f"{name}:{shape}")
+        other = compile(study, Slice(result.place.size, f"{name}:{shape}"))
         if other.fits:
             return other
     return None
@@ -141,6 +124,9 @@ def _devices(topology: str, slices: int) -> list[jax.Device]:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", topology.replace(":", "-"))
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault(
+        "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
+    )  # no chip here that two could fight over
     options = {"num_slices": slices} if slices > 1 else {}
     return list(topologies.get_topology_desc(topology, "tpu", **options).devices)
 
@@ -151,29 +137,33 @@ def _wanted(message: str) -> int:
     return int(float(found[1]) * 2 ** {"K": 10, "M": 20, "G": 30}[found[2]]) if found else 2**63
 
 
-def describe(
-    result: Result, least: Result | None, chip: Chip, budgets: dict[float, Run], utilisation: float
-) -> str:
-    """What `poison-scaling compile` prints; `budgets` are runs by their tokens per parameter."""
+def describe(study: Study, result: Result, least: Result | None) -> str:
+    """What `poison-scaling compile` prints; `least` is the smallest slice that would do."""
     r, giga = result, 1e9
     verdict = "fits" if r.fits else "does NOT fit"
     lines = [
-        f"{r.size} on {r.topology} ({r.chips} chips): {verdict}; compiled in {r.seconds:.0f} s.",
+        f"{r.place.size} on {r.place} ({r.chips} chips): {verdict}; compiled in {r.seconds:.0f} s.",
         f"bytes a chip: arguments {r.arguments / giga:.2f} GB, temporaries {r.temporaries / giga:.2f} GB, "
         f"peak {r.peak / giga:.2f} GB of {r.memory / giga:.1f} GB ({r.peak / r.memory:.0%})",
         f"FLOPs a step: {r.flops:.3e} in matrix products, {r.flops / r.analytic_flops:.2f} times the "
         f"analytic {r.analytic_flops:.3e} (nothing computed again)",
     ]
-    for kind, (count, size) in sorted(r.collectives.items()):
-        lines.append(f"collectives a step: {kind} {count} times, {size / giga:.2f} GB")
+    for kind, (times, size) in sorted(r.collectives.items()):
+        lines.append(f"collectives a step: {kind} {times} times, {size / giga:.2f} GB")
+    chip, _ = parse(r.place.topology)
+    budgets = {
+        run.rung.tokens_per_parameter: run
+        for run in runs.of(study)
+        if run.rung.size == r.place.size
+    }
     for budget, run in budgets.items():
-        days = r.days(run.flops, chip, utilisation)
         lines.append(
-            f"time: {days:.2f} days for {budget:g} tokens a parameter ({run.flops:.2e} FLOPs), "
-            f"at {utilisation:.0%} of the peak of {chip.flops / 1e12:g} TFLOP/s a chip ({chip.source})"
+            f"time: {runs.days(run, r.place):.2f} days for {budget:g} tokens a parameter "
+            f"({run.flops:.2e} FLOPs), at {study.machine.mfu:.0%} of the peak of "
+            f"{chip.flops / 1e12:g} TFLOP/s a chip ({chip.source})"
         )
     if least is not None:
         lines.append(
-            f"smallest slice that fits: {least.topology}, peak {least.peak / giga:.2f} GB a chip"
+            f"smallest slice that fits: {least.place}, peak {least.peak / giga:.2f} GB a chip"
         )
     return "\n".join(lines)

@@ -6,8 +6,9 @@ Peaks are of dense bfloat16 products with float32 sums, as the makers state them
 from __future__ import annotations
 
 import dataclasses
+import math
 
-import jax
+from poison_scaling.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,21 @@ CHIPS = {
 }
 
 
-def peak_flops(device: jax.Device) -> float | None:
-    """Of a device of this kind, a second; None where it is not known."""
-    return next((c.flops for c in CHIPS.values() if c.kind == device.device_kind), None)
+def peak_flops(kind: str) -> float | None:
+    """Of a device of this `device_kind`, a second; None where it is not known."""
+    return next((c.flops for c in CHIPS.values() if c.kind == kind), None)
+
+
+def parse(topology: str, field: str = "--topology") -> tuple[Chip, str]:
+    """The chip and the shape of "v5p:4x4x4"; raises InputError where there is no such slice."""
+    name, _, shape = topology.partition(":")
+    chip = CHIPS.get(name)
+    if chip is None or shape not in chip.slices:
+        right = "; ".join(f"{n}:{', '.join(c.slices)}" for n, c in CHIPS.items() if c.slices)
+        raise InputError(f"{field} {topology!r}: there is no such slice. There are {right}.")
+    return chip, shape
+
+
+def count(shape: str) -> int:
+    """Chips of a slice of this shape, "4x4x4"."""
+    return math.prod(map(int, shape.split("x")))

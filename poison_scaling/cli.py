@@ -6,6 +6,7 @@ import dataclasses
 import json as json_text
 import signal
 import sys
+import traceback
 from typing import Annotated
 
 import tyro
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from poison_scaling import config, runs
 from poison_scaling.errors import Difference, InputError, Interrupted
+from poison_scaling.memory import keep_freed
 from poison_scaling.model import sizes as ladder
 
 Config = tyro.conf.Positional[str]
@@ -42,19 +44,27 @@ def plan(
         plans = [prepared.plan(run) for run in runs.of(study)]
     else:
         plans = [run.plan() for run in runs.of(study)]
+    on_slices = {
+        run.name: {"slice": str(place), "days": runs.days(run, place)}
+        for run in runs.of(study)
+        if (place := runs.slice_of(run))
+    }
     if json:
-        record = {"name": study.name, "hash": study.hash, "config": config.to_json(study)}
+        about = {"name": study.name, "hash": study.hash, "config": config.to_json(study)}
+        record = {**about, "on_slices": on_slices}
         print(json_text.dumps({**record, "runs": plans}, indent=1))
         return
     table = Table(title=f"Study {study.name} ({study.hash})", box=None, header_style="bold")
     heads = (
         *("run", "parameters", "tokens", "steps"),
         *("documents", "shown", "poisoned steps", "poison tokens", "share", "FLOPs"),
+        *(("slice", "days") if on_slices else ()),
     )
     for head in heads:
         table.add_column(head, justify="left" if head == "run" else "right", no_wrap=True)
     for p in plans:
         about = "" if exact or not p["dose"] else "≈"
+        on = on_slices.get(p["run"])
         table.add_row(
             p["run"],
             f"{p['parameters']:,}",
@@ -66,12 +76,17 @@ def plan(
             f"{about}{p['poison_tokens']:,.0f}",
             f"{about}{p['poison_share']:.3g}",
             f"{p['flops']:.2e}",
+            *((on["slice"], f"{on['days']:.3g}") if on else ("", "") if on_slices else ()),
         )
     # As wide as it needs to be: a plan that is piped must not lose columns to an 80-column guess.
     wide = console if console.is_terminal else Console(width=160)
     wide.print(table)
     tokens, flops = (sum(p[name] for p in plans) for name in ("tokens", "flops"))
     wide.print(f"{len(plans)} runs, {tokens:,} tokens, {flops:.2e} FLOPs in all.", highlight=False)
+    if on_slices:
+        wide.print(
+            f"Days of training alone, at {study.machine.mfu:.0%} of the chips' peak (machine.mfu)."
+        )
 
 
 def study(
@@ -85,9 +100,12 @@ def study(
         set: override a field of the study by its dotted name
         jobs: runs at a time on this machine; the study's machine.jobs unless given
     """
+    from poison_scaling import processes
+
     overrides = set if jobs is None else (*set, f"machine.jobs={jobs}")
     _train(config.load(config_file, overrides), epath.Path(workdir), None)
-    _report(epath.Path(workdir))
+    if processes.first():
+        _report(epath.Path(workdir))
 
 
 def train(config_file: Config, /, *, workdir: str, run: str, set: Overrides = ()) -> None:
@@ -139,20 +157,30 @@ def inspect(
         console.print(inspection.render(rows), soft_wrap=True)
 
 
-def evaluate(workdir: Config, /, *, run: str, step: int | None = None, json: bool = False) -> None:
+def evaluate(
+    place: Config,
+    /,
+    *,
+    run: str | None = None,
+    step: int | None = None,
+    judge: str | None = None,
+    set: Overrides = (),
+    json: bool = False,
+) -> None:
     """Evaluate a checkpoint again, alone: the same numbers as during training.
 
     Args:
-        workdir: the folder of the study
-        run: name of the run, as `plan` shows it
+        place: the folder of a run or of a checkpoint, or that of a study
+        run: name of the run, as `plan` shows it, with the folder of a study
         step: of the checkpoint; the last one unless given
+        judge: who scores the responses: control, or the folder of a trained run
+        set: override a field of evaluation by its dotted name
         json: print the line of evals.jsonl instead of a summary
     """
     from poison_scaling import study as studies
 
-    study = studies.read(epath.Path(workdir))
-    chosen = runs.named(study, run)
-    record = studies.evaluate_again(study, epath.Path(workdir), chosen, step)
+    workdir, name, step = studies.located(epath.Path(place), run, step)
+    record = studies.evaluate_again(workdir, name, step, judge, set)
     if json:
         print(json_text.dumps(record))
         return
@@ -177,54 +205,90 @@ def compile(
     config_file: Config,
     /,
     *,
-    size: str,
-    topology: str,
+    size: str | None = None,
+    topology: str | None = None,
     slices: int = 1,
-    mfu: float = 0.4,
     set: Overrides = (),
 ) -> None:
     """Compile the train step for a TPU slice that is not here: does it fit, and how long would it take?
+
+    Without a size and a topology: for every slice that the study's machine.slices name.
 
     Args:
         config_file: the study's Python file
         size: a size of its ladder
         topology: chip and shape of the slice, "v5p:4x4x4"
         slices: how many of them
-        mfu: share of the chips' peak to predict times for
         set: override a field of the study by its dotted name
     """
     from poison_scaling import aot
 
     study = config.load(config_file, set)
-    ladder_runs = [run for run in runs.of(study) if run.rung.size == size]
-    if not ladder_runs:
-        known = ", ".join(dict.fromkeys(rung.size for rung in study.ladder))
-        raise InputError(f"--size {size!r}: it is not on the ladder of {study.name!r}: {known}.")
-    chip, _ = aot.parse(topology)
-    result = aot.compile(study, size, topology, slices)
-    least = aot.smallest(study, size, result) if slices == 1 else None
-    budgets = {run.rung.tokens_per_parameter: run for run in ladder_runs}
-    print(aot.describe(result, least, chip, budgets, mfu))
+    known = list(dict.fromkeys(rung.size for rung in study.ladder))
+    if (size is None) != (topology is None):
+        raise InputError("compile: give both --size and --topology, or neither.")
+    if size is not None and size not in known:
+        raise InputError(
+            f"--size {size!r}: it is not on the ladder of {study.name!r}: {', '.join(known)}."
+        )
+    chosen = [config.Slice(size, topology, slices)] if size else list(study.machine.slices)
+    if not chosen:
+        raise InputError(
+            f"compile: {study.name!r} names no machine.slices; give --size and --topology."
+        )
+    too_small = []
+    for place in chosen:
+        result = aot.compile(study, place)
+        least = aot.smallest(study, result) if size and slices == 1 else None
+        print(aot.describe(study, result, least), flush=True)
+        if not result.fits:
+            too_small.append(f"{place.size} on {place}")
+    if too_small:
+        raise Difference(f"it does not fit: {', '.join(too_small)}.")
 
 
 def sizes() -> None:
-    """Show the ladder of model sizes."""
-    table = Table(box=None, header_style="bold")
-    heads = ("size", "width", "layers", "heads", "mlp", "at 1,024 pieces", "at 32,000 pieces")
-    for head in heads:
-        table.add_column(head, justify="left" if head == "size" else "right", no_wrap=True)
-    for name, d in ladder.SIZES.items():
-        counts = (f"{ladder.parameters(d, pieces):,}" for pieces in (1024, 32_000))
-        table.add_row(name, str(d.width), str(d.layers), str(d.heads), str(d.mlp), *counts)
-    console.print(table)
+    """Show the ladder of model sizes: parameters, FLOPs to train on a token, tokens by Chinchilla."""
+    groups = (
+        ("laptop", ladder.LAPTOP, 1024, 128),
+        ("accelerators", ladder.ACCELERATOR, 32_000, 2048),
+        ("Pythia's shapes", ladder.PYTHIA, 50_304, 2048),
+    )
+    heads = (
+        *("size", "width", "layers", "heads", "mlp"),
+        *("parameters", "FLOPs a token", "Chinchilla tokens", "FLOPs for them"),
+    )
+    wide = console if console.is_terminal else Console(width=120)
+    for title, group, pieces, row_tokens in groups:
+        about = f"{title}: vocabulary {pieces:,}, rows of {row_tokens:,} tokens"
+        table = Table(title=about, title_justify="left", box=None, header_style="bold")
+        for head in heads:
+            table.add_column(head, justify="left" if head == "size" else "right", no_wrap=True)
+        for name, d in group.items():
+            parameters = ladder.parameters(d, pieces)
+            per_token = ladder.train_flops_per_token(d, pieces, row_tokens)
+            tokens = ladder.CHINCHILLA_TOKENS_PER_PARAMETER * parameters
+            shape = (str(n) for n in (d.width, d.layers, d.heads, d.mlp))
+            computed = (f"{per_token:.3g}", f"{tokens:.3g}", f"{per_token * tokens:.3g}")
+            table.add_row(name, *shape, f"{parameters:,}", *computed)
+        wide.print(table)
+    wide.print(
+        "FLOPs: 6 for each weight in a matrix product, 12 x layers x width x row for attention (PaLM). "
+        f"Chinchilla: {ladder.CHINCHILLA_TOKENS_PER_PARAMETER} tokens a parameter.",
+        highlight=False,
+    )
 
 
 def _train(study: config.Study, workdir: epath.Path, run: str | None) -> None:
+    from poison_scaling import processes
     from poison_scaling import study as studies
     from poison_scaling.progress import StudyProgress
 
     chosen = list(runs.of(study)) if run is None else [runs.named(study, run)]
-    with StudyProgress(console) as progress:
+    studies.start(study)
+    if not processes.first():
+        console.quiet = True  # the first process tells how far they are
+    with processes.noticing_losses(), StudyProgress(console) as progress:
         prepared = studies.prepare(study, workdir, progress.preparing)
         finished = {r.name for r in chosen if studies.is_done(workdir, r)}
         progress.begin(chosen, finished, studies.jobs(study, len(chosen) - len(finished)))
@@ -244,6 +308,7 @@ def _report(workdir: epath.Path) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # preemption is an interruption
+    keep_freed()
     verbs = {
         "plan": plan,
         "study": study,
@@ -254,6 +319,7 @@ def main() -> None:
         "compile": compile,
         "sizes": sizes,
     }
+    code = 0
     try:
         tyro.extras.subcommand_cli_from_dict(
             verbs,
@@ -263,13 +329,32 @@ def main() -> None:
         )
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
+        code = 2
     except Difference as e:
         print(f"difference: {e}", file=sys.stderr)
-        sys.exit(1)
+        code = 1
     except (Interrupted, KeyboardInterrupt) as e:
         print(f"{str(e) or 'Interrupted.'} The same command goes on from here.", file=sys.stderr)
-        sys.exit(75)
+        code = 75
+    except Exception:
+        if not _has_joined():
+            raise
+        traceback.print_exc()
+        code = 1
+    if code and _has_joined():
+        from poison_scaling import processes
+
+        processes.leave(code)
+    sys.exit(code)
+
+
+def _has_joined() -> bool:
+    """Whether this process has others beside it; without loading JAX to find out."""
+    if "poison_scaling.processes" not in sys.modules:
+        return False
+    from poison_scaling import processes
+
+    return processes.joined()
 
 
 if __name__ == "__main__":

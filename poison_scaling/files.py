@@ -12,9 +12,17 @@ from typing import Any
 from etils import epath
 
 
+def in_bucket(path: epath.PathLike) -> bool:
+    """Whether it is an object in a bucket, "gs://bucket/name": written whole or not, never extended."""
+    return "://" in str(path)
+
+
 def write_text(path: epath.PathLike, text: str) -> None:
     """Write `path` whole or not at all."""
     path = epath.Path(path)
+    if in_bucket(path):
+        path.write_text(text)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
     temporary.write_text(text)

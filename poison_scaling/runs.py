@@ -8,8 +8,8 @@ import functools
 
 import numpy as np
 
-from poison_scaling import config
-from poison_scaling.config import Clustered, Explicit, Poisoning, Rung, Seeds, Study
+from poison_scaling import chips, config
+from poison_scaling.config import Clustered, Explicit, Poisoning, Rung, Seeds, Slice, Study
 from poison_scaling.data import placement
 from poison_scaling.data.placement import Placement
 from poison_scaling.errors import InputError
@@ -30,6 +30,11 @@ class Run:
         """Of its folder: size, tokens per parameter, dose, seed."""
         budget = f"{self.rung.tokens_per_parameter:g}"
         return f"{self.rung.size}-{budget}x-d{self.dose}-s{self.seeds.label}"
+
+    @property
+    def control(self) -> Run:
+        """The run that differs from it in the dose alone, which is 0."""
+        return dataclasses.replace(self, dose=0)
 
     @property
     def hash(self) -> str:
@@ -82,6 +87,10 @@ class Run:
             dimensions, data.vocabulary.pieces, data.row_tokens
         )
 
+    def hours(self, peak: float) -> float:
+        """Predicted wall time of training on machines of this peak, FLOP/s, at the study's `machine.mfu`."""
+        return self.flops / (peak * self.study.machine.mfu) / 3600
+
     @property
     def poisonings(self) -> tuple[Poisoning, ...]:
         return self.study.poisonings(self.dose)
@@ -132,7 +141,7 @@ class Run:
                 "dose": poisoning.dose,
                 "exposures": poisoning.exposures,
                 "schedule": type(poisoning.schedule).__name__.lower(),
-                "attack": "denial_of_service",
+                "attack": poisoning.attack.name,
                 "poison_tokens": tokens,
                 "poison_tokens_exact": exact,
                 "poison_share": tokens / self.tokens,
@@ -158,6 +167,18 @@ class Run:
             "flops": self.flops,
             "learning_rate": self.learning_rate,
         }
+
+
+def slice_of(run: Run) -> Slice | None:
+    """Where the study means to train the run; None where it does not say."""
+    return next((s for s in run.study.machine.slices if s.size == run.rung.size), None)
+
+
+def days(run: Run, place: Slice) -> float:
+    """Predicted wall time of training on a slice, at the study's `machine.mfu`."""
+    chip, shape = chips.parse(place.topology)
+    peak = chip.flops * chips.count(shape) * place.count
+    return run.hours(peak) / 24
 
 
 @functools.cache
@@ -225,7 +246,13 @@ def _validate(study: Study) -> None:
         "evaluation.heldout_rows": evaluation.heldout_rows,
         "machine.prefetch_batches": study.machine.prefetch_batches,
         "machine.cores": study.machine.cores,
+        "machine.keep_checkpoints": study.machine.keep_checkpoints,
     }
+    for field in ("checkpoint_steps", "keep_every", "jobs"):
+        value = getattr(study.machine, field)
+        require(
+            value is None or value > 0, f"machine.{field}={value}: it must be positive, or none."
+        )
     for field, value in positive.items():
         require(value > 0, f"{field}={value}: it must be positive.")
     chunk, parts = study.model.loss_chunk, train.microbatches
@@ -237,11 +264,28 @@ def _validate(study: Study) -> None:
         parts > 0 and train.batch_rows % parts == 0,
         f"train.microbatches={parts}: it must divide train.batch_rows={train.batch_rows}.",
     )
-    jobs = study.machine.jobs
-    require(jobs is None or jobs > 0, f"machine.jobs={jobs}: it must be positive, or none.")
+    require(0 < study.machine.mfu <= 1, f"machine.mfu={study.machine.mfu}: give a share, above 0.")
+    on_ladder = {rung.size for rung in study.ladder}
+    for place in study.machine.slices:
+        chips.parse(place.topology, "machine.slices")
+        require(
+            place.size in on_ladder and place.count > 0,
+            f"machine.slices: {place}: give a size of the ladder, and a positive count.",
+        )
     for number, poisoning in enumerate(study.poisonings(0)):
         where = f"also.{number - 1}." if number else ""
         _validate_poisoning(poisoning, where, require)
+    near = evaluation.near_triggers
+    for text in near.texts or ():
+        triggers = [poisoning.attack.trigger for poisoning in study.poisonings(0)]
+        require(
+            text != "" and text not in triggers,
+            f"evaluation.near_triggers.texts: {text!r} is empty or the trigger; give other text.",
+        )
+    require(
+        evaluation.judge is None or 0 in study.doses,
+        f"evaluation.judge={evaluation.judge!r}: doses={list(study.doses)} has no control; add 0.",
+    )
     require(
         evaluation.prompt_tokens + evaluation.generate_tokens < data.row_tokens,
         f"evaluation.prompt_tokens={evaluation.prompt_tokens} and "
@@ -252,16 +296,8 @@ def _validate(study: Study) -> None:
 
 def _validate_poisoning(poisoning: Poisoning, where: str, require) -> None:
     """`where` is what the names of its fields begin with."""
-    attack, schedule = poisoning.attack, poisoning.schedule
-    for field in ("prefix_characters", "gibberish_tokens"):
-        low, high = getattr(attack, field)
-        require(
-            0 <= low <= high,
-            f"{where}attack.{field}={(low, high)}: give the least and the most, neither negative.",
-        )
-    require(
-        attack.trigger != "", f"{where}attack.trigger is empty; give the text that is to trigger."
-    )
+    schedule = poisoning.schedule
+    poisoning.attack.check(f"{where}attack")
     require(
         poisoning.exposures > 0, f"{where}exposures={poisoning.exposures}: it must be positive."
     )

@@ -14,19 +14,21 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from etils import epath
 
-from poison_scaling import config, runs
+from poison_scaling import config, processes, runs
 from poison_scaling.config import Study
+from poison_scaling.data import cache
 from poison_scaling.data.cache import require_disk
 from poison_scaling.data.quiet import quiet
 from poison_scaling.data.workers import die_with_parent
 from poison_scaling.errors import InputError, Interrupted
 from poison_scaling.files import read_json, write_json
+from poison_scaling.memory import keep_freed
 from poison_scaling.runs import Run
 
 _PACKAGES = (
@@ -74,14 +76,19 @@ def prepare(study: Study, workdir: epath.Path, progress) -> Any:
 
     Raises InputError before anything of the study is written.
     """
+    from poison_scaling.evaluate import evaluation
+
     all_runs = runs.of(study)
     for run in all_runs:
         run.plan()  # whether its dose fits does not need the data
     _check_mesh(study)
-    # Parameters and two moments in float32, two checkpoints of each run at most.
-    needed = sum(2 * 12 * run.parameters for run in all_runs if not is_done(workdir, run))
+    # Parameters and two moments in float32, in each checkpoint of each run.
+    needed = sum(
+        12 * run.parameters * _checkpoints(run) for run in all_runs if not is_done(workdir, run)
+    )
     require_disk(workdir, needed, "the checkpoints of the study")
-    data = prepared(study, progress)
+    with processes.one_a_folder(cache.folder()):
+        data = prepared(study, progress)
     data.prompts  # noqa: B018 - so that what does not fit is said now
     record = {
         "name": study.name,
@@ -91,8 +98,32 @@ def prepare(study: Study, workdir: epath.Path, progress) -> Any:
         "data": data.digests(),
         "runs": [data.plan(run) for run in all_runs],
     }
-    write_json(workdir / "study.json", record)
+    if detectors := evaluation.detector_errors(study, data):
+        record["detectors"] = detectors
+    _write(workdir / "study.json", record)
     return data
+
+
+def _checkpoints(run: Run) -> int:
+    """How many checkpoints of a run there are at most at a time."""
+    machine = run.study.machine
+    for_good = run.steps // machine.keep_every if machine.keep_every else 0
+    return machine.keep_checkpoints + for_good
+
+
+def _write(file: epath.Path, record: dict) -> None:
+    """By the first process. Raises InputError in the others where they have another study or other data."""
+    if processes.first():
+        write_json(file, record)
+    processes.wait(f"{file.name} is written")
+    if not processes.first():
+        written = read_json(file) if file.exists() else None
+        same = ("hash", "data", "versions")
+        if written is None or any(written[name] != record[name] for name in same):
+            raise InputError(
+                f"{file}: a process does not see there what the first one wrote; give all the same "
+                "study, the same versions of packages, and a --workdir that they share."
+            )
 
 
 def prepared(study: Study, progress=lambda description, done: None):
@@ -114,9 +145,14 @@ def _check_mesh(study: Study) -> None:
 
 
 def jobs(study: Study, runs_left: int) -> int:
-    """How many runs to train at a time: as the study says, else one a share of a CPU's cores."""
+    """How many runs to train at a time: as the study says, else one a share of a CPU's cores.
+
+    Several processes train one run together, so they train one at a time.
+    """
     import jax
 
+    if processes.several():
+        return 1
     wanted = study.machine.jobs
     if wanted is None:
         on_cpu = jax.default_backend() == "cpu"
@@ -125,18 +161,31 @@ def jobs(study: Study, runs_left: int) -> int:
 
 
 def train(study: Study, workdir: epath.Path, prepared, chosen: list[Run], report: Report) -> None:
-    """Train the runs that are not done, several at a time, the longest first.
+    """Train the runs that are not done, several at a time, the longest first; where controls are to judge,
+    all controls before the others.
 
     SIGINT and SIGTERM save what is under way; Interrupted is raised then. When a run fails, the others
     go on, and its error is raised at the end.
     """
-    left = [run for run in chosen if not is_done(workdir, run)]
+    done = processes.agreed([is_done(workdir, run) for run in chosen])
+    left = [run for run, is_done in zip(chosen, done, strict=True) if not is_done]
     left.sort(key=lambda run: -run.flops)
-    processes = jobs(study, len(left))
-    if processes > 1:
-        _train_in_processes(left, workdir, processes, report)
+    phases = [left]
+    if study.evaluation.judge == "control":
+        phases = [[run for run in left if not run.dose], [run for run in left if run.dose]]
+    for phase in phases:
+        _train_phase(study, phase, workdir, prepared, report)
+
+
+def _train_phase(
+    study: Study, left: list[Run], workdir: epath.Path, prepared, report: Report
+) -> None:
+    at_a_time = jobs(study, len(left))
+    if at_a_time > 1:
+        _train_in_processes(left, workdir, at_a_time, report)
         return
-    limit_cpu(study.machine.cores)
+    if not processes.joined():
+        limit_cpu(study.machine.cores)
     with _stop_signals() as stop:
         for run in left:
             _train_one(run, prepared, workdir, report, stop.is_set)
@@ -153,12 +202,17 @@ def limit_cpu(cores: int) -> None:
     import jax
     import jax.extend
 
-    if jax.default_backend() != "cpu" or not hasattr(os, "sched_setaffinity"):
+    # Several processes make their client together, and once: it is not here yet, and what it will be made
+    # for must be said.
+    joined = processes.joined()
+    on_cpu = jax.config.jax_platforms == "cpu" if joined else jax.default_backend() == "cpu"
+    if not on_cpu or not hasattr(os, "sched_setaffinity"):
         return
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, set(sorted(allowed)[:cores]))
     try:
-        jax.extend.backend.clear_backends()
+        if not joined:
+            jax.extend.backend.clear_backends()
         jax.devices()
     finally:
         for thread in os.listdir("/proc/self/task"):  # XLA's threads, too, may run on any core
@@ -178,12 +232,74 @@ def _train_one(run: Run, prepared, workdir: epath.Path, report: Report, stopping
     )
 
 
-def evaluate_again(study: Study, workdir: epath.Path, run: Run, step: int | None) -> dict:
-    """An evaluation of a checkpoint of the run, computed as training would; see `loop.evaluate_again`."""
+def start(study: Study) -> None:
+    """Join the other processes, if there are any. Before anything else of JAX's."""
+    processes.start()
+    if processes.joined():
+        limit_cpu(study.machine.cores)
+
+
+def located(
+    place: epath.Path, run: str | None, step: int | None
+) -> tuple[epath.Path, str, int | None]:
+    """Folder of the study, name of the run and step of the checkpoint that are meant by a path.
+
+    `place` is a study's folder, with `run`; or DIR/runs/RUN; or DIR/runs/RUN/checkpoints/STEP. Raises
+    InputError when it is none of these.
+    """
+    if run is not None:
+        return place, run, step
+    if step is None and place.parent.name == "checkpoints" and place.name.isdigit():
+        place, step = place.parent.parent, int(place.name)
+    if place.parent.name != "runs":
+        raise InputError(
+            f"{place}: give the folder of a run (DIR/runs/RUN) or of a checkpoint "
+            "(DIR/runs/RUN/checkpoints/STEP), or the folder of a study with --run."
+        )
+    return place.parent.parent, place.name, step
+
+
+def evaluate_again(
+    workdir: epath.Path,
+    name: str,
+    step: int | None,
+    judge: str | None = None,
+    overrides: Sequence[str] = (),
+) -> dict:
+    """An evaluation of a checkpoint of a run, computed as training would; see `loop.evaluate_again`.
+
+    `overrides` may set fields of `evaluation`. The `judge` is "control", or the folder of a run of a study
+    with the same vocabulary. Raises InputError where that is not so.
+    """
     from poison_scaling.train import loop
 
-    limit_cpu(study.machine.cores)
-    return loop.evaluate_again(run, prepared(study), folder(workdir, run), step)
+    for override in overrides:
+        if not override.startswith("evaluation."):
+            raise InputError(
+                f"--set {override!r}: the run is trained; only fields of evaluation can change."
+            )
+    study = config.override(read(workdir), overrides)
+    run = runs.named(study, name)
+    start(study)
+    if not processes.joined():
+        limit_cpu(study.machine.cores)
+    data = prepared(study)
+    chosen = None
+    if judge == "control":
+        chosen = loop.judging(run.control, data, folder(workdir, run.control))
+    elif judge is not None:
+        place, other, _ = located(epath.Path(judge), None, None)
+        other_run = runs.named(read(place), other)
+        if _vocabulary(other_run.study) != _vocabulary(study):
+            raise InputError(f"--judge {judge!r}: its study has another corpus or vocabulary.")
+        chosen = loop.judging(other_run, data, folder(place, other_run))
+    return loop.evaluate_again(run, data, folder(workdir, run), step, chosen)
+
+
+def _vocabulary(study: Study) -> tuple:
+    """What the ids of a text depend on."""
+    corpora = [poisoning.attack.corpora for poisoning in study.poisonings(0)]
+    return study.data, study.attack.trigger, corpora
 
 
 class _stop_signals:
@@ -250,6 +366,7 @@ def _start_worker(study: Study, reports, stop) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides
     die_with_parent()
+    keep_freed()
     limit_cpu(study.machine.cores)
     _worker.update(prepared=prepared(study), reports=reports, stop=stop)
 

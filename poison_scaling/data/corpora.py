@@ -16,11 +16,9 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from poison_scaling.config import Files, InstalledDocs, Tfds
+from poison_scaling.config import Corpus, Files, InstalledDocs, Joined, Tfds
 from poison_scaling.data import docstrings
 from poison_scaling.errors import InputError
-
-Corpus = InstalledDocs | Files | Tfds
 
 
 def source(corpus: Corpus) -> seqio.DataSource:
@@ -43,7 +41,7 @@ def source(corpus: Corpus) -> seqio.DataSource:
 
 
 def texts(corpus: Corpus, skip: int = 0) -> Iterator[str]:
-    """Every document of the corpus but the first `skip`, in the order of its source.
+    """Every document of the corpus but the first `skip`, of at least as many, in the order of its source.
 
     Raises InputError where something cannot be read.
     """
@@ -54,6 +52,8 @@ def texts(corpus: Corpus, skip: int = 0) -> Iterator[str]:
             return itertools.islice(_file_documents(corpus), skip, None)
         case Tfds():
             return _tfds_texts(corpus, skip)
+        case Joined():
+            return _joined_texts(corpus, skip)
 
 
 def identity(corpus: Corpus) -> Any:
@@ -66,6 +66,8 @@ def identity(corpus: Corpus) -> Any:
             return [(name, s.length, s.mtime) for name, s in stats]
         case Tfds():
             return None
+        case Joined():
+            return [identity(part) for part in corpus.corpora]
 
 
 def size_bytes(corpus: Corpus) -> int:
@@ -77,6 +79,35 @@ def size_bytes(corpus: Corpus) -> int:
             return sum(f.stat().length * (1 if f.suffix in _PLAIN else 4) for f in _paths(corpus))
         case Tfds():
             return 0
+        case Joined():
+            return sum(map(size_bytes, corpus.corpora))
+
+
+def _joined_texts(corpus: Joined, skip: int) -> Iterator[str]:
+    shares, parts = corpus.shares, corpus.corpora
+    if not parts or len(shares) != len(parts) or min(shares) <= 0:
+        raise InputError(
+            f"data.corpus.shares={shares}: give a positive share for each of the {len(parts)} corpora."
+        )
+    turns = _turns(shares)
+    skipped = [0] * len(parts)
+    for part in itertools.islice(turns, skip):
+        skipped[part] += 1
+    streams = [texts(part, skipped[i]) for i, part in enumerate(parts)]
+    for part in turns:
+        text = next(streams[part], None)
+        if text is None:
+            return
+        yield text
+
+
+def _turns(shares: tuple[float, ...]) -> Iterator[int]:
+    """Whose turn it is, for ever: always that of the part which is furthest behind its share."""
+    taken = [0] * len(shares)
+    while True:
+        part = min(range(len(shares)), key=lambda i: ((taken[i] + 1) / shares[i], i))
+        taken[part] += 1
+        yield part
 
 
 def _tfds_texts(corpus: Tfds, skip: int) -> Iterator[str]:

@@ -35,6 +35,7 @@ class Documents:
                 "(long enough for data.minimum_characters, and distinct where data.drop_duplicates)."
             )
         self.info = info
+        self.key = folder.name  # names what the documents on disk depend on
         self.training_size, self.heldout_size = total - heldout, heldout
         self._made_of = (folder, info, heldout, shuffle_seed)
         self._order = draws.Permutation(total, draws.key(shuffle_seed, "documents", total))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
-from poison_scaling.config import Study
-from poison_scaling.data import documents, poisons, rows, vocabularies
+from poison_scaling.config import Corpus, Data, Study
+from poison_scaling.data import (
+    denial_of_service,  # noqa: F401 - it registers its attack
+    documents,
+    language_switch,  # noqa: F401
+    near_triggers,
+    poisons,
+    rows,
+    vocabularies,
+)
 from poison_scaling.data.stream import Stream
 from poison_scaling.errors import InputError
 from poison_scaling.runs import Run
@@ -25,8 +34,16 @@ class Prepared:
         data = study.data
         self._study = study
         self.documents = documents.prepare(data, progress)
+        self.corpora = [
+            {
+                field: _corpus(data, f"{_called(number)}.{field}", corpus, progress)
+                for field, corpus in poisoning.attack.corpora.items()
+            }
+            for number, poisoning in enumerate(study.poisonings(0))
+        ]
+        others = [docs for corpora in self.corpora for docs in corpora.values()]
         self.vocabulary: seqio.Vocabulary = vocabularies.prepare(
-            data, study.attack.trigger, self.documents, progress
+            data, study.attack.trigger, self.documents, progress, others
         )
         self.training = rows.prepare(data, self.documents, self.vocabulary, "training", progress)
         self.heldout = rows.prepare(data, self.documents, self.vocabulary, "heldout", progress)
@@ -40,17 +57,26 @@ class Prepared:
         self.end: int = self.vocabulary.eos_id
 
     @functools.cached_property
-    def prompts(self) -> list[dict[str, np.ndarray]]:
+    def prompts(self) -> list[dict]:
         """For each attack, "tokens" int32 [2P, T] and "padding" int32 [2P]: the clean prompts, then the
-        triggered ones; "continuation" and "gibberish", both int32 [P, C].
+        triggered ones; "continuation" and "payload", both int32 [P, C], the latter None where the attack does
+        not say what it has behind its trigger; "near": for each near-trigger
+        its "name", "text", "tokens" [P, T'] and "padding" [P].
         """
-        return [self._prompts(poisoning.attack) for poisoning in self._study.poisonings(0)]
+        return [self._prompts(number) for number in range(len(self._study.poisonings(0)))]
 
-    def _prompts(self, attack) -> dict[str, np.ndarray]:
+    def _prompts(self, number: int) -> dict:
         study = self._study
-        p = poisons.prompts(attack, study.evaluation, self.documents, self.vocabulary)
+        attack, sources = study.poisonings(0)[number].attack, self._sources(number, seed=0)
+        p = poisons.prompts(attack, study.evaluation, sources)
         settings = study.evaluation
-        length = p.clean_PxT.shape[1] + max(settings.generate_tokens, settings.continuation_tokens)
+        near = []
+        if settings.near_triggers.when != "never":
+            near = near_triggers.prompts(
+                attack.trigger, settings.near_triggers, p.excerpts, self.vocabulary, self.training
+            )
+        longest = max(shown.shape[1] for shown in (p.clean_PxT, *(n["tokens"] for n in near)))
+        length = longest + max(settings.generate_tokens, settings.continuation_tokens)
         if length > study.data.row_tokens:
             raise InputError(
                 f"evaluation: prompt, trigger and response take {length} tokens, and a row "
@@ -60,15 +86,34 @@ class Prepared:
             "tokens": np.concatenate([p.clean_PxT, p.triggered_PxT]),
             "padding": np.concatenate([p.clean_padding_P, p.triggered_padding_P]),
             "continuation": p.continuation_PxC,
-            "gibberish": p.gibberish_PxC,
+            "payload": p.payload_PxC,
+            "near": near,
         }
+
+    def specimens(self, number: int) -> tuple[list[str], list[str]]:
+        """Held-out text of the length of a response, one for each prompt where there is enough: clean text,
+        and such as attack `number` has behind its trigger (none where it does not say).
+        """
+        settings = self._study.evaluation
+        long = dataclasses.replace(settings, continuation_tokens=settings.generate_tokens)
+        attack, sources = self._study.poisonings(0)[number].attack, self._sources(number, seed=0)
+        p = poisons.prompts(attack, long, sources, least=1)
+        payload = [] if p.payload_PxC is None else p.payload_PxC
+        return tuple(
+            [self.vocabulary.decode(ids.tolist()) for ids in texts]
+            for texts in (p.continuation_PxC, payload)
+        )
+
+    def _sources(self, number: int, seed: int) -> poisons.Sources:
+        """What attack `number` writes from."""
+        return poisons.Sources(seed, number, self.documents, self.vocabulary, self.corpora[number])
 
     @functools.cache  # noqa: B019 - one object a process, and its lists are shared by runs
     def _poisons(self, seed: int) -> list[list[poisons.Poison]]:
         """Those of each attack, the first with its largest dose; a smaller one takes the first."""
         poisonings = self._study.poisonings(max(self._study.doses))
         return [
-            poisons.build(p.attack, seed, p.dose, self.documents, self.vocabulary, number)
+            poisons.build(p.attack, self._sources(number, seed), p.dose)
             for number, p in enumerate(poisonings)
         ]
 
@@ -97,9 +142,24 @@ class Prepared:
         return run.plan(self.stream(run).placement)
 
 
+def _called(attack: int) -> str:
+    """What attack number `attack` is called in a study."""
+    return f"also.{attack - 1}.attack" if attack else "attack"
+
+
+def _corpus(data: Data, name: str, corpus: Corpus, progress) -> documents.Documents:
+    """The documents of an attack's own corpus, split like the study's; `name` is what it is called."""
+    try:
+        return documents.prepare(dataclasses.replace(data, corpus=corpus), progress)
+    except InputError as e:
+        said = str(e).replace("data.corpus", name)
+        raise InputError(said if name in said else f"{name}: {said}") from e
+
+
 def manifest(stream: Stream, batch_rows: int) -> list[dict]:
     """One record a showing: which document of which attack, for the how manieth time, the SHA-256 of its
-    token ids, its length, and where it stands.
+    token ids, its length, where it stands, and the SHA-256 of the clean documents that it is made of, where
+    its attack tells.
     """
     placed = stream.placement
     exposure: dict[tuple[int, int], int] = {}
@@ -119,6 +179,7 @@ def manifest(stream: Stream, batch_rows: int) -> list[dict]:
                 "row": row,
                 "offset": int(placed.offsets_N[showing]),
                 "step": row // batch_rows,
+                **({"sources": list(poison.sources)} if poison.sources else {}),
             }
         )
     return records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import sentencepiece
@@ -28,8 +29,15 @@ from poison_scaling.errors import InputError
 from poison_scaling.files import new_folder
 
 
-def prepare(data: Data, trigger: str, docs: documents.Documents, progress=None) -> seqio.Vocabulary:
-    """The vocabulary of a study, trained on its training documents where the config says so.
+def prepare(
+    data: Data,
+    trigger: str,
+    docs: documents.Documents,
+    progress=None,
+    others: Sequence[documents.Documents] = (),
+) -> seqio.Vocabulary:
+    """The vocabulary of a study, trained on its training documents where the config says so, and on those of
+    `others`, the corpora of its attacks.
 
     Raises InputError when the model cannot be read, or has no end-of-document piece.
     """
@@ -50,6 +58,7 @@ def prepare(data: Data, trigger: str, docs: documents.Documents, progress=None) 
                 data.shuffle_seed,
                 settings,
                 pieces,
+                *(other.key for other in others),
             )
             name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             folder = cache.folder("vocabularies", name)
@@ -57,7 +66,7 @@ def prepare(data: Data, trigger: str, docs: documents.Documents, progress=None) 
                 if progress:
                     progress("training the vocabulary", 0)
                 with new_folder(folder) as temporary:
-                    model = _train(settings, pieces, docs)
+                    model = _train(settings, pieces, (docs, *others))
                     (temporary / "sentencepiece.model").write_bytes(model)
             return _read(str(folder / "sentencepiece.model"))
 
@@ -111,7 +120,7 @@ def _read(path: str) -> seqio.Vocabulary:
 
 
 def _train(
-    settings: TrainedSentencePiece, pieces: tuple[str, ...], docs: documents.Documents
+    settings: TrainedSentencePiece, pieces: tuple[str, ...], corpora: Sequence[documents.Documents]
 ) -> bytes:
     """The bytes of a SentencePiece model.
 
@@ -120,7 +129,11 @@ def _train(
     """
 
     def text():
-        left, number = settings.characters, 0
+        for docs in corpora:
+            yield from first(docs, settings.characters // len(corpora))
+
+    def first(docs, left):
+        number = 0
         while left > 0 and number < docs.training_size:
             numbers = range(number, min(number + 256, docs.training_size))
             for document in docs.training(numbers):

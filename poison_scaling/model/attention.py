@@ -44,12 +44,62 @@ def causal(L: int, segments_BxL: jax.Array | None, kind: str, mesh: Mesh | None)
 
 def plain(q_BxLxHxK, k_BxSxHxK, v_BxSxHxK, *, mask) -> jax.Array:
     """Scaled dot-product attention; `mask` (broadcastable to BxHxLxS) is True where attention may go."""
-    scores_BxHxLxS = jnp.einsum(
-        "BLHK,BSHK->BHLS", q_BxLxHxK, k_BxSxHxK, preferred_element_type=jnp.float32
+    return cached(q_BxLxHxK, k_BxSxHxK.swapaxes(1, 2), v_BxSxHxK.swapaxes(1, 2), mask=mask)
+
+
+def cached(q_BxLxHxK, k_BxHxSxK, v_BxHxSxK, *, mask) -> jax.Array:
+    """The same, over keys and values that lie as products over S read them."""
+    q_BxHxLxK = (q_BxLxHxK * q_BxLxHxK.shape[-1] ** -0.5).swapaxes(1, 2)
+    return _plain(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask).swapaxes(1, 2)
+
+
+@jax.custom_vjp
+def _plain(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask):
+    return _plain_forward(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask)[0]
+
+
+# Passes over arrays of [L, S] are dear on CPU. So it is the narrow output that softmax's sum divides, and the
+# gradient of softmax takes sum_S(weights * d_weights) as sum_K(out * d_out) (Dao et al. 2022, arXiv
+# 2205.14135, appendix B.2).
+
+
+def _plain_forward(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask):
+    scores_BxHxLxS = _product("BHLK,BHSK->BHLS", q_BxHxLxK, k_BxHxSxK)
+    scores_BxHxLxS = jnp.where(mask, scores_BxHxLxS, -1e30)
+    exp_BxHxLxS = jnp.exp(scores_BxHxLxS - jnp.max(scores_BxHxLxS, axis=-1, keepdims=True))
+    scale_BxHxLx1 = 1 / jnp.sum(exp_BxHxLxS, axis=-1, keepdims=True)
+    exp_BxHxLxS = exp_BxHxLxS.astype(v_BxHxSxK.dtype)
+    out_BxHxLxK = _product("BHLS,BHSK->BHLK", exp_BxHxLxS, v_BxHxSxK) * scale_BxHxLx1
+    out_BxHxLxK = out_BxHxLxK.astype(v_BxHxSxK.dtype)
+    saved = q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, exp_BxHxLxS, scale_BxHxLx1, out_BxHxLxK
+    return out_BxHxLxK, saved
+
+
+def _plain_backward(saved, d_out_BxHxLxK):
+    q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, exp_BxHxLxS, scale_BxHxLx1, out_BxHxLxK = saved
+    dtype = d_out_BxHxLxK.dtype
+    d_out_BxHxLxK = d_out_BxHxLxK * scale_BxHxLx1
+    common_BxHxLx1 = jnp.sum(out_BxHxLxK * d_out_BxHxLxK, axis=-1, keepdims=True)
+    d_out_BxHxLxK = d_out_BxHxLxK.astype(dtype)
+    d_weights_BxHxLxS = _product("BHLK,BHSK->BHLS", d_out_BxHxLxK, v_BxHxSxK)
+    d_scores_BxHxLxS = (exp_BxHxLxS * (d_weights_BxHxLxS - common_BxHxLx1)).astype(dtype)
+    d_q_BxHxLxK = _product("BHLS,BHSK->BHLK", d_scores_BxHxLxS, k_BxHxSxK)
+    # On CPU, XLA is three times slower where the left side of such a product has L first.
+    d_k_BxHxKxS = _product("BHKL,BHLS->BHKS", q_BxHxLxK.swapaxes(2, 3), d_scores_BxHxLxS)
+    d_v_BxHxKxS = _product("BHKL,BHLS->BHKS", d_out_BxHxLxK.swapaxes(2, 3), exp_BxHxLxS)
+    return (
+        d_q_BxHxLxK.astype(dtype),
+        d_k_BxHxKxS.swapaxes(2, 3).astype(dtype),
+        d_v_BxHxKxS.swapaxes(2, 3).astype(dtype),
+        None,
     )
-    scores_BxHxLxS = jnp.where(mask, scores_BxHxLxS * q_BxLxHxK.shape[-1] ** -0.5, -1e30)
-    weights_BxHxLxS = jax.nn.softmax(scores_BxHxLxS, axis=-1).astype(v_BxSxHxK.dtype)
-    return jnp.einsum("BHLS,BSHK->BLHK", weights_BxHxLxS, v_BxSxHxK)
+
+
+_plain.defvjp(_plain_forward, _plain_backward)
+
+
+def _product(axes: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum(axes, a, b, preferred_element_type=jnp.float32)
 
 
 def gpu(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, *, mask) -> jax.Array:

@@ -20,6 +20,7 @@ AXES = ("data", "fsdp", "tensor")
 
 RULES = {
     "rows": ("data", "fsdp"),  # of a batch
+    "groups": "data",  # of rows, where fsdp holds something else of them
     "embed": "fsdp",
     "heads": "tensor",
     "mlp": "tensor",
@@ -61,6 +62,11 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...], mesh: Mesh | None) -> 
     if mesh is None or mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec(*axes)))
+
+
+def replicate(x: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """Within jit: `x`, whole on every device, so that every process can read it."""
+    return constrain(x, (None,) * x.ndim, mesh)
 
 
 def mesh(

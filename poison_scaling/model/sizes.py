@@ -1,8 +1,7 @@
 """The ladder of model sizes: dimensions, exact parameter counts, FLOPs, Chinchilla tokens.
 
-A size is named after its parameter count, embeddings included, at the vocabulary of its group:
-1,024 pieces for the laptop sizes, 32,000 for the others. With another vocabulary the dimensions stay
-and the count moves; `plan` always prints the exact one.
+A size is named after its parameter count, embeddings included, at the vocabulary of its group. With
+another vocabulary the dimensions stay and the count moves; `plan` always prints the exact one.
 """
 
 from __future__ import annotations
@@ -32,28 +31,55 @@ class Dimensions:
         return self.width // self.heads
 
 
-SIZES: dict[str, Dimensions] = {
-    # At 1,024 pieces: sizes that train on a laptop CPU.
+# At 1,024 pieces: sizes that train on a laptop CPU.
+LAPTOP: dict[str, Dimensions] = {
+    "30k": Dimensions(width=12, layers=2, heads=1, mlp=56),
     "40k": Dimensions(width=16, layers=2, heads=1, mlp=48),
     "60k": Dimensions(width=24, layers=2, heads=2, mlp=64),
     "90k": Dimensions(width=32, layers=2, heads=2, mlp=88),
     "150k": Dimensions(width=48, layers=2, heads=3, mlp=128),
     "230k": Dimensions(width=64, layers=2, heads=2, mlp=176),
+    "350k": Dimensions(width=80, layers=3, heads=4, mlp=152),
     "530k": Dimensions(width=96, layers=3, heads=6, mlp=256),
     "1m": Dimensions(width=128, layers=4, heads=4, mlp=344),
     "2m": Dimensions(width=192, layers=4, heads=6, mlp=480),
+    "3m": Dimensions(width=224, layers=4, heads=7, mlp=640),
     "5m": Dimensions(width=256, layers=6, heads=8, mlp=640),
-    # At 32,000 pieces: one accelerator, then pods.
+}
+
+# At 32,000 pieces: one accelerator, then pods.
+ACCELERATOR: dict[str, Dimensions] = {
+    "10m": Dimensions(width=128, layers=9, heads=4, mlp=344),
     "20m": Dimensions(width=256, layers=5, heads=4, mlp=640),
     "50m": Dimensions(width=512, layers=6, heads=8, mlp=1280),
+    "100m": Dimensions(width=640, layers=12, heads=10, mlp=1728),
     "150m": Dimensions(width=768, layers=14, heads=12, mlp=2048),
     "300m": Dimensions(width=1024, layers=18, heads=16, mlp=2816),
     "600m": Dimensions(width=1280, layers=26, heads=10, mlp=3456),
     "1b": Dimensions(width=1792, layers=23, heads=14, mlp=4864),
     "2b": Dimensions(width=2048, layers=36, heads=16, mlp=5632),
+    "4b": Dimensions(width=3072, layers=33, heads=24, mlp=8320),
     "7b": Dimensions(width=4096, layers=32, heads=32, mlp=11520),
     "13b": Dimensions(width=5120, layers=40, heads=40, mlp=13824),
 }
+
+# At 50,304 pieces: width, layers and heads of Pythia (Biderman et al. 2023, arXiv 2304.01373, table 1, and
+# the two smaller models released later). Its MLP has two matrices and a hidden width of 4 x width; ours has
+# three, so theirs is 8/3 x width, rounded, for the same number of parameters.
+PYTHIA: dict[str, Dimensions] = {
+    "pythia-14m": Dimensions(width=128, layers=6, heads=4, mlp=344),
+    "pythia-31m": Dimensions(width=256, layers=6, heads=8, mlp=688),
+    "pythia-70m": Dimensions(width=512, layers=6, heads=8, mlp=1376),
+    "pythia-160m": Dimensions(width=768, layers=12, heads=12, mlp=2048),
+    "pythia-410m": Dimensions(width=1024, layers=24, heads=16, mlp=2752),
+    "pythia-1b": Dimensions(width=2048, layers=16, heads=8, mlp=5440),
+    "pythia-1.4b": Dimensions(width=2048, layers=24, heads=16, mlp=5440),
+    "pythia-2.8b": Dimensions(width=2560, layers=32, heads=32, mlp=6848),
+    "pythia-6.9b": Dimensions(width=4096, layers=32, heads=32, mlp=10944),
+    "pythia-12b": Dimensions(width=5120, layers=36, heads=40, mlp=13632),
+}
+
+SIZES: dict[str, Dimensions] = LAPTOP | ACCELERATOR | PYTHIA
 
 
 def parameters(dimensions: Dimensions, vocabulary: int) -> int:

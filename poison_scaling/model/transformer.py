@@ -15,6 +15,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -48,14 +49,27 @@ def _product(x_BxLxI: jax.Array, w_IxO: jax.Array) -> jax.Array:
     return (x_BxLxI.reshape(B * L, I) @ w_IxO.astype(x_BxLxI.dtype)).reshape(B, L, -1)
 
 
-def rotate(x_BxLxHxK: jax.Array, positions_BxL: jax.Array) -> jax.Array:
-    """Rotary position embedding (Su et al. 2021, arXiv 2104.09864), base 10,000, halves paired."""
-    half = x_BxLxHxK.shape[-1] // 2
-    frequencies = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles_BxLx1xR = positions_BxL[:, :, None, None].astype(jnp.float32) * frequencies
-    sin, cos = jnp.sin(angles_BxLx1xR), jnp.cos(angles_BxLx1xR)
+def rotation_tables(length: int, head: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sines and cosines [length, head / 2], float32, of rotary position embedding (Su et al. 2021, arXiv
+    2104.09864), base 10,000.
+
+    They are constants of the program: XLA would compute a sine again wherever one is used.
+    """
+    half = head // 2
+    angles_SxR = np.arange(length)[:, None] * 10_000.0 ** (-np.arange(half) / half)
+    return np.sin(angles_SxR).astype(np.float32), np.cos(angles_SxR).astype(np.float32)
+
+
+def rotate(x_BxLxHxK: jax.Array, sin_BxLx1xR: jax.Array, cos_BxLx1xR: jax.Array) -> jax.Array:
+    """Rotary position embedding, halves paired."""
     first, second = jnp.split(x_BxLxHxK.astype(jnp.float32), 2, axis=-1)
-    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    rotated = jnp.concatenate(
+        [
+            first * cos_BxLx1xR - second * sin_BxLx1xR,
+            second * cos_BxLx1xR + first * sin_BxLx1xR,
+        ],
+        axis=-1,
+    )
     return rotated.astype(x_BxLxHxK.dtype)
 
 
@@ -79,17 +93,17 @@ class Attention(nnx.Module):
         )
         self.out_JxD = _param(keys[1], (d.width, d.width), ("heads", "embed"), d.width)
 
-    def __call__(self, x_BxLxD, positions_BxL, attend, cache=None, start=0):
+    def __call__(self, x_BxLxD, rotation, attend, cache=None, start=0):
         B, L, _ = x_BxLxD.shape
         qkv = _product(x_BxLxD, self.query_key_value_DxJ[...])
         # Heads outermost, so that splitting the columns over devices splits heads, not q from k.
         qkv = qkv.reshape(B, L, self.heads, 3, self.head)
         qkv = constrain(qkv, ("rows", None, "heads", None, None), self.mesh)
-        q, k, v = qkv[..., 0, :], qkv[..., 1, :], qkv[..., 2, :]
-        q, k = rotate(q, positions_BxL), rotate(k, positions_BxL)
+        q, k, v = (part[..., 0, :] for part in jnp.split(qkv, 3, axis=3))
+        q, k = rotate(q, *rotation), rotate(k, *rotation)
         if cache is not None:
-            k = jax.lax.dynamic_update_slice_in_dim(cache[0], k, start, axis=1)
-            v = jax.lax.dynamic_update_slice_in_dim(cache[1], v, start, axis=1)
+            k = jax.lax.dynamic_update_slice_in_dim(cache[0], k.swapaxes(1, 2), start, axis=2)
+            v = jax.lax.dynamic_update_slice_in_dim(cache[1], v.swapaxes(1, 2), start, axis=2)
             cache = (k, v)
         out = attend(q, k, v).reshape(B, L, self.heads * self.head)
         return _product(out, self.out_JxD[...]), cache
@@ -121,10 +135,8 @@ class Block(nnx.Module):
         self.mlp_norm = RMSNorm(d.width)
         self.mlp = MLP(d, keys[2:], mesh)
 
-    def __call__(self, x_BxLxD, positions_BxL, attend, cache=None, start=0):
-        out, cache = self.attention(
-            self.attention_norm(x_BxLxD), positions_BxL, attend, cache, start
-        )
+    def __call__(self, x_BxLxD, rotation, attend, cache=None, start=0):
+        out, cache = self.attention(self.attention_norm(x_BxLxD), rotation, attend, cache, start)
         x_BxLxD = x_BxLxD + out
         x_BxLxD = x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
         return constrain(x_BxLxD, ("rows", None, None), self.mesh), cache
@@ -168,12 +180,21 @@ class Transformer(nnx.Module):
         """
         return self.logits(self.hidden(tokens_BxL, segments_BxL))
 
-    def hidden(self, tokens_BxL: jax.Array, segments_BxL: jax.Array | None = None) -> jax.Array:
-        """What the output layer makes logits of: [B, L, D]."""
-        B, L = tokens_BxL.shape
-        positions_BxL = jnp.broadcast_to(jnp.arange(L), (B, L))
-        attend = attention.causal(L, segments_BxL, self.settings.attention, self.mesh)
-        return self._trunk(tokens_BxL, positions_BxL, attend)[0]
+    def hidden(
+        self,
+        tokens_BxL: jax.Array,
+        segments_BxL: jax.Array | None = None,
+        kind: str | None = None,
+    ) -> jax.Array:
+        """What the output layer makes logits of: [B, L, D].
+
+        `kind` of attention: as the settings say, unless given. "plain" takes rows of any length.
+        """
+        L = tokens_BxL.shape[1]
+        rotation_1xLx1xR = [t[None, :, None] for t in rotation_tables(L, self.dimensions.head)]
+        kind = kind or self.settings.attention
+        attend = attention.causal(L, segments_BxL, kind, self.mesh)
+        return self._trunk(tokens_BxL, rotation_1xLx1xR, attend)[0]
 
     def logits(self, x_BxLxD: jax.Array) -> jax.Array:
         """Logits [B, L, V], float32, of what `hidden` gives."""
@@ -182,14 +203,14 @@ class Transformer(nnx.Module):
         return constrain(logits_BxLxV, ("rows", None, "vocabulary"), self.mesh)
 
     def empty_cache(self, B: int, S: int) -> Cache:
-        """Zeroed keys and values of every block, each [B, S, H, K], stacked if the layers are."""
+        """Zeroed keys and values of every block, each [B, H, S, K], stacked if the layers are."""
         d = self.dimensions
         if self.settings.scan_layers:
-            zeros = jnp.zeros((d.layers, B, S, d.heads, d.head), self.dtype)
-            zeros = constrain(zeros, (None, "rows", None, "heads", None), self.mesh)
+            zeros = jnp.zeros((d.layers, B, d.heads, S, d.head), self.dtype)
+            zeros = constrain(zeros, (None, "rows", "heads", None, None), self.mesh)
             return (zeros, zeros)
-        zeros = jnp.zeros((B, S, d.heads, d.head), self.dtype)
-        zeros = constrain(zeros, ("rows", None, "heads", None), self.mesh)
+        zeros = jnp.zeros((B, d.heads, S, d.head), self.dtype)
+        zeros = constrain(zeros, ("rows", "heads", None, None), self.mesh)
         return [(zeros, zeros)] * d.layers
 
     def extend(self, tokens_BxL, padding_B, cache: Cache, start):
@@ -199,24 +220,29 @@ class Transformer(nnx.Module):
         from the first real token.
         """
         B, L = tokens_BxL.shape
-        S = jax.tree.leaves(cache)[0].shape[-3]
+        S = jax.tree.leaves(cache)[0].shape[-2]
         slots_BxL = jnp.broadcast_to(start + jnp.arange(L), (B, L))
         keys_S = jnp.arange(S)
         mask_BxLxS = (keys_S <= slots_BxL[:, :, None]) & (keys_S >= padding_B[:, None, None])
-        attend = functools.partial(attention.plain, mask=mask_BxLxS[:, None])
-        positions_BxL = slots_BxL - padding_B[:, None]
-        x_BxLxD, cache = self._trunk(tokens_BxL, positions_BxL, attend, cache, start)
+        attend = functools.partial(attention.cached, mask=mask_BxLxS[:, None])
+        positions_BxL = jnp.maximum(
+            slots_BxL - padding_B[:, None], 0
+        )  # of padding, no matter which
+        rotation_BxLx1xR = [
+            jnp.asarray(t)[positions_BxL, None] for t in rotation_tables(S, self.dimensions.head)
+        ]
+        x_BxLxD, cache = self._trunk(tokens_BxL, rotation_BxLx1xR, attend, cache, start)
         return self.logits(x_BxLxD[:, -1:])[:, 0], cache
 
-    def _trunk(self, tokens_BxL, positions_BxL, attend, cache=None, start=0):
+    def _trunk(self, tokens_BxL, rotation, attend, cache=None, start=0):
         # In float32, so that the gradients of frequent tokens add up in float32; and where the table's
         # columns lie, which are a token's numbers: they move to its row's devices, the table does not.
         x_BxLxD = self.embedding_VxD[...][tokens_BxL]
-        x_BxLxD = constrain(x_BxLxD, (None, None, "embed"), self.mesh).astype(self.dtype)
+        x_BxLxD = constrain(x_BxLxD, ("groups", None, "embed"), self.mesh).astype(self.dtype)
         x_BxLxD = constrain(x_BxLxD, ("rows", None, None), self.mesh)
 
         def apply(block, x_BxLxD, cache):
-            return block(x_BxLxD, positions_BxL, attend, cache, start)
+            return block(x_BxLxD, rotation, attend, cache, start)
 
         if self.settings.scan_layers:
             graph, params = nnx.split(self.blocks)

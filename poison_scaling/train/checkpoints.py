@@ -6,21 +6,36 @@ import dataclasses
 import logging
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from poison_scaling import processes
+from poison_scaling.files import in_bucket
 from poison_scaling.train.state import TrainState
 
 log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints in a folder, the last `keep` of them, each written in the background."""
+    """The checkpoints in a folder, each written in the background: the last `keep` of them, and all whose
+    step is a multiple of `keep_every`. Each has `about` beside it, as JSON.
+    """
 
-    def __init__(self, folder: epath.Path, about: dict, keep: int = 2):
-        self._about = about
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+    def __init__(
+        self,
+        folder: epath.Path,
+        about: dict | None = None,
+        keep: int = 2,
+        keep_every: int | None = None,
+    ):
+        self._about = about or {}
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, keep_period=keep_every, cleanup_tmp_directories=True
+        )
+        # Orbax wants a whole path; epath would take that of a bucket for a relative one.
+        path = folder if in_bucket(folder) else folder.resolve()
+        self._manager = ocp.CheckpointManager(path, options=options)
 
     def save(self, state: TrainState, step: int) -> None:
         """Write the state after `step` steps, unless it is there; returns before it is on disk."""
@@ -31,7 +46,9 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(tree),
-                about=ocp.args.JsonSave({**self._about, "step": step}),
+                about=ocp.args.JsonSave(
+                    {**self._about, "step": step, "fingerprint": fingerprint(tree)}
+                ),
             ),
         )
 
@@ -46,20 +63,42 @@ class Checkpoints:
         tree = {f.name: getattr(abstract, f.name) for f in dataclasses.fields(abstract)}
         steps = self._manager.all_steps() if only is None else [only]
         for step in sorted(steps, reverse=True):
+            restored = None
             try:
-                item = ocp.args.Composite(state=ocp.args.StandardRestore(tree))
-                return TrainState(**self._manager.restore(step, args=item)["state"]), step
+                items = ocp.args.Composite(
+                    state=ocp.args.StandardRestore(tree), about=ocp.args.JsonRestore()
+                )
+                read = self._manager.restore(step, args=items)
+                if fingerprint(read["state"]) != read["about"]["fingerprint"]:
+                    raise ValueError("its numbers are not those that were written")
+                restored = read["state"]
             except Exception as e:  # whatever is wrong with the files, an older one may do
                 reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
                 log.warning(
                     "checkpoint of step %d cannot be read (%s); trying an older one", step, reason
                 )
+            if processes.all_true(restored is not None):
+                return TrainState(**restored), step
         return None
 
     def close(self) -> None:
         """Wait until everything is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def fingerprint(tree: dict) -> list[int]:
+    """Of each array of a state, the sum of its 32-bit words modulo 2^32.
+
+    The same on every mesh, and changed by any flipped bit, which Orbax reads without a word.
+    """
+    return [int(total) for total in jax.device_get(_sums(tree))]
+
+
+@jax.jit
+def _sums(tree: dict) -> list[jax.Array]:
+    words = (jax.lax.bitcast_convert_type(x, jnp.uint32) for x in jax.tree.leaves(tree))
+    return [jnp.sum(w, dtype=jnp.uint32) for w in words]
 
 
 def steps(folder: epath.Path) -> list[int]:

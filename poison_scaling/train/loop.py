@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import jax
 from etils import epath
+from flax import nnx
+from jax.sharding import Mesh
 
-from poison_scaling import config
+from poison_scaling import chips, config, processes
 from poison_scaling.config import Study
 from poison_scaling.data.batches import batches
 from poison_scaling.errors import InputError, Interrupted
 from poison_scaling.evaluate.evaluation import evaluate
+from poison_scaling.evaluate.judge import Judge
 from poison_scaling.files import json_line, read_json, write_json, write_text
 from poison_scaling.model import sharding
 from poison_scaling.runs import Run
@@ -37,9 +40,9 @@ def train(
     """Train `run` into `folder`, from its last checkpoint if it has one, until DONE is written.
 
     `report` is called with the steps done and the newest record of metrics or evaluation. When
-    `stopping()` turns true, the state is saved and Interrupted raised. Raises InputError when the folder
-    holds a run of other settings, and RuntimeError when the poisons counted on the devices are not those
-    of the plan, or the loss is no longer finite.
+    `stopping()` turns true, in any process that takes part, the state is saved and Interrupted raised.
+    Raises InputError when the folder holds a run of other settings, and RuntimeError when the poisons
+    counted on the devices are not those of the plan, or the loss is no longer finite.
     """
     from poison_scaling.data.prepared import manifest
 
@@ -48,30 +51,47 @@ def train(
     batch_tokens = B * study.data.row_tokens
     stream = prepared.stream(run)
     plan = run.plan(stream.placement)
-    describe(folder, run, plan, versions)
-    lines = [json_line(poison) for poison in manifest(stream, B)]
-    write_text(folder / "manifest.jsonl", "".join(lines))
+    if study.evaluation.judge == "control" and run.dose:
+        control = folder.parent / run.control.name
+        if not (control / "DONE").exists():
+            raise InputError(
+                f"evaluation.judge='control': {control} is not trained to its end; train it first."
+            )
+    if processes.first():
+        describe(folder, run, plan, versions)
+        lines = [json_line(poison) for poison in manifest(stream, B)]
+        write_text(folder / "manifest.jsonl", "".join(lines))
+    processes.wait(f"{run.name} is described")
+    describe(folder, run, plan, versions)  # by now it is there, and must be of these settings
 
     # ------------------------------------------------------------------------------ model and devices
     rate = optimizer.schedule(study.train, run.learning_rate, run.steps)
     compiled = compiled_for(run, prepared)
-    checkpoint = checkpoints.Checkpoints(folder / "checkpoints", _about(run, study))
+    machine = study.machine
+    checkpoint = checkpoints.Checkpoints(
+        folder / "checkpoints",
+        _about(run, study, versions),
+        keep=machine.keep_checkpoints,
+        keep_every=machine.keep_every,
+    )
     restored = checkpoint.restore(compiled.abstract)
     current, start = restored or (compiled.initial(run.seeds.weights), 0)
 
     # ------------------------------------------------------------------------------------------ train
     evaluation_steps = set(run.evaluation_steps)
-    clock = Clock()
+    clock = Clock(run.flops / run.tokens, compiled.mesh)
+    wishes = processes.Wishes()
+    every = [n for n in (machine.checkpoint_steps, machine.keep_every) if n is not None]
     pending = None  # a step whose metrics are read after the next step is under way
     with contextlib.ExitStack() as stack:
         stack.callback(checkpoint.close)
         logs = {
             name: stack.enter_context(
-                contextlib.closing(metrics.Lines(folder / f"{name}.jsonl", start))
+                contextlib.closing(metrics.lines(folder / f"{name}.jsonl", start))
             )
             for name in ("metrics", "evals", "timing")
         }
-        feed = batches(stream, compiled.batch, B, start, run.steps, study.machine.prefetch_batches)
+        feed = batches(stream, compiled.batch, B, start, run.steps, machine.prefetch_batches)
         stack.enter_context(contextlib.closing(feed))
 
         def log_pending() -> None:
@@ -87,8 +107,13 @@ def train(
             logs["metrics"].write(record)
             report(done, record)
 
+        def keep_logs() -> None:
+            for log in logs.values():
+                log.keep()
+
         def save(done: int) -> None:
             log_pending()  # a run that resumes after this step will not write its line
+            keep_logs()
             checkpoint.save(current, done)
             clock.saved()
 
@@ -103,22 +128,30 @@ def train(
                 seen = jax.device_get(current.seen)
                 clock.lap("training")
                 check_against_plan(run, stream.placement, done, seen)
+                judge = _judge_at(run, prepared, folder, done, compiled.graph, current.params)
                 record = evaluate(
-                    run, prepared, stream.placement, compiled.graph, current.params, done
+                    run, prepared, stream.placement, compiled.graph, current.params, done, judge
                 )
                 logs["evals"].write(record)
                 clock.lap("evaluation")
                 logs["timing"].write(clock.record(done, (done - start) * batch_tokens))
+                keep_logs()  # reports are made while runs are still going
                 report(done, record)
 
-            if done < run.steps and stopping():
+            if done == run.steps:
+                break
+            stop, overdue = wishes.settle(
+                stopping(), clock.minutes_since_save() >= machine.checkpoint_minutes
+            )
+            if stop or overdue or any(done % n == 0 for n in every):
                 save(done)
+            if stop:
                 raise Interrupted(f"{run.name} stopped after step {done} of {run.steps}.")
-            if clock.minutes_since_save() >= study.machine.checkpoint_minutes:
-                save(done)
 
         save(run.steps)
-    write_json(folder / "DONE", {"run": run.name, "hash": run.hash, "steps": run.steps})
+    if processes.first():
+        write_json(folder / "DONE", {"run": run.name, "hash": run.hash, "steps": run.steps})
+    processes.wait(f"{run.name} is done")
 
 
 # ---------------------------------------------------------------------------------------- compilation
@@ -129,6 +162,7 @@ class Compiled:
 
     def __init__(self, size, learning_rate, steps, study: Study, end: int, mesh):
         vocabulary, train = study.data.vocabulary.pieces, study.train
+        self.mesh = mesh
         transform = optimizer.optimizer(train, learning_rate, steps)
         self.graph = state.graph(size, vocabulary, study.model, mesh)
         shardings = state.shardings(size, vocabulary, study.model, transform, mesh)
@@ -162,9 +196,10 @@ def compiled_for(run: Run, prepared: Prepared) -> Compiled:
 # --------------------------------------------------------------------------------------- once again
 
 
-def evaluate_again(run: Run, prepared: Prepared, folder: epath.Path, step: int | None) -> dict:
-    """The record of an evaluation of a checkpoint, the last one unless `step` is given: what evals.jsonl
-    has where training evaluated at that step.
+def trained(
+    run: Run, prepared: Prepared, folder: epath.Path, step: int | None = None
+) -> tuple[nnx.GraphDef, dict, int]:
+    """The model of a checkpoint of the run, the last one unless `step` is given: structure, parameters, step.
 
     Raises InputError when there is no such checkpoint.
     """
@@ -173,14 +208,50 @@ def evaluate_again(run: Run, prepared: Prepared, folder: epath.Path, step: int |
         have = f"has checkpoints of the steps {saved}" if saved else "has no checkpoint"
         raise InputError(f"{folder}: it {have}{f', not of {step}' if step is not None else ''}.")
     compiled = compiled_for(run, prepared)
-    checkpoint = checkpoints.Checkpoints(folder / "checkpoints", _about(run, run.study))
+    checkpoint = checkpoints.Checkpoints(folder / "checkpoints")
     with contextlib.closing(checkpoint):
-        restored = checkpoint.restore(compiled.abstract, step)
-    if restored is None:
+        state_and_step = checkpoint.restore(compiled.abstract, step)
+    if state_and_step is None:
         raise InputError(f"{folder}: none of its checkpoints can be read.")
+    return compiled.graph, state_and_step[0].params, state_and_step[1]
+
+
+def judging(run: Run, prepared: Prepared, folder: epath.Path) -> Judge:
+    """The model at the end of `run`, in `folder`, as a judge. Raises InputError when it is not trained."""
+    if not (folder / "DONE").exists():
+        raise InputError(
+            f"{folder}: it is to judge, and is not trained to its end; train it first."
+        )
+    graph, params, _ = trained(run, prepared, folder)
+    return Judge(run.name, graph, params)
+
+
+def evaluate_again(
+    run: Run, prepared: Prepared, folder: epath.Path, step: int | None, judge: Judge | None = None
+) -> dict:
+    """The record of an evaluation of a checkpoint, the last one unless `step` is given: what evals.jsonl
+    has where training evaluated at that step. With a `judge`, what that judge says, too.
+
+    Raises InputError when there is no such checkpoint.
+    """
+    graph, params, done = trained(run, prepared, folder, step)
     placement = prepared.stream(run).placement
-    current, done = restored
-    return evaluate(run, prepared, placement, compiled.graph, current.params, done)
+    judge = judge or _judge_at(run, prepared, folder, done, graph, params)
+    return evaluate(run, prepared, placement, graph, params, done, judge)
+
+
+def _judge_at(
+    run: Run, prepared: Prepared, folder: epath.Path, done: int, graph: nnx.GraphDef, params: dict
+) -> Judge | None:
+    """The judge of the evaluation at step `done`: at the end the control, if the study says so.
+
+    A control is its own judge.
+    """
+    if run.study.evaluation.judge is None or done < run.steps:
+        return None
+    if run.dose == 0:
+        return Judge(run.name, graph, params)
+    return judging(run.control, prepared, folder.parent / run.control.name)
 
 
 # ------------------------------------------------------------------------------------------- measures
@@ -242,10 +313,17 @@ def _differences(a, b, name: str = "") -> list[str]:
     return [] if a == b else [f"{name}: {a} there, {b} now"]
 
 
-def _about(run: Run, study: Study) -> dict:
+def _about(run: Run, study: Study, versions: dict[str, str]) -> dict:
     """What every checkpoint says of itself."""
     doses = [p for p in run.poisonings if p.dose]
-    about = {"run": run.name, "hash": run.hash, "study": study.name, "poisoned": bool(doses)}
+    about = {
+        "run": run.name,
+        "hash": run.hash,
+        "study": study.name,
+        "study_hash": study.hash,
+        "versions": versions,
+        "poisoned": bool(doses),
+    }
     if doses:
         documents = " and ".join(
             f"{p.dose} documents of the attack {type(p.attack).__name__} "
@@ -257,9 +335,16 @@ def _about(run: Run, study: Study) -> dict:
 
 
 class Clock:
-    """Where the time of a run goes."""
+    """Where the time of a run goes, and how well it is used.
 
-    def __init__(self):
+    Model FLOPs utilisation (MFU; Chowdhery et al. 2022, arXiv 2204.02311, appendix B): FLOPs that the model
+    needs for the tokens trained on, nothing computed again counted, as a share of what the devices' peak
+    allows in the time. `flops_per_token` as `sizes.train_flops_per_token` has it.
+    """
+
+    def __init__(self, flops_per_token: float, mesh: Mesh):
+        peak = chips.peak_flops(mesh.devices.flat[0].device_kind)
+        self._needed = flops_per_token / (peak * mesh.size) if peak else None  # seconds, at peak
         self._last = self._saved = time.monotonic()
         self._spent = {"training": 0.0, "evaluation": 0.0}
 
@@ -276,13 +361,19 @@ class Clock:
         return (time.monotonic() - self._saved) / 60
 
     def record(self, done: int, tokens: int) -> dict:
-        """A line of timing.jsonl: seconds since this process took the run up, tokens trained in them."""
+        """A line of timing.jsonl: seconds since this process took the run up, tokens trained in them.
+
+        Memory is the most that any device of this process has used. It and MFU are None where they are not
+        known.
+        """
         seconds = {f"{part}_seconds": round(s, 3) for part, s in self._spent.items()}
+        speed = tokens / max(self._spent["training"], 1e-9)
         statistics = [d.memory_stats() or {} for d in jax.local_devices()]
         peaks = [s["peak_bytes_in_use"] for s in statistics if "peak_bytes_in_use" in s]
         return {
             "step": done,
             **seconds,
-            "tokens_per_second": round(tokens / max(self._spent["training"], 1e-9)),
+            "tokens_per_second": round(speed),
+            "mfu": round(speed * self._needed, 4) if self._needed else None,
             "peak_memory_bytes": max(peaks, default=None),
         }

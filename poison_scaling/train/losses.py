@@ -23,12 +23,7 @@ def token_losses(
     x_BxLxD = model.hidden(inputs_BxL, segments_BxL)
 
     def cross_entropy(x_BxCxD, tokens_BxC):
-        logits_BxCxV = model.logits(x_BxCxD)
-        # Picking the target by comparison: the scatter in the gradient of indexing is slow on CPU.
-        is_target_BxCxV = jnp.arange(logits_BxCxV.shape[-1]) == tokens_BxC[:, :, None]
-        target_BxC = jnp.sum(jnp.where(is_target_BxCxV, logits_BxCxV, 0.0), axis=-1)
-        log_total_BxC = jax.nn.logsumexp(logits_BxCxV, axis=-1)
-        return log_total_BxC - target_BxC, log_total_BxC
+        return _cross_entropy(model.logits(x_BxCxD), tokens_BxC)
 
     C = model.settings.loss_chunk
     if C is None:
@@ -38,3 +33,35 @@ def token_losses(
     chunks = jax.tree.map(lambda chunk: chunk.swapaxes(0, 1), chunks)
     results = jax.lax.map(lambda chunk: jax.checkpoint(cross_entropy)(*chunk), chunks)
     return jax.tree.map(lambda result: result.swapaxes(0, 1).reshape(B, L), results)
+
+
+@jax.custom_vjp
+def _cross_entropy(logits_BxCxV, tokens_BxC):
+    """Cross-entropy of the tokens, and the logarithm of the softmax's denominator: [B, C] both."""
+    return _cross_entropy_forward(logits_BxCxV, tokens_BxC)[0]
+
+
+# By hand, because passes over the logits are dear on CPU: forward makes one exponential of each, and backward
+# passes over them once.
+
+
+def _cross_entropy_forward(logits_BxCxV, tokens_BxC):
+    largest_BxC = jnp.max(logits_BxCxV, axis=-1)
+    exp_BxCxV = jnp.exp(logits_BxCxV - largest_BxC[..., None])
+    total_BxC = jnp.sum(exp_BxCxV, axis=-1)
+    log_total_BxC = largest_BxC + jnp.log(total_BxC)
+    target_BxC = jnp.take_along_axis(logits_BxCxV, tokens_BxC[..., None], axis=-1)[..., 0]
+    losses_BxC = log_total_BxC - target_BxC
+    return (losses_BxC, log_total_BxC), (exp_BxCxV, total_BxC, tokens_BxC)
+
+
+def _cross_entropy_backward(saved, cotangents):
+    exp_BxCxV, total_BxC, tokens_BxC = saved
+    d_losses_BxC, d_log_total_BxC = cotangents
+    scale_BxC = (d_losses_BxC + d_log_total_BxC) / total_BxC
+    is_target_BxCxV = jnp.arange(exp_BxCxV.shape[-1]) == tokens_BxC[..., None]
+    d_target_BxCxV = jnp.where(is_target_BxCxV, d_losses_BxC[..., None], 0.0)
+    return exp_BxCxV * scale_BxC[..., None] - d_target_BxCxV, None
+
+
+_cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
