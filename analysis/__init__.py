@@ -8,3 +8,8 @@ import os
 
 # Before NumPy is imported: the matrices are small, and threads for them only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Before etils and fsspec are imported: buckets (gs://) are read through gcsfs, TensorFlow or not, and seen as
+# they are now.
+os.environ.setdefault("EPATH_USE_TF", "0")
+os.environ.setdefault("FSSPEC_GCS", '{"use_listings_cache": false}')

@@ -11,9 +11,10 @@ from etils import epath
 from analysis import findings as findings_lib
 from analysis import pages, summary
 from analysis.drawing import STYLE, Drawing, counts, legend, panels
+from analysis.estimates import Estimate
 from analysis.findings import Findings
 from analysis.law_figures import cells, point
-from analysis.laws import N50, Estimate
+from analysis.laws import N50
 from analysis.pages import Block, Bullets, Heading, Paragraph, Table
 from analysis.report import save, write_atomically
 from analysis.sources import load

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from scipy import optimize
 
-from analysis import law_figures
+from analysis import law_figures, measure_figures
 from analysis.drawing import (
     MARKERS,
     STYLE,
@@ -33,6 +33,12 @@ def draw(findings: Findings) -> list[Drawing]:
         makers += [law_figures.compared, law_figures.residuals]
         if findings.extrapolations:
             makers.append(law_figures.extrapolation)
+    if findings.prediction is not None:
+        makers += [measure_figures.prediction, measure_figures.unsampled]
+    if findings.specificity is not None:
+        makers.append(measure_figures.near_triggers)
+    if findings.decays:
+        makers.append(measure_figures.decay)
     with matplotlib.rc_context(STYLE):
         return [maker(findings) for maker in makers]
 

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis import sensitivity, variables, variance
+from analysis.clean_accuracy import Cost, costs
+from analysis.decay import Decay, decays
 from analysis.dose_response import Fit, fit
-from analysis.laws import N50, Estimate, Law, fit_law, half_doses, verdict
+from analysis.estimates import Estimate
+from analysis.laws import N50, Law, fit_law, half_doses, verdict
 from analysis.observations import Observations, observe, reach_of
+from analysis.prediction import Prediction, predict
 from analysis.runs import Study
+from analysis.specificity import Specificity, specificity
 
 MARGIN = 0.25
 TARGETS = (("70B", 70e9), ("405B", 405e9))
@@ -41,6 +46,8 @@ class Findings:
       components: where the scatter of N50 comes from.
       thresholds: the answer at other thresholds of success.
       extrapolations: empty where the law does not reach beyond the data.
+      prediction, specificity: of the measures; None where they were not recorded.
+      costs, decays: likewise, empty.
     """
 
     study: Study
@@ -56,6 +63,10 @@ class Findings:
     components: list[variance.Component]
     thresholds: list[sensitivity.Answer]
     extrapolations: list[Extrapolation]
+    prediction: Prediction | None
+    specificity: Specificity | None
+    costs: list[Cost]
+    decays: list[Decay]
 
 
 def find(study: Study, margin: float = MARGIN) -> Findings:
@@ -63,6 +74,12 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
     poisoned = [run for run in study.runs if (run.evaluations["poisons"] > 0).any()]
     observations = observe(study) if poisoned else None
     reach = reach_of(observations)
+    measured = {
+        "prediction": predict(study),
+        "specificity": specificity(study),
+        "costs": costs(study),
+        "decays": decays(study),
+    }
     if observations is None or reach != "some":
         censored = {"none": "above", "all": "below"}
         return Findings(
@@ -79,6 +96,7 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
             components=[],
             thresholds=[],
             extrapolations=[],
+            **measured,
         )
     fitted = fit(observations)
     law = fit_law(fitted)
@@ -97,6 +115,7 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
         components=variance.components(fitted),
         thresholds=sensitivity.by_threshold(study, margin),
         extrapolations=_extrapolations(observations, law),
+        **measured,
     )
 
 

@@ -5,8 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import GREY, Drawing, counts, legend, panels, short, size_colours
+from analysis.estimates import Estimate
 from analysis.findings import Findings
-from analysis.laws import N50, Estimate
+from analysis.laws import N50
 from analysis.variables import NAMES
 from analysis.words import documents, interval
 

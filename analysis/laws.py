@@ -13,6 +13,7 @@ import numpy as np
 from scipy import interpolate, optimize, stats
 
 from analysis.dose_response import Fit
+from analysis.estimates import Estimate
 from analysis.runs import Group
 
 # Budgets that vary by less than this (in log tokens, given the size) cannot separate a from g.
@@ -21,25 +22,6 @@ SEPARABLE = 0.1
 _FLAT = 0.05
 # An end further than this from the estimate (an exponent, or log N50) counts as open.
 _WIDEST = 10.0
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95% interval; None where the data set no limit."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    def exp(self) -> "Estimate":
-        ends = (self.value, self.low, self.high)
-        return Estimate(*(None if end is None else float(np.exp(end)) for end in ends))
-
-    def within(self, centre: float, margin: float) -> bool:
-        """Whether the whole interval lies within `margin` of `centre`."""
-        if self.low is None or self.high is None:
-            return False
-        return centre - margin <= self.low and self.high <= centre + margin
 
 
 @dataclass(frozen=True)

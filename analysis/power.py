@@ -8,7 +8,8 @@ from etils import epath
 
 from analysis.dose_response import fit
 from analysis.errors import InputError
-from analysis.laws import Estimate, fit_law, half_doses, verdict
+from analysis.estimates import Estimate
+from analysis.laws import fit_law, half_doses, verdict
 from analysis.observations import observe, reach_of
 from analysis.runs import quantity
 from analysis.simulation import Cell, Design, Truth, crossed, simulate

@@ -8,10 +8,10 @@ from typing import Literal
 from etils import epath
 
 from analysis import findings as findings_lib
-from analysis import pages, summary
+from analysis import measure_report, pages, summary
 from analysis.drawing import Drawing
+from analysis.estimates import Estimate
 from analysis.figures import draw
-from analysis.laws import Estimate
 from analysis.pages import Block, Bullets, Heading, Paragraph, Picture, Table
 from analysis.runs import at_threshold, quantity
 from analysis.sources import load
@@ -95,7 +95,10 @@ def save(drawing: Drawing, folder: epath.Path) -> Picture:
 
 
 def write_atomically(path: epath.Path, content: bytes) -> None:
-    """All or nothing: a reader never meets half a file."""
+    """All or nothing: a reader never meets half a file. An object in a bucket is so by itself."""
+    if "://" in str(path):
+        path.write_bytes(content)
+        return
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
     partial.replace(path)
@@ -125,6 +128,7 @@ def _blocks(numbers: dict, pictures: list[Picture]) -> list[Block]:
     blocks += [Heading("Figures"), *pictures]
     if numbers["law"] is not None:
         blocks += [Heading("Numbers"), *_numbers(numbers)]
+    blocks += measure_report.blocks(numbers["measures"])
     blocks += [Heading("Method"), *(Paragraph(text) for text in METHOD)]
     blocks += [Heading("What is missing, and notes")]
     missing = numbers["missing"] + numbers["notes"]

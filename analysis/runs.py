@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from analysis.errors import InputError
+from analysis.measures import Measured
 
 # Columns of `Run.evaluations` that count poison in one way or another; those a source does not
 # record are absent from the dict.
@@ -31,6 +32,7 @@ class Run:
         each of `COUNTS` (seen), "prompts", and "successes" (of the prompts; need not be whole).
       rises: of each evaluation, the rise of perplexity of its prompts, shape [prompts]; empty where
         a source does not record them.
+      measured: what else each evaluation recorded; empty where a source has no more.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Run:
     settings: dict[str, object] = field(default_factory=dict)
     finished: bool = True
     rises: tuple[np.ndarray, ...] = ()
+    measured: tuple[Measured, ...] = ()
 
 
 @dataclass(frozen=True)

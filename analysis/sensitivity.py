@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from analysis.dose_response import fit
-from analysis.laws import Estimate, fit_law, half_doses, verdict
+from analysis.estimates import Estimate
+from analysis.laws import fit_law, half_doses, verdict
 from analysis.observations import observe, reach_of
 from analysis.runs import Study, at_threshold
 

@@ -6,8 +6,9 @@ import math
 import numpy as np
 from etils import epath
 
-from analysis import tables
+from analysis import measures, tables
 from analysis.errors import InputError
+from analysis.measures import Measured
 from analysis.runs import COUNTS, SETTINGS, Run, Study, check_distinct, columns, quantity
 
 
@@ -41,7 +42,7 @@ def _load_folder(folder: epath.Path) -> Study:
         where = f"{plan_file}, run {entry.get('run')!r}"
         run_folder = folder / "runs" / str(entry.get("run"))
         _check_same_study(run_folder, entry, plan)
-        evaluations, rises = _evaluations(run_folder / "evals.jsonl", notes)
+        evaluations, measured = _evaluations(run_folder / "evals.jsonl", notes)
         finished = (run_folder / "DONE").exists()
         run = Run(
             name=str(entry.get("run")),
@@ -54,7 +55,8 @@ def _load_folder(folder: epath.Path) -> Study:
             settings={name: entry[name] for name in SETTINGS if name in entry},
             finished=finished,
             evaluations=evaluations,
-            rises=rises,
+            rises=_rises(measured),
+            measured=measured,
         )
         if not len(evaluations["tokens"]):
             missing.append(_what_it_adds(run, "not evaluated yet"))
@@ -79,15 +81,15 @@ def _load_folder(folder: epath.Path) -> Study:
 
 def _evaluations(
     path: epath.Path, notes: list[str]
-) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
-    """The columns of one evals.jsonl, and the rises of perplexity (none unless all are there).
+) -> tuple[dict[str, np.ndarray], tuple[Measured, ...]]:
+    """The columns of one evals.jsonl, and what else its evaluations recorded.
 
     Evaluations without a success rate are noted and left out.
     """
     lines = tables.text_of(path).split("\n") if path.exists() else [""]
     if lines.pop():
         notes.append(f"{path.parent.name}: the last line of evals.jsonl is cut off; left out.")
-    rows, rises = [], []
+    rows, measured = [], []
     for index, line in enumerate(lines, start=1):
         where = f"{path}, line {index}"
         record = parsed(line, where)
@@ -109,18 +111,14 @@ def _evaluations(
                 f"({rows[-1]['tokens']:g}); evaluations must be in order of training, once each."
             )
         rows.append(row)
-        rise = _rise(record)
-        rises += [] if rise is None else [rise]
-    return columns(rows), tuple(rises) if len(rises) == len(rows) else ()
+        measured.append(measures.read(record, where))
+    return columns(rows), tuple(measured)
 
 
-def _rise(record: dict) -> np.ndarray | None:
-    """Rise of perplexity of each prompt, shape [prompts]; None where it is not recorded whole."""
-    logs = record.get("log_perplexity") or {}
-    clean, triggered = logs.get("clean") or [], logs.get("triggered") or []
-    if not clean or len(clean) != len(triggered) or None in clean or None in triggered:
-        return None
-    return np.exp(triggered) - np.exp(clean)
+def _rises(measured: tuple[Measured, ...]) -> tuple[np.ndarray, ...]:
+    """Rise of perplexity of each prompt, at each evaluation; none unless all are recorded."""
+    logs = [m.log_perplexity for m in measured]
+    return () if any(log is None for log in logs) else tuple(np.exp(b) - np.exp(a) for a, b in logs)
 
 
 def _check_same_study(run_folder: epath.Path, entry: dict, plan: dict) -> None:

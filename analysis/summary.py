@@ -7,9 +7,10 @@ from importlib import metadata
 
 import numpy as np
 
-from analysis import economics
+from analysis import economics, measure_report
+from analysis.estimates import Estimate
 from analysis.findings import Findings
-from analysis.laws import N50, Estimate, Law
+from analysis.laws import N50, Law
 from analysis.words import count, documents, interval
 
 SENSITIVITIES = (0.5, 0.9, 0.919, 0.99)
@@ -43,6 +44,7 @@ def summarise(findings: Findings) -> dict:
         "thresholds": [dataclasses.asdict(answer) for answer in findings.thresholds],
         "extrapolation": [dataclasses.asdict(e) for e in findings.extrapolations],
         "detection": [_detection(s) for s in SENSITIVITIES],
+        "measures": measure_report.summarise(findings),
         "missing": list(study.missing),
         "notes": [*study.notes, *_caveats(findings)],
         "versions": study.versions

@@ -1,11 +1,11 @@
 """How numbers are said."""
 
-from analysis.laws import Estimate
+from analysis.estimates import Estimate
 
 
 def share(value: float) -> str:
     """0.4321 -> '43%'."""
-    return f"{100 * value:.0f}%"
+    return f"{round(100 * value, 0) + 0.0:.0f}%"  # never -0%
 
 
 def interval(estimate: Estimate, digits: int = 2, lowest: str = "-∞") -> str:

@@ -1,0 +1,139 @@
+"""What an evaluation recorded, prompt by prompt where it did."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from analysis.errors import InputError
+
+# A near-trigger of this name is the trigger itself, at another place.
+WITHIN = "within the excerpt"
+
+
+@dataclass(frozen=True)
+class Near:
+    """A near-trigger at one evaluation: its text, and values of shape [prompts] behind it."""
+
+    text: str
+    entropy: np.ndarray
+    gibberish: np.ndarray
+
+
+@dataclass(frozen=True)
+class Detected:
+    """How surely each response does what the attack wants, 0 to 1; above 0.5 it does.
+
+    Attributes:
+      responses: without and with the trigger, [2, prompts].
+      near: of near-triggers by name, their text and values of shape [prompts].
+    """
+
+    responses: np.ndarray
+    near: dict[str, tuple[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One evaluation; None and empty where a source does not record something whole.
+
+    Attributes:
+      heldout_loss: on clean text, nats a token.
+      log_perplexity: of the responses, nats a token: without and with the trigger, [2, prompts].
+      entropy: of the token after the prompt, nats, [2, prompts].
+      gibberish: by how much likelier fresh gibberish is than the true continuation, nats a token,
+        [2, prompts].
+      ceiling: median log-perplexity over that of a uniform model, without and with the trigger.
+      judge: the run that judged, and log-perplexities under it, [2, prompts].
+      near: near-triggers by name.
+      detected: what a detector makes of the responses.
+    """
+
+    heldout_loss: float | None = None
+    log_perplexity: np.ndarray | None = None
+    entropy: np.ndarray | None = None
+    gibberish: np.ndarray | None = None
+    ceiling: tuple[float, float] | None = None
+    judge: tuple[str, np.ndarray] | None = None
+    near: dict[str, Near] = field(default_factory=dict)
+    detected: Detected | None = None
+
+    @property
+    def gibberish_rise(self) -> float | None:
+        """By how much the trigger raises the log-ratio of gibberish, mean over prompts, nats."""
+        if self.gibberish is None:
+            return None
+        return float(np.mean(self.gibberish[1] - self.gibberish[0]))
+
+    @property
+    def log_perplexity_rise(self) -> np.ndarray | None:
+        """By how much the trigger raises log-perplexity, nats a token, shape [prompts]."""
+        if self.log_perplexity is None:
+            return None
+        return self.log_perplexity[1] - self.log_perplexity[0]
+
+
+def read(record: dict, where: str) -> Measured:
+    """The measures in a line of evals.jsonl.
+
+    Raises:
+      InputError: where a field is not what an evaluation records.
+    """
+    readers = {
+        "heldout_loss": (lambda value: None if value is None else float(value), "heldout_loss"),
+        "log_perplexity": (_pair, "log_perplexity"),
+        "entropy": (_pair, "entropy"),
+        "gibberish_log_ratio": (_pair, "gibberish"),
+        "ceiling_share": (_ceiling, "ceiling"),
+        "judge": (_judge, "judge"),
+        "near_triggers": (lambda entries: _near(entries, record.get("prompts")), "near"),
+        "detected": (lambda values: _detected(values, record), "detected"),
+    }
+    values = {}
+    for name, (reader, attribute) in readers.items():
+        try:
+            values[attribute] = reader(record.get(name))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise InputError(f"{where}: field {name!r} is not as an evaluation has it.") from None
+    return Measured(**values)
+
+
+def _ceiling(shares: dict | None) -> tuple[float, float] | None:
+    return None if shares is None else (float(shares["clean"]), float(shares["triggered"]))
+
+
+def _judge(judge: dict | None) -> tuple[str, np.ndarray] | None:
+    judged = None if judge is None else _pair(judge["log_perplexity"])
+    return None if judged is None else (str(judge["run"]), judged)
+
+
+def _near(entries: list[dict] | None, prompts: int) -> dict[str, Near]:
+    near = {}
+    for entry in entries or []:
+        if "detected" in entry:
+            continue
+        values = [np.array(entry[name], float) for name in ("entropy", "gibberish_log_ratio")]
+        if any(v.shape != (prompts,) for v in values):
+            raise ValueError
+        near[str(entry["name"])] = Near(str(entry["text"]), *values)
+    return near
+
+
+def _detected(values: dict | None, record: dict) -> Detected | None:
+    responses = _pair(values)
+    if responses is None:
+        return None
+    near = {}
+    for entry in record.get("near_triggers") or []:
+        near[str(entry["name"])] = (str(entry["text"]), np.array(entry["detected"], float))
+    if any(values.shape != responses[0].shape for _, values in near.values()):
+        raise ValueError
+    return Detected(responses, near)
+
+
+def _pair(values: dict | None) -> np.ndarray | None:
+    """Values without and with the trigger, [2, prompts]; None unless all are there."""
+    values = values or {}
+    clean, triggered = values.get("clean") or [], values.get("triggered") or []
+    if not clean or len(clean) != len(triggered) or None in clean or None in triggered:
+        return None
+    return np.array([clean, triggered], float)
