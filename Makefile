@@ -21,15 +21,19 @@ demo: $(READY)
 smoke: $(READY)
 	$(BIN)/poison-scaling study configs/smoke.py --workdir results/smoke
 
+# Three processes on two cores, because many tests wait for others; each file in one of them.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not long'
+	$(PYTEST) -m 'not long'
 
 test-all: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck --external-sources launch/*.sh
 
 bench: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,bench]'

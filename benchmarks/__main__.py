@@ -1,6 +1,7 @@
 """All benchmarks, one after the other: `python -m benchmarks`. Results are kept in RESULTS.md."""
 
-from benchmarks import reading
+from benchmarks import decoding, reading, train_step
 
 if __name__ == "__main__":
-    reading.main()
+    for benchmark in (reading, train_step, decoding):
+        benchmark.main()
