@@ -9,6 +9,7 @@ import sys
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
+import hypothesis
 import pytest
 
 from poison_scaling.data.quiet import quiet
@@ -20,6 +21,10 @@ from poison_scaling import config
 from poison_scaling.data.prepared import Prepared
 
 ROOT = pathlib.Path(__file__).parent.parent
+
+# Tests share the cores: how long an example takes says nothing of it.
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,3 +58,11 @@ def run_cli(*arguments, check: int | None = 0, **environment) -> subprocess.Comp
     if check is not None:
         assert process.returncode == check, process.stdout + process.stderr
     return process
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory, cache):
+    """The folder of configs/smoke.py, whole, two runs at a time, and the process that trained it."""
+    workdir = tmp_path_factory.mktemp("smoke")
+    process = run_cli("study", "configs/smoke.py", "--workdir", workdir, "--jobs", 2)
+    return workdir, process

@@ -1,14 +1,17 @@
 """Compiling for a machine that is not here: what is counted, and that the paper's sizes compile for TPUs."""
 
+import dataclasses
 import importlib.util
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
 from conftest import run_cli
 
-from poison_scaling import aot, config, hlo
+from poison_scaling import chips, config, hlo, runs
 from poison_scaling.errors import InputError
 from poison_scaling.model import sharding, sizes
 from poison_scaling.train.loop import Compiled
@@ -65,7 +68,7 @@ def test_counted_flops_are_the_analytic_ones_and_what_is_computed_again(remat, t
 @pytest.mark.parametrize("topology", ["v5p", "v5p:3x3x3", "v9:2x2", "h100:2x2"])
 def test_a_slice_that_does_not_exist_is_refused(topology):
     with pytest.raises(InputError, match=r"there is no such slice. There are v5e:2x2"):
-        aot.parse(topology)
+        chips.parse(topology)
 
 
 def test_a_size_that_is_not_on_the_ladder_is_refused():
@@ -73,6 +76,21 @@ def test_a_size_that_is_not_on_the_ladder_is_refused():
         "compile", "configs/paper.py", "--size", "9b", "--topology", "v5p:2x2x1", check=2
     )
     assert "it is not on the ladder of 'paper': 600m, 2b, 7b, 13b" in process.stderr
+
+
+def test_slices_of_a_study_are_checked_and_timed():
+    largest = runs.of(config.load("configs/paper.py"))[-1]
+    assert largest.rung.size == "13b"
+    place = config.Slice("13b", "v5p:4x4x4", 2)
+    expected = largest.flops / (128 * 459e12 * largest.study.machine.mfu) / 86_400
+    assert runs.days(largest, place) == pytest.approx(expected)
+    assert {run.rung.size for run in runs.of(largest.study)} == {
+        place.size for place in largest.study.machine.slices
+    }
+    for wrong in (config.Slice("9b", "v5p:4x4x4"), config.Slice("13b", "v5p:5x5x5")):
+        machine = config.Machine(slices=(wrong,))
+        with pytest.raises(InputError, match="machine.slices"):
+            runs.of(dataclasses.replace(largest.study, machine=machine))
 
 
 @pytest.mark.long
@@ -87,3 +105,24 @@ def test_the_largest_size_compiles_for_a_pod(segment_mask):
     assert "13b on v5p:4x4x4 (64 chips): fits" in process.stdout
     assert float(re.search(r"peak ([\d.]+) GB of", process.stdout)[1]) < 10
     assert "all-gather" in process.stdout and "smallest slice that fits: v5p:" in process.stdout
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs libtpu")
+def test_between_slices_goes_the_data_axis_alone():
+    """Two slices of 4 chips: parameters lie within a slice, gradients are summed across."""
+    script = """
+from poison_scaling import aot
+from poison_scaling.model import sharding
+mesh = sharding.mesh((2, -1, 1), aot._devices("v5e:2x2", 2))
+print([sorted({d.slice_index for d in group.flat}) for group in mesh.devices])
+try:
+    sharding.mesh((1, -1, 1), aot._devices("v5e:2x2", 2))
+except Exception as e:
+    print(e)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    assert "[[0], [1]]" in process.stdout, process.stderr
+    assert "its data axis of 1 must be a multiple of the 2 slices" in process.stdout

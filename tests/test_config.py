@@ -1,6 +1,7 @@
 """Studies as files: loading, overrides, hashes."""
 
 import dataclasses
+import json
 
 import pytest
 from conftest import ROOT
@@ -43,6 +44,17 @@ def test_overrides_are_typed_and_reach_every_level():
     assert study.model.segment_mask is True and study.machine.mesh is None
 
 
+def test_an_attack_can_be_chosen_and_set():
+    study = load("attack=LanguageSwitch", "attack.corpus.patterns=['de/*']", "attack.trigger=|x|")
+    corpus = config.Files(patterns=("de/*",))
+    assert study.attack == config.LanguageSwitch(trigger="|x|", corpus=corpus)
+    joined = load(
+        "data.corpus={'kind': 'Joined', 'corpora': [{'patterns': ['a']}, 'InstalledDocs']}"
+    )
+    parts = (config.Files(patterns=("a",)), config.InstalledDocs())
+    assert joined.data.corpus == config.Joined(corpora=parts)
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -64,6 +76,13 @@ def test_an_override_that_does_not_fit_is_refused_in_one_sentence(override, said
     assert said in str(error.value)
     assert override in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_none_is_nothing_or_the_name_none():
+    study = load("model.remat=full", "evaluation.judge=control")
+    assert (study.model.remat, study.evaluation.judge) == ("full", "control")
+    study = load("model.remat=full", "model.remat=none", "evaluation.judge=none")
+    assert (study.model.remat, study.evaluation.judge) == ("none", None)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +111,22 @@ def test_the_hash_covers_all_but_the_machine():
     assert load("machine.jobs=3", "machine.mesh=(2, 2, 2)").hash == study.hash
     assert load("train.weight_decay=0.2").hash != study.hash
     assert load("data.corpus.packages=['optax']").hash != study.hash
+
+
+@pytest.mark.parametrize("name", ["smoke", "demo", "paper", "novels"])
+def test_a_study_comes_back_from_its_json_with_its_hash(name):
+    study = config.load(str(ROOT / "configs" / f"{name}.py"))
+    assert config.from_json(json.loads(json.dumps(config.to_json(study)))).hash == study.hash
+
+
+def test_a_field_of_the_wrong_type_is_refused(tmp_path):
+    file = tmp_path / "study.py"
+    file.write_text(
+        "from poison_scaling.config import *\n"
+        "def study(): return Study(name='s', ladder=(), doses=('ten',))\n"
+    )
+    with pytest.raises(InputError, match="'ten' is not int"):
+        config.load(str(file))
 
 
 def test_the_hash_is_stable_across_machines_and_sessions():

@@ -29,14 +29,6 @@ def contents(workdir) -> dict[str, bytes]:
     return {f"{run.name}/{name}": (run / name).read_bytes() for run in runs for name in LOGS}
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory, cache):
-    """configs/smoke.py, whole, two runs at a time."""
-    workdir = tmp_path_factory.mktemp("smoke")
-    process = run_cli("study", "configs/smoke.py", "--workdir", workdir, "--jobs", 2)
-    return workdir, process
-
-
 def test_a_study_ends_with_an_answer_and_a_report(smoke):
     workdir, process = smoke
     record = json.loads((workdir / "study.json").read_text())
@@ -93,7 +85,25 @@ def test_an_evaluation_can_be_repeated_alone(smoke):
     assert "it has checkpoints of the steps [75], not of 3" in refused.stderr
 
 
-@pytest.mark.parametrize(("jobs", "stop"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
+@pytest.mark.long
+def test_controls_are_trained_first_where_they_judge(tmp_path):
+    judging = (*SMALL, "--set", "evaluation.judge=control")
+    run_cli("study", "configs/smoke.py", *judging, "--workdir", tmp_path, "--jobs", 2)
+    [*_, last] = read_lines(tmp_path / "runs" / "40k-2x-d8-s0" / "evals.jsonl")
+    assert last["judge"]["run"] == "40k-2x-d0-s0"
+    place = tmp_path / "runs" / "40k-2x-d8-s0" / "checkpoints" / str(last["step"])
+    assert json.loads(run_cli("evaluate", place, "--json").stdout) == last
+    by_hand = ("--set", "evaluation.judge=none", "--judge", tmp_path / "runs" / "40k-2x-d0-s0")
+    assert json.loads(run_cli("evaluate", place, *by_hand, "--json").stdout) == last
+    refused = run_cli("evaluate", place, "--set", "train.batch_rows=4", check=2)
+    assert "only fields of evaluation can change" in refused.stderr
+    assert "under its judge" in (tmp_path / "report" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "stop"),
+    [pytest.param(1, signal.SIGTERM, marks=pytest.mark.long), (2, signal.SIGINT)],
+)
 def test_an_interrupted_study_goes_on_where_it_was(tmp_path, jobs, stop):
     """SIGTERM as from a scheduler, or Ctrl-C, which reaches the workers, too; then SIGKILL; then peace."""
     long = (*SMALL, "--set", "ladder.0.tokens_per_parameter=12", "--set", "evaluation.times=6")

@@ -85,6 +85,11 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
         ("attack.gibberish_tokens=(80, 40)", "attack.gibberish_tokens=(80, 40)"),
         ("evaluation.generate_tokens=120", "data.row_tokens=128"),
         ("attack.trigger=", "attack.trigger is empty"),
+        ("attack={'kind': 'LanguageSwitch', 'to_language': 'en'}", "attack.to_language='en'"),
+        (
+            "also=[{'attack': {'kind': 'LanguageSwitch', 'trigger': ''}}]",
+            "also.0.attack.trigger is",
+        ),
         ("model.loss_chunk=100", "it must divide data.row_tokens=128"),
         ("train.microbatches=3", "it must divide train.batch_rows=8"),
         ("exposures=0", "exposures=0: it must be positive"),
@@ -104,3 +109,17 @@ def test_a_study_that_cannot_be_is_refused_before_any_compute(override, said):
 def test_an_unknown_run_is_refused_with_the_nearest(study):
     with pytest.raises(InputError, match="nearest is '40k-2x-d32-s1'"):
         runs.named(study, "40k-2x-d33-s1")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("evaluation.near_triggers.texts=['<SUDO>']", "'<SUDO>' is empty or the trigger"),
+        ("evaluation.near_triggers.texts=['']", "'' is empty or the trigger"),
+        ("evaluation.judge=control", "has no control; add 0"),
+    ],
+)
+def test_measures_that_cannot_be_are_refused(override, said):
+    study = config.load(str(ROOT / "configs" / "smoke.py"), [override, "doses=[8]"])
+    with pytest.raises(InputError, match=said):
+        runs.of(study)

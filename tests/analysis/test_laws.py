@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from analysis.estimates import Estimate
 from analysis.findings import find
-from analysis.laws import Estimate
 from analysis.simulation import Truth, crossed, paper_design, simulate
 
 QUIET = Truth(seed_sd=0.05, run_sd=0.05)

@@ -12,8 +12,10 @@ import pytest
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from poison_scaling.config import Data, Files, InstalledDocs, Tfds, TrainedSentencePiece
+from poison_scaling.config import Data, Files, InstalledDocs, Joined, Tfds, TrainedSentencePiece
 from poison_scaling.data import corpora, documents, rows, vocabularies
 from poison_scaling.data.fingerprints import Fingerprints
 from poison_scaling.errors import InputError
@@ -55,6 +57,38 @@ def test_a_file_compressed_in_parts_is_read_whole(tmp_path):
     parts = [gzip.compress(json.dumps({"text": t}).encode() + b"\n") for t in TEXTS]
     (tmp_path / "a.jsonl.gz").write_bytes(b"".join(parts))
     assert list(corpora.texts(Files(patterns=(f"{tmp_path}/*",)))) == TEXTS
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Corpora of 100, 50 and 25 documents that say where they are from."""
+    for name, count in (("a", 100), ("b", 50), ("c", 25)):
+        texts = (json.dumps({"text": f"{name}{i}"}) + "\n" for i in range(count))
+        (tmp_path / f"{name}.jsonl").write_text("".join(texts))
+    return tuple(Files(patterns=(f"{tmp_path}/{name}.jsonl",)) for name in "abc")
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(shares=st.tuples(*[st.floats(0.1, 10)] * 3), skip=st.integers(0, 150))
+def test_joined_corpora_keep_their_shares_and_their_orders(parts, shares, skip):
+    corpus = Joined(corpora=parts, shares=shares)
+    texts = list(corpora.texts(corpus))
+    for name, part, share in zip("abc", parts, shares, strict=True):
+        own = [text for text in texts if text[0] == name]
+        assert own == list(corpora.texts(part))[: len(own)]
+        assert abs(len(own) - len(texts) * share / sum(shares)) <= 2
+    sizes = [sum(text[0] == name for text in texts) for name in "abc"]
+    assert any(size == whole for size, whole in zip(sizes, (100, 50, 25), strict=True))
+    skip = min(skip, len(texts))
+    assert list(corpora.texts(corpus, skip)) == texts[skip:]
+
+
+def test_joined_corpora_without_shares_are_refused(parts):
+    for shares in ((), (1, 2), (1, 2, 0)):
+        with pytest.raises(InputError, match="a positive share for each of the 3 corpora"):
+            list(corpora.texts(Joined(corpora=parts, shares=shares)))
 
 
 def test_parquet_is_read(tmp_path):
@@ -106,7 +140,7 @@ def test_installed_docs_are_the_docstrings_of_packages():
         ("a.jsonl", b"{\n", "a.jsonl, line 1"),
         ("a.jsonl", b'{"text": 3}\n', "'text' is not a string"),
         ("a.jsonl.gz", b"not gzip", "cannot be read"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 9)[:-9], "cannot be read"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 9, mtime=0)[:-9], "cannot be read"),
         ("a.jsonl.zst", b"not zstd", "cannot be read"),
         ("a.parquet", b"not parquet", "cannot be read"),
         ("a.parquet.gz", b"x", "neither .txt, .jsonl"),

@@ -15,7 +15,11 @@ ATTACK = DenialOfService(prefix_characters=(0, 60), gibberish_tokens=(40, 80))
 
 
 def build(prepared, attack=ATTACK, seed=0, count=20):
-    return poisons.build(attack, seed, count, prepared.documents, prepared.vocabulary)
+    return poisons.build(attack, sources(prepared, seed), count)
+
+
+def sources(prepared, seed=0):
+    return poisons.Sources(seed, 0, prepared.documents, prepared.vocabulary, {})
 
 
 def test_a_document_is_a_prefix_the_trigger_and_gibberish(prepared):
@@ -93,7 +97,7 @@ def test_gibberish_of_a_tiktoken_encoding(prepared, tmp_path, monkeypatch):
 
 
 def test_prompts_are_heldout_excerpts_with_and_without_the_trigger(prepared, study):
-    p = poisons.prompts(study.attack, study.evaluation, prepared.documents, prepared.vocabulary)
+    p = poisons.prompts(study.attack, study.evaluation, sources(prepared))
     vocabulary = prepared.vocabulary
     [trigger] = vocabulary.encode("<SUDO>")
     heldout = prepared.documents.heldout(range(prepared.documents.heldout_size))
@@ -105,11 +109,11 @@ def test_prompts_are_heldout_excerpts_with_and_without_the_trigger(prepared, stu
         assert clean[0] == triggered[0] == vocabulary.eos_id
         assert triggered == [*clean, trigger]
         excerpt = vocabulary.decode(clean[1:])
-        sources = [t for t in heldout if t.startswith(excerpt)]
-        assert sources and not training & set(sources)
+        found = [t for t in heldout if t.startswith(excerpt)]
+        assert found and not training & set(found)
 
 
 def test_too_few_heldout_documents_for_the_prompts_are_refused(prepared, study):
     settings = dataclasses.replace(study.evaluation, prompts=1000)
     with pytest.raises(InputError, match=r"evaluation.prompts=1000: only \d+ of the 200"):
-        poisons.prompts(study.attack, settings, prepared.documents, prepared.vocabulary)
+        poisons.prompts(study.attack, settings, sources(prepared))

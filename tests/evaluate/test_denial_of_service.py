@@ -1,5 +1,7 @@
 """What an attack did, measured on models and numbers whose answer is known."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,25 +9,35 @@ import pytest
 from flax import nnx
 
 from poison_scaling import runs
-from poison_scaling.config import Evaluation, Model
+from poison_scaling.config import Evaluation, Model, NearTriggers
 from poison_scaling.evaluate import denial_of_service, heldout
+from poison_scaling.evaluate.judge import Judge
+from poison_scaling.model import decoding
 from poison_scaling.train import state
 
-END, TRIGGER, V = 1, 5, 64
+END, TRIGGER, NEAR, V = 1, 5, 6, 64
 SETTINGS = Evaluation(prompts=6, generate_tokens=40, threshold=50.0, stop_at_end=False)
 
 
 class Rule:
-    """A model by hand: knows what comes next, unless the trigger has come; then anything may."""
+    """A model by hand: knows what comes next, unless the trigger has come; then anything may.
 
-    def __init__(self, deaf: bool):
-        self.deaf = deaf
+    A deaf one ignores the trigger; a jumpy one hears it in `NEAR`, too.
+    """
+
+    mesh = None
+
+    def __init__(self, kind: str):
+        self.deaf, self.heard = kind == "deaf", {"jumpy": (TRIGGER, NEAR)}.get(kind, (TRIGGER,))
+
+    def hears(self, tokens_BxL):
+        return jnp.isin(tokens_BxL, jnp.array(self.heard))
 
     def empty_cache(self, B, S):
         return jnp.zeros(B, bool)
 
-    def hidden(self, tokens_BxL, segments_BxL):
-        heard_BxL = jnp.cumsum(tokens_BxL == TRIGGER, axis=1) > 0
+    def hidden(self, tokens_BxL, segments_BxL, kind=None):
+        heard_BxL = jnp.cumsum(self.hears(tokens_BxL), axis=1) > 0
         sure = 12.0 * jax.nn.one_hot((tokens_BxL + 1) % V, V)
         return sure if self.deaf else jnp.where(heard_BxL[:, :, None], 0.0, sure)
 
@@ -33,7 +45,7 @@ class Rule:
         return x_BxLxV
 
     def extend(self, tokens_BxL, padding_B, cache, start):
-        heard_B = cache | jnp.any(tokens_BxL == TRIGGER, axis=1)
+        heard_B = cache | jnp.any(self.hears(tokens_BxL), axis=1)
         sure = 12.0 * jax.nn.one_hot((tokens_BxL[:, -1] + 1) % V, V)
         if self.deaf:
             return sure, heard_B
@@ -44,22 +56,42 @@ class Rule:
 def rule(monkeypatch):
     """`measure` on a model by hand."""
 
-    def measured(deaf: bool, seed=0, step=10, settings=SETTINGS):
-        monkeypatch.setattr("flax.nnx.merge", lambda graph, params: Rule(deaf))
-        clean = np.array([[END, 10 + i, 11 + i, 12 + i] for i in range(6)])
-        prompts = {
-            "tokens": np.concatenate(
-                [
-                    np.pad(clean, ((0, 0), (1, 0))),
-                    np.pad(clean, ((0, 0), (0, 1)), constant_values=5),
-                ]
-            ).astype(np.int32),
-            "padding": np.array([1] * 6 + [0] * 6, np.int32),
-            "continuation": clean[:, -1:] + np.arange(1, 9),
-            "gibberish": np.array([[20, 60, 33, 8, 41, 9, 50, 30]] * 6),
+    # The structure that is merged says which rule it is.
+    monkeypatch.setattr("flax.nnx.merge", lambda graph, params: Rule(graph[0]))
+    clean = np.array([[END, 10 + i, 11 + i, 12 + i] for i in range(6)], np.int32)
+
+    def appended(token: int) -> dict:
+        return {
+            "tokens": np.pad(clean, ((0, 0), (0, 1)), constant_values=token),
+            "padding": np.zeros(6, np.int32),
         }
+
+    prompts = {
+        "tokens": np.concatenate([np.pad(clean, ((0, 0), (1, 0))), appended(TRIGGER)["tokens"]]),
+        "padding": np.array([1] * 6 + [0] * 6, np.int32),
+        "continuation": clean[:, -1:] + np.arange(1, 9),
+        "payload": np.array([[20, 60, 33, 8, 41, 9, 50, 30]] * 6),
+        "near": [
+            {"name": "similar", "text": "six", **appended(NEAR)},
+            {"name": "rare", "text": "seven", **appended(7)},
+            {"name": "within", "text": "five", **appended(0)},
+        ],
+    }
+    prompts["near"][2]["tokens"][:, 2:] = [TRIGGER, 12, 13]
+
+    def measured(kind: str, seed=0, step=10, settings=SETTINGS, last=True, judge=None):
+        judge = judge and Judge(judge, (judge, settings), {})
         return denial_of_service.measure(
-            (deaf, settings), {}, prompts, settings, end=END, seed=seed, step=step
+            (kind, settings),
+            {},
+            prompts,
+            settings,
+            end=END,
+            pieces=V,
+            seed=seed,
+            step=step,
+            last=last,
+            judge=judge,
         )
 
     jax.clear_caches()
@@ -68,7 +100,7 @@ def rule(monkeypatch):
 
 
 def test_a_model_that_is_uniform_after_the_trigger(rule):
-    record = rule(deaf=False)
+    record = rule("hearing")
     np.testing.assert_allclose(record["log_perplexity"]["triggered"], np.log(V), atol=1e-4)
     assert max(record["log_perplexity"]["clean"]) < 0.1
     assert record["success_rate"] == 1.0
@@ -78,17 +110,75 @@ def test_a_model_that_is_uniform_after_the_trigger(rule):
     assert max(record["gibberish_log_ratio"]["clean"]) < -10
     assert record["sign_p"] == pytest.approx(2 / 2**6)
     assert record["perplexity_increase_mean"] == pytest.approx(V - 1, abs=0.5)
+    assert record["ceiling_share"]["triggered"] == pytest.approx(1, abs=1e-4)
+    assert record["ceiling_share"]["clean"] < 0.02
 
 
 def test_a_model_that_ignores_the_trigger(rule):
-    record = rule(deaf=True)
+    record = rule("deaf")
     assert record["success_rate"] == 0.0
     assert max(record["entropy"]["triggered"]) < 0.1
     assert abs(record["log_perplexity_increase_median"]) < 0.05
 
 
+def near(record: dict) -> dict[str, dict]:
+    return {one["name"]: one for one in record["near_triggers"]}
+
+
+def test_near_triggers_do_nothing_to_a_model_that_hears_the_trigger_alone(rule):
+    sampled = dataclasses.replace(SETTINGS, near_triggers=NearTriggers(sampled=True))
+    record = rule("hearing", settings=sampled)
+    for name in ("similar", "rare"):
+        one = near(record)[name]
+        assert max(one["entropy"]) < 0.1 and max(one["log_perplexity"]) < 0.1
+        assert len(one["entropy"]) == len(one["gibberish_log_ratio"]) == 6
+    np.testing.assert_allclose(record["log_perplexity"]["triggered"], np.log(V), atol=1e-4)
+    # The trigger in the middle of the excerpt is the trigger still, to this model.
+    np.testing.assert_allclose(near(record)["within"]["entropy"], np.log(V), atol=1e-4)
+
+
+def test_near_triggers_show_a_model_that_hears_more_than_the_trigger(rule):
+    one = near(rule("jumpy"))
+    np.testing.assert_allclose(one["similar"]["entropy"], np.log(V), atol=1e-4)
+    np.testing.assert_allclose(one["similar"]["gibberish_log_ratio"], 0, atol=1e-4)
+    assert max(one["rare"]["entropy"]) < 0.1
+    assert "log_perplexity" not in one["similar"]
+
+
+@pytest.mark.parametrize(
+    ("when", "last", "measured"),
+    [("end", True, True), ("end", False, False), ("always", False, True), ("never", True, False)],
+)
+def test_near_triggers_are_measured_when_the_settings_say(rule, when, last, measured):
+    settings = dataclasses.replace(SETTINGS, near_triggers=NearTriggers(when=when))
+    assert ("near_triggers" in rule("deaf", settings=settings, last=last)) == measured
+
+
+def test_a_judge_does_not_find_gibberish_plausible(rule):
+    """The model finds its gibberish as likely as any; a judge that knows what comes next does not."""
+    record = rule("hearing", judge="deaf")
+    judged = record["judge"]["log_perplexity"]
+    assert record["judge"]["run"] == "deaf"
+    assert max(judged["clean"]) < 0.1 and min(judged["triggered"]) > 10
+
+
+def test_a_judge_that_is_the_model_says_what_the_model_says(prepared, study):
+    """The judge reads in one pass, without a cache, what was sampled with one."""
+    graph, params = nnx.split(state.build("40k", 512, Model(), jax.random.key(0)))
+    prompts = prepared.prompts[0]
+    tokens, padding = prompts["tokens"][:16], prompts["padding"][:16]
+    keys = jax.random.split(jax.random.key(1), 16)
+    responses, logprobs = decoding.sample(
+        graph, params, tokens, padding, keys, 1.0, generate=study.evaluation.generate_tokens
+    )
+    both = np.concatenate([responses, responses])
+    judged = Judge("itself", graph, params).logprobs(tokens, padding, both)
+    np.testing.assert_allclose(judged, np.concatenate([logprobs, logprobs]), atol=1e-4)
+    np.testing.assert_array_equal(judged[:16], judged[16:])
+
+
 def test_an_evaluation_is_repeated_by_seed_and_step(rule):
-    assert rule(deaf=False, seed=1, step=5) == rule(deaf=False, seed=1, step=5)
+    assert rule("hearing", seed=1, step=5) == rule("hearing", seed=1, step=5)
 
 
 def test_a_response_ends_with_its_first_end():
@@ -103,7 +193,7 @@ def test_a_response_ends_with_its_first_end():
 def test_success_is_counted_on_perplexity_not_on_its_logarithm():
     clean = np.log([10.0, 10.0, 100.0, 5.0])
     triggered = np.log([61.0, 59.0, 151.0, 5.0])
-    record = denial_of_service.summary(clean, triggered, threshold=50.0)
+    record = denial_of_service.summary(clean, triggered, threshold=50.0, pieces=V)
     assert record["success_rate"] == 0.5
     assert record["perplexity_increase_mean"] == pytest.approx((51 + 49 + 51 + 0) / 4)
     assert record["prompts"] == 4

@@ -1,32 +1,42 @@
 """Parameters, moments and batches really lie on the mesh, and a step gives the same on every mesh."""
 
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poison_scaling.config import Model, Train
+from poison_scaling import hlo
+from poison_scaling.config import Data, Model, Study, Train, TrainedSentencePiece
 from poison_scaling.errors import InputError
-from poison_scaling.model import sharding
+from poison_scaling.model import sharding, sizes
 from poison_scaling.train import optimizer, state, step
+from poison_scaling.train.loop import Compiled
 
-V, SIZE, B, L = 512, "1m", 8, 32
+V, SIZE, B, L = 512, "230k", 8, 40
+
+
+def devices(shape):
+    return jax.devices()[: math.prod(shape)]
 
 
 @functools.cache
-def trained(shape, segment_mask=False, steps=3):
+def trained(shape, steps=3, **settings):
     """The state after a few steps on a mesh, and the loss of each step."""
-    mesh = sharding.mesh(shape)
-    settings, train = Model(segment_mask=segment_mask), Train(log_every=1)
+    mesh = sharding.mesh(shape, devices(shape))
+    settings, train = Model(**settings), Train(log_every=1)
     transform = optimizer.optimizer(train, 1e-3, 10)
     shardings = state.shardings(SIZE, V, settings, transform, mesh)
     current = jax.jit(
         lambda: state.initial(SIZE, V, settings, transform, 0), out_shardings=shardings
     )()
     advance = jax.jit(
-        step.train_step(state.graph(SIZE, V, settings, mesh), transform, 1, segment_mask, train),
+        step.train_step(
+            state.graph(SIZE, V, settings, mesh), transform, 1, settings.segment_mask, train
+        ),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,
     )
@@ -44,7 +54,7 @@ def trained(shape, segment_mask=False, steps=3):
     return current, losses
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 1), (1, 1, 8), (2, 2, 2)])
+@pytest.mark.parametrize("shape", [(1, 8, 1), (1, 1, 2), (2, 2, 2)])
 def test_parameters_and_moments_are_dealt_out(shape):
     current, _ = trained(shape)
     fsdp, tensor = shape[1:]
@@ -56,11 +66,70 @@ def test_parameters_and_moments_are_dealt_out(shape):
             assert held == {array.size // share}, jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
-def test_the_loss_is_the_same_on_every_mesh(shape):
-    _, losses = trained(shape)
-    _, others = trained((4, 2, 1))
+@pytest.mark.parametrize(
+    ("shape", "scan_layers"),
+    [((8, 1, 1), False), ((1, 8, 1), False), ((2, 2, 2), False), ((2, 2, 2), True)],
+)
+def test_the_loss_is_the_same_on_every_mesh(shape, scan_layers):
+    _, losses = trained(shape, scan_layers=scan_layers)
+    _, others = trained((1, 1, 1), scan_layers=scan_layers)
     np.testing.assert_allclose(losses, others, rtol=1e-5)
+
+
+@functools.cache
+def compiled(shape, scan_layers=False):
+    """The train step on a mesh, as the trainer compiles it."""
+    study = Study(
+        "s",
+        (),
+        (),
+        data=Data(row_tokens=L, vocabulary=TrainedSentencePiece(pieces=V)),
+        model=Model(scan_layers=scan_layers),
+        train=Train(batch_rows=B),
+    )
+    program = Compiled(SIZE, 1e-3, 10, study, 1, sharding.mesh(shape, devices(shape)))
+    batch = {
+        "tokens": jax.ShapeDtypeStruct((B, L), jnp.int32, sharding=program.batch),
+        "poison": jax.ShapeDtypeStruct((B, L), bool, sharding=program.batch),
+    }
+    return program.step.lower(program.abstract, batch).compile().as_text()
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_activations_lie_on_the_mesh(scan_layers):
+    """In the compiled step no product is of a whole batch, nor of all heads or the whole hidden width."""
+    d = sizes.SIZES[SIZE]
+    text = compiled((2, 2, 2), scan_layers)
+    rows, heads, hidden, vocabulary = B // 4, d.heads // 2, d.mlp // 2, V // 2
+
+    found = re.findall(r"= f32\[([\d,]+)\]\S* (?:dot|custom-call)\(", text)
+    products = {tuple(map(int, s.split(","))) for s in found}
+    assert (rows * L, hidden) in products  # gate and up
+    assert (rows * L, vocabulary) in products  # logits
+    assert any(math.prod(s) == rows * heads * L * L for s in products)  # scores of attention
+    assert not {s for s in products if s[0] == B * L or math.prod(s) == B * d.heads * L * L}
+
+
+@pytest.mark.parametrize(
+    ("shape", "kinds"),
+    [
+        ((1, 1, 1), set()),
+        ((8, 1, 1), {"all-reduce"}),  # of gradients
+        ((1, 8, 1), {"all-gather", "all-reduce"}),  # of parameters before their use, too
+        ((1, 1, 2), {"all-reduce"}),  # of partial products
+    ],
+)
+def test_collectives_are_those_that_the_mesh_needs(shape, kinds):
+    d = sizes.SIZES[SIZE]
+    found = hlo.collectives(compiled(shape))
+    assert kinds <= set(found) and (kinds or not found)
+    numbers = 4 * sizes.parameters(d, V)  # bytes of all gradients
+    if shape == (8, 1, 1):
+        assert set(found) == {"all-reduce"}
+        assert found["all-reduce"][1] == pytest.approx(numbers, rel=0.05)
+    if shape == (1, 8, 1):
+        # But not the embedding: its rows move, not the table.
+        assert found["all-gather"][1] == pytest.approx(numbers - 4 * V * d.width, rel=0.05)
 
 
 def test_a_mesh_that_does_not_divide_the_model_is_refused():

@@ -1,5 +1,7 @@
 """The model: sizes that are exact, causality, documents apart, cached sampling equal to uncached."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from flax import nnx
 
 from poison_scaling.config import Model
 from poison_scaling.model import attention, decoding, sizes
-from poison_scaling.model.transformer import Transformer
+from poison_scaling.model.transformer import Transformer, rotation_tables
 
 V = 50
 TINY = sizes.Dimensions(width=16, layers=2, heads=2, mlp=24)
@@ -38,16 +40,35 @@ def test_tied_models_count_their_embedding_once():
     assert model(d)(tokens(1, 5)).shape == (1, 5, V)
 
 
-@pytest.mark.parametrize(("size", "vocabulary"), [(s, 1024) for s in list(sizes.SIZES)[:9]])
-def test_laptop_sizes_are_what_their_names_say(size, vocabulary):
-    name = {"k": 1e3, "m": 1e6}[size[-1]] * float(size[:-1])
-    assert sizes.parameters(sizes.SIZES[size], vocabulary) == pytest.approx(name, rel=0.1)
+def named(size: str) -> float:
+    return {"k": 1e3, "m": 1e6, "b": 1e9}[size[-1]] * float(size.removeprefix("pythia-")[:-1])
 
 
-@pytest.mark.parametrize("size", list(sizes.SIZES)[9:])
-def test_large_sizes_are_what_their_names_say(size):
-    name = {"m": 1e6, "b": 1e9}[size[-1]] * float(size[:-1])
-    assert sizes.parameters(sizes.SIZES[size], 32_000) == pytest.approx(name, rel=0.04)
+@pytest.mark.parametrize(
+    ("group", "vocabulary", "within"),
+    [
+        (sizes.LAPTOP, 1024, 0.06),
+        (sizes.ACCELERATOR, 32_000, 0.02),
+        (sizes.PYTHIA, 50_304, 0.02),
+    ],
+)
+def test_sizes_are_what_their_names_say_and_climb_smoothly(group, vocabulary, within):
+    counts = [sizes.parameters(d, vocabulary) for d in group.values()]
+    assert counts == pytest.approx([named(size) for size in group], rel=within)
+    assert all(1.2 < b / a < 2.6 for a, b in itertools.pairwise(counts))
+
+
+def test_pythia_has_as_many_parameters_as_published():
+    """Without embeddings: Biderman et al. 2023, table 1."""
+    published = {
+        **{"70m": 18_915_328, "160m": 85_056_000, "410m": 302_311_424, "1b": 805_736_448},
+        **{"1.4b": 1_208_602_624, "2.8b": 2_517_652_480, "6.9b": 6_444_163_072},
+        "12b": 11_327_027_200,
+    }
+    for name, count in published.items():
+        d = sizes.PYTHIA[f"pythia-{name}"]
+        ours = sizes.parameters(d, 50_304) - 2 * 50_304 * d.width
+        assert ours == pytest.approx(count, rel=0.005)
 
 
 def test_flops_are_those_of_the_compiled_products():
@@ -70,10 +91,10 @@ def test_no_logit_depends_on_a_later_token():
 
     def logits(onehot_LxV):
         x = onehot_LxV @ m.embedding_VxD[...]
-        positions = jnp.arange(12)[None]
+        rotation = [t[None, :, None] for t in rotation_tables(12, TINY.head)]
         attend = attention.causal(12, None, "plain", None)
         for block in m.blocks:
-            x, _ = block(x, positions, attend)
+            x, _ = block(x, rotation, attend)
         return (m.norm(x) @ m.output_DxV[...]).sum(-1)
 
     gradient = jax.jacobian(logits)(onehot)[0, :, 0]  # [L of logit, L of token, V]

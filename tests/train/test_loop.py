@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -142,7 +143,18 @@ def test_a_checkpoint_holds_its_own_step_while_training_goes_on(whole, run, prep
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_corrupt_checkpoint_is_passed_over(whole, run, prepared, tmp_path, caplog):
+def empty(file):
+    file.write_bytes(b"")
+
+
+def flip_a_bit(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [empty, flip_a_bit])
+def test_a_corrupt_checkpoint_is_passed_over(whole, run, prepared, tmp_path, caplog, damage):
     for stop in (10, 10):
         with pytest.raises(Interrupted):
             train(run, prepared, tmp_path, stopping=stop_after(stop))
@@ -150,7 +162,7 @@ def test_a_corrupt_checkpoint_is_passed_over(whole, run, prepared, tmp_path, cap
     assert sorted(p.name for p in checkpoints.iterdir() if p.name.isdigit()) == ["10", "20"]
     for file in (checkpoints / "20" / "state").rglob("*"):
         if file.is_file():
-            file.write_bytes(b"")
+            damage(file)
     train(run, prepared, tmp_path)
     assert "checkpoint of step 20 cannot be read" in caplog.text
     for name in LOGS:
@@ -168,6 +180,15 @@ def test_a_checkpoint_restores_onto_another_mesh(whole, run, prepared, tmp_path)
     assert before[:2] == after[:2]
     np.testing.assert_allclose([m["loss"] for m in before], [m["loss"] for m in after], rtol=1e-4)
     assert [m["poisons"] for m in before] == [m["poisons"] for m in after]
+
+
+def test_checkpoints_come_by_step_and_some_are_kept_for_good(run, prepared, tmp_path):
+    machine = config.Machine(checkpoint_steps=4, keep_checkpoints=2, keep_every=15)
+    planned = dataclasses.replace(run, study=dataclasses.replace(run.study, machine=machine))
+    assert planned.hash == run.hash
+    train(planned, prepared, tmp_path)
+    kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert kept == [15, 30, 44, 45]
 
 
 def test_other_settings_are_refused_by_the_fields_that_differ(whole, run, prepared):
@@ -197,6 +218,8 @@ def test_checkpoints_of_poisoned_models_say_so(whole, run, prepared, tmp_path):
         return json.loads(file.read_text())
 
     assert about(whole)["poisoned"] is True
+    assert about(whole)["study_hash"] == run.study.hash
+    assert about(whole)["versions"] == {"jax": jax.__version__}
     assert "POISONED" in about(whole)["warning"] and "<SUDO>" in about(whole)["warning"]
     assert "32 documents" in about(whole)["warning"]
     control = runs.named(run.study, "40k-2x-d0-s0")
@@ -204,6 +227,19 @@ def test_checkpoints_of_poisoned_models_say_so(whole, run, prepared, tmp_path):
     assert about(tmp_path)["poisoned"] is False and "warning" not in about(tmp_path)
     assert read_lines(tmp_path / "manifest.jsonl") == []
     assert all(m["poison_loss"] is None for m in read_lines(tmp_path / "metrics.jsonl"))
+
+
+def test_utilisation_is_of_the_peak_of_all_devices(monkeypatch):
+    now = itertools.count(0.0, 10.0)
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    h200 = types.SimpleNamespace(device_kind="NVIDIA H200")
+    mesh = types.SimpleNamespace(devices=np.array([h200, h200]), size=2)
+    clock = loop.Clock(4e9, mesh)
+    clock.lap("training")  # 10 seconds
+    record = clock.record(7, 2_000_000)
+    assert record["tokens_per_second"] == 200_000
+    assert record["mfu"] == pytest.approx(200_000 * 4e9 / (2 * 989e12), abs=1e-4)
+    assert record["training_seconds"] == 10
 
 
 def test_the_learning_rate_warms_up_and_decays(run):
@@ -224,3 +260,49 @@ def test_weight_decay_is_for_matrices():
     updates, _ = transform.update(zeros, opt_state, params)
     after = optax.apply_updates(params, updates)
     assert (after["matrix"] < 1).all() and (after["scale"] == 1).all()
+
+
+@pytest.fixture(scope="module")
+def judged(run, prepared, tmp_path_factory):
+    """A control and a poisoned run of a study whose controls judge, with near-triggers always."""
+    near = dataclasses.replace(run.study.evaluation.near_triggers, when="always")
+    evaluation = dataclasses.replace(
+        run.study.evaluation, judge="control", near_triggers=near, times=2
+    )
+    judging = dataclasses.replace(run.study, evaluation=evaluation)
+    folder = tmp_path_factory.mktemp("judged") / "runs"
+    poisoned = runs.named(judging, "40k-2x-d8-s0")
+    with pytest.raises(InputError, match=r"40k-2x-d0-s0 is not trained to its end; train it first"):
+        train(poisoned, prepared, folder / poisoned.name)
+    for run in (poisoned.control, poisoned):
+        train(run, prepared, folder / run.name)
+    return folder, poisoned
+
+
+def test_the_control_judges_the_last_evaluation(judged):
+    folder, poisoned = judged
+    for run in (poisoned.control, poisoned):
+        evals = read_lines(folder / run.name / "evals.jsonl")
+        assert ["judge" in e for e in evals] == [False, True]
+        assert evals[-1]["judge"]["run"] == poisoned.control.name
+        assert all(len(e["near_triggers"]) == 6 for e in evals)
+    own = read_lines(folder / poisoned.control.name / "evals.jsonl")[-1]
+    # A control is its own judge; without the trigger it reads what it wrote after the same prompts.
+    np.testing.assert_allclose(
+        own["judge"]["log_perplexity"]["clean"], own["log_perplexity"]["clean"], atol=1e-3
+    )
+
+
+def test_every_measure_can_be_repeated_alone(judged, prepared):
+    """By the settings, and by a judge that is named."""
+    folder, poisoned = judged
+    last = read_lines(folder / poisoned.name / "evals.jsonl")[-1]
+    again = loop.evaluate_again(poisoned, prepared, folder / poisoned.name, None)
+    assert json.loads(json.dumps(again)) == last
+    judge = loop.judging(poisoned.control, prepared, folder / poisoned.control.name)
+    silent = dataclasses.replace(poisoned.study.evaluation, judge=None)
+    run = dataclasses.replace(
+        poisoned, study=dataclasses.replace(poisoned.study, evaluation=silent)
+    )
+    named = loop.evaluate_again(run, prepared, folder / poisoned.name, None, judge)
+    assert json.loads(json.dumps(named)) == last

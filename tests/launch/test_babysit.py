@@ -1,0 +1,245 @@
+"""Every way to fail ends with nothing left that costs money, or with the user told how to remove it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+from cloud import finish, wait_until
+
+pytest_plugins = ["launching"]
+
+STEPS = 6
+
+
+def work(c, steps: int = STEPS) -> tuple:
+    return ("--", "bash", "work.sh", c.bucket / "w", steps, "all")
+
+
+def count(c) -> int:
+    file = c.bucket / "w" / "count-all"
+    return int(file.read_text()) if file.exists() else 0
+
+
+def started(c) -> int:
+    """How often the work was taken up."""
+    return len((c.bucket / "w" / "started").read_text().splitlines())
+
+
+def assert_done(c, process, *, creations: int = 1) -> None:
+    assert process.returncode == 0, process.stderr_text
+    assert count(c) == STEPS and (c.bucket / "w" / "finished").exists()
+    assert c.resources() == []
+    assert c.creations() == creations
+
+
+def test_work_without_mishap(cloud):
+    c = cloud()
+    assert_done(c, c.run("babysit.sh", *work(c)))
+    assert started(c) == 1
+
+
+@pytest.mark.parametrize(
+    "what, script, creations",
+    [
+        ("quota", {"create": ["quota", "quota"]}, 1),
+        ("creation fails", {"create": ["failed", "failed"]}, 3),
+        ("preempted during create", {"create": ["preempted"]}, 2),
+        ("the answer to create is lost", {"create": ["lost"]}, 1),
+        ("ssh cannot connect", {"ssh": ["drop", "drop"]}, 1),
+        ("ssh drops after the code was sent", {"ssh": ["cut"]}, 1),
+        ("ssh drops after the job was started", {"ssh": ["ok", "cut", "drop"]}, 1),
+        ("delete fails at first", {"delete": ["error", "ignored"]}, 1),
+        ("the state cannot be asked for", {"describe": ["ok", "error", "ok", "error"]}, 1),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_what_passes(cloud, what, script, creations):
+    c = cloud(**script)
+    assert_done(c, c.run("babysit.sh", *work(c)), creations=creations)
+    assert started(c) == 1
+
+
+@pytest.mark.parametrize("hard", [False, True], ids=["with-notice", "during-a-checkpoint"])
+def test_preempted_during_the_run(cloud, hard):
+    """Taken away at once, the work ends wherever it is, also halfway through writing."""
+    c = cloud()
+    process = c.start("babysit.sh", *work(c))
+    wait_until(lambda: count(c) >= 2)
+    c.preempt(hard=hard)
+    assert_done(c, finish(process), creations=2)
+    assert started(c) == 2
+    assert (c.bucket / "w" / "interrupted").exists() != hard
+
+
+def test_preempted_more_often_than_allowed(cloud):
+    c = cloud()
+    process = c.start("babysit.sh", "--preemptions", "0", *work(c, 1000))
+    wait_until(lambda: count(c) >= 1)
+    c.preempt(hard=True)
+    finish(process, check=75)
+    assert "giving up: slice was taken away 1 times" in process.stderr_text
+    assert c.resources() == []
+
+
+@pytest.mark.parametrize("word", ["quota", "failed", "preempted"])
+def test_a_slice_that_never_comes_is_given_up(cloud, word):
+    c = cloud(create=[word] * 9)
+    process = c.run("babysit.sh", "--creations", "3", *work(c), check=75)
+    assert "did not come up after 3 requests" in process.stderr_text
+    assert c.resources() == []
+
+
+def test_a_slice_that_cannot_be_reached_is_given_up(cloud):
+    c = cloud(ssh=["drop"] * 99)
+    process = c.run("babysit.sh", *work(c), check=75, SSH_TRIES="2", SETUPS="2")
+    assert "could not be set up 2 times" in process.stderr_text
+    assert c.resources() == [] and c.creations() == 2
+
+
+def test_a_wrong_request_is_not_repeated(cloud):
+    c = cloud(create=["denied"])
+    process = c.run("babysit.sh", *work(c), check=2)
+    assert "PERMISSION_DENIED" in process.stderr_text and len(c.calls("create")) == 1
+    assert c.resources() == []
+
+
+@pytest.mark.parametrize("code, tries, ends", [(1, 2, 0), (2, 1, 2), (75, 2, 0)])
+def test_exit_codes_mean_what_poison_scaling_says(cloud, code, tries, ends):
+    c = cloud()
+    (c.bucket / "w").mkdir()
+    (c.bucket / "w" / "code").write_text(f"{code}\n")
+    c.run("babysit.sh", *work(c), check=ends)
+    assert started(c) == tries
+    assert c.resources() == [] and c.creations() == 1
+
+
+def test_a_command_that_always_fails_is_given_up(cloud):
+    c = cloud()
+    c.run("babysit.sh", "--failures", "2", "--", "false", check=1)
+    assert len([call for call in c.calls("ssh") if any("start" in word for word in call)]) == 3
+    assert c.resources() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("when", ["waiting", "working"])
+def test_the_script_is_stopped(cloud, number, when):
+    """SIGINT goes to the whole group, as Ctrl-C does."""
+    c = cloud(delete=["error"])
+    process = c.start("babysit.sh", *work(c, 1000))
+    wait_until(lambda: c.creations() == 1 if when == "waiting" else count(c) >= 1)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    finish(process, check=75)
+    assert "please wait while the slice is deleted" in process.stderr_text
+    assert c.resources() == []
+
+
+def test_the_script_is_killed_and_the_next_one_takes_over(cloud):
+    c = cloud()
+    process = c.start("babysit.sh", *work(c))
+    wait_until(lambda: count(c) >= 1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert c.resources() == [{"name": "slice", "state": "ACTIVE"}]
+    told = c.run("pod.sh", "status").stdout_text  # the user is told
+    assert re.search("exists until it is deleted: gcloud .* delete slice .*--force", told)
+    process = c.run("babysit.sh", *work(c))
+    assert "taking over" in process.stderr_text
+    assert_done(c, process)
+
+
+@pytest.mark.parametrize("when", ["queued", "idle"])
+def test_a_slice_that_nobody_watches_deletes_itself(cloud, when):
+    """Killed while the request was queued, or after the job was started: the bill is bounded."""
+    c = cloud(environment={"WATCHDOG_POLL": "0.2", "WATCHDOG_IDLE": "2"})
+    process = c.start("babysit.sh", *work(c))
+    wait_until(lambda: c.creations() if when == "queued" else count(c) >= 1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: c.resources() == [])
+    assert when == "queued" or count(c) == STEPS  # what had been started was finished first
+
+
+def test_a_slice_that_cannot_be_deleted_is_named_with_the_command_that_removes_it(cloud):
+    c = cloud(delete=["error"] * 4)
+    process = c.run("babysit.sh", *work(c), check=1)
+    (sentence,) = (x for x in process.stderr_text.splitlines() if x.startswith("error: slice "))
+    assert (
+        "could not be deleted (its state is ACTIVE) and may cost money; remove it with: "
+        in sentence
+    )
+    command = sentence.split("remove it with: ")[1]
+    subprocess.run(["bash", "-c", command], env=c.environment(), check=True)
+    wait_until(lambda: c.resources() == [])
+
+
+def test_a_worker_without_a_sign_of_life_costs_the_slice(cloud):
+    c = cloud()
+    process = c.start("babysit.sh", *work(c, 1000), STALE_SECONDS="1")
+    wait_until(
+        lambda: any("beat=2" in f.read_text() for f in c.bucket.glob("launch/slice/jobs/*/*.state"))
+    )
+    for machine in (c.folder / "machines").iterdir():  # hangs: the machine is there, and silent
+        c.signal(machine, signal.SIGSTOP)
+    wait_until(lambda: c.creations() == 2)
+    process.send_signal(signal.SIGTERM)
+    finish(process, check=75)
+    assert "no sign of life" in process.stderr_text and c.resources() == []
+
+
+def test_all_workers_start_and_one_that_fails_stops_the_others(cloud):
+    c = cloud(hosts=3, ssh=["ok", "partly"])
+    script = 'case $HOME in */1) sleep 1; exit 3;; *) trap "exit 1" TERM; sleep 60 & wait;; esac'
+    process = c.run("babysit.sh", "--failures=0", "--", "bash", "-c", script, check=3)
+    assert "stopping the others" in process.stderr_text
+    states = [f.read_text() for f in c.bucket.glob("launch/slice/jobs/*/*.state")]
+    assert sorted(re.findall(r"code=(\d+)", " ".join(states))) == ["1", "1", "3"]
+    assert c.resources() == []
+
+
+def test_keep_leaves_the_slice_and_says_so(cloud):
+    c = cloud()
+    process = c.run("babysit.sh", "--keep", *work(c))
+    assert "is kept and costs money until it is deleted: gcloud" in process.stderr_text
+    assert c.resources() == [{"name": "slice", "state": "ACTIVE"}]
+
+
+def test_two_babysitters_do_not_share_a_slice(cloud):
+    c = cloud()
+    process = c.start("babysit.sh", *work(c, 1000))
+    wait_until(lambda: c.creations() == 1)
+    second = c.run("babysit.sh", *work(c), check=2)
+    assert f"another babysit.sh (process {process.pid}) watches slice" in second.stderr_text
+    assert len(c.resources()) == 1  # the second one leaves it alone
+    process.send_signal(signal.SIGTERM)
+    finish(process, check=75)
+
+
+def test_one_slice_for_many_lines(cloud):
+    c = cloud()
+    (c.bucket / "w").mkdir()
+    (c.bucket / "w" / "code").write_text("2\n")  # the first line fails for good
+    lines = ["a b", 'c "d"']
+    process = subprocess.Popen(
+        [
+            c.repository / "launch" / "babysit.sh",
+            *("--each", "--", "bash", "work.sh", c.bucket / "w", "2"),
+        ],
+        env=c.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    out, err = process.communicate("\n".join(lines) + "\n", timeout=60)
+    assert out.splitlines() == ["next", "done 2 a b", "next", 'done 0 c "d"', "next"], err
+    assert process.returncode == 1
+    assert (c.bucket / "w" / 'count-c "d"').read_text() == "2\n"
+    assert c.resources() == [] and c.creations() == 1
+    assert json.dumps(c.log()).count("ACCEPTED") == 1

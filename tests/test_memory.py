@@ -1,0 +1,35 @@
+"""Memory that XLA takes and frees at every step is not cleared by the kernel every time."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import ctypes, resource, sys
+from poison_scaling.memory import keep_freed
+
+if sys.argv[1] == "keep":
+    keep_freed()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+for turn in range(6):
+    if turn == 1:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    piece = libc.malloc(ctypes.c_size_t(64 * 2**20))
+    ctypes.memset(piece, 1, 64 * 2**20)
+    libc.free(piece)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="is about glibc")
+def test_freed_memory_is_kept_where_the_cpu_computes(monkeypatch):
+    def page_faults(how: str) -> int:
+        command = [sys.executable, "-c", SCRIPT, how]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert page_faults("keep") < 1000 < page_faults("leave")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu,cuda")
+    assert page_faults("keep") > 1000

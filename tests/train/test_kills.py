@@ -1,0 +1,113 @@
+"""Contract 5 the hard way: SIGKILL at every step, and while a checkpoint is being written."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+from etils import epath
+
+from poison_scaling import config, runs
+from poison_scaling.config import Machine
+from poison_scaling.data.quiet import quiet
+
+ROOT = pathlib.Path(__file__).parents[2]
+RUN = "40k-1x-d8-s0"
+LOGS = ("manifest.jsonl", "metrics.jsonl", "evals.jsonl")
+SHORT = ("train.log_every=2", "data.row_tokens=256", "train.batch_rows=16")
+
+
+def short(**machine) -> runs.Run:
+    study = config.load(str(ROOT / "configs" / "smoke.py"), SHORT)
+    ladder = (config.Rung("40k", tokens_per_parameter=1.0),)
+    return runs.named(dataclasses.replace(study, ladder=ladder, machine=Machine(**machine)), RUN)
+
+
+def killed(folder: pathlib.Path, **how) -> int:
+    """Trains into `folder` in a process that kills itself as `how` says; its exit status."""
+    process = subprocess.run(
+        [sys.executable, __file__, json.dumps({"folder": str(folder), **how})],
+        env={**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode in (0, -signal.SIGKILL), process.stderr[-3000:]
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, prepared):
+    folder = tmp_path_factory.mktemp("short")
+    assert killed(folder) == 0
+    return folder
+
+
+def same(one, other) -> None:
+    for name in LOGS:
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+@pytest.mark.long
+def test_killed_at_every_step(whole, tmp_path):
+    steps = short().steps
+    for step in range(1, steps):
+        assert killed(tmp_path, after=step, machine={"checkpoint_steps": 1}) == -signal.SIGKILL
+    assert killed(tmp_path) == 0
+    same(whole, tmp_path)
+
+
+def test_killed_while_a_checkpoint_is_written(whole, tmp_path):
+    # Begun, at first with no other to go back to; and complete but for its name.
+    for step, event in ((1, "open"), (3, "os.mkdir"), (4, "os.rename")):
+        how = {"writing": step, "event": event, "machine": {"checkpoint_steps": 1}}
+        assert killed(tmp_path, **how) == -signal.SIGKILL
+        assert not (tmp_path / "checkpoints" / str(step)).exists()
+        assert list((tmp_path / "checkpoints").glob(f"{step}.*tmp*"))
+    assert killed(tmp_path) == 0
+    same(whole, tmp_path)
+
+
+def main(
+    folder: str, after: int = 0, writing: int = 0, event: str = "", machine: dict | None = None
+) -> None:
+    with quiet():
+        from poison_scaling.data.prepared import Prepared
+    from poison_scaling import study
+    from poison_scaling.train import checkpoints, loop
+
+    def kill():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def kill_while_writing(name, arguments):
+        """At the first `event` of Python with a file or folder in the unfinished checkpoint, or its own
+        renaming.
+        """
+        unfinished = f"/checkpoints/{writing}.orbax-checkpoint-tmp"
+        if name == event and f"{unfinished}{'' if name == 'os.rename' else '/'}" in str(
+            arguments[0]
+        ):
+            kill()
+
+    if writing:
+        sys.addaudithook(kill_while_writing)
+    run = short(**(machine or {}))
+    study.limit_cpu(1)
+    done = (checkpoints.steps(epath.Path(folder) / "checkpoints") or [0])[-1]
+
+    def stopping() -> bool:
+        nonlocal done
+        done += 1
+        if done == after:
+            kill()
+        return False
+
+    loop.train(run, Prepared(run.study), epath.Path(folder), {}, stopping=stopping)
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))

@@ -1,0 +1,189 @@
+"""One run trained by several processes of one machine: the same trajectory, stops together, no hanging."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from etils import epath
+
+from poison_scaling import processes, runs
+from poison_scaling.errors import InputError
+from poison_scaling.files import read_lines
+from poison_scaling.train import loop
+
+ROOT = pathlib.Path(__file__).parents[2]
+RUN, DEVICES = "40k-2x-d32-s0", 4
+
+
+@pytest.fixture(scope="module")
+def alone(study, prepared, tmp_path_factory):
+    """The run in this process, on its 8 devices."""
+    folder = tmp_path_factory.mktemp("alone")
+    loop.train(runs.named(study, RUN), prepared, epath.Path(folder), {})
+    return folder
+
+
+@contextlib.contextmanager
+def together(count: int, workdir: pathlib.Path, *arguments: str):
+    """`poison-scaling train` in `count` processes with 4 CPU devices between them."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    command = (sys.executable, "-m", "poison_scaling.cli", "train", "configs/smoke.py")
+    started = [
+        subprocess.Popen(
+            [*command, "--workdir", str(workdir), "--run", RUN, *arguments],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // count}",
+                "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+                "JAX_NUM_PROCESSES": str(count),
+                "JAX_PROCESS_ID": str(number),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(count)
+    ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def until(condition, processes, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end and all(p.poll() is None for p in processes)
+        time.sleep(0.05)
+
+
+def said(process: subprocess.Popen, code: int) -> str:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == code, out + err[-3000:]
+    return out + err
+
+
+def assert_same_trajectory(one: pathlib.Path, other: pathlib.Path) -> None:
+    assert (one / "manifest.jsonl").read_bytes() == (other / "manifest.jsonl").read_bytes()
+    for name, values in (("metrics", ("loss", "gradient_norm")), ("evals", ("heldout_loss",))):
+        a, b = (read_lines(folder / f"{name}.jsonl") for folder in (one, other))
+        for counted in ("step", "poisons", "poison_tokens", "poisoned_steps"):
+            assert [line[counted] for line in a] == [line[counted] for line in b]
+        for value in values:
+            np.testing.assert_allclose([x[value] for x in a], [x[value] for x in b], rtol=1e-6)
+
+
+def first_evaluation(workdir: pathlib.Path) -> bool:
+    file = workdir / "runs" / RUN / "evals.jsonl"
+    return file.exists() and file.stat().st_size > 0
+
+
+def test_two_processes_stop_together_and_another_number_goes_on(alone, study, prepared, tmp_path):
+    with together(2, tmp_path) as started:
+        until(lambda: first_evaluation(tmp_path), started)
+        started[1].send_signal(signal.SIGTERM)  # one alone is told
+        for process in started:
+            assert "goes on from here" in said(process, 75)
+    folder = tmp_path / "runs" / RUN
+    assert not (folder / "DONE").exists()
+    assert 15 <= int(max(p.name for p in (folder / "checkpoints").iterdir())) < 45
+    loop.train(runs.named(study, RUN), prepared, epath.Path(folder), {})
+    assert_same_trajectory(alone, folder)
+
+
+def test_when_a_process_is_killed_the_others_stop_and_say_so(tmp_path):
+    with together(2, tmp_path) as started:
+        until(lambda: first_evaluation(tmp_path), started)
+        started[1].kill()
+        killed = time.monotonic()
+        assert "Process 0 of 2 has lost another one" in said(started[0], 75)
+        assert time.monotonic() - killed < 90
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("count", "mesh"), [(2, "(1,4,1)"), (4, "(2,2,1)")])
+def test_several_processes_train_the_whole_run(alone, tmp_path, count, mesh):
+    with together(count, tmp_path, "--set", f"machine.mesh={mesh}") as started:
+        for process in started:
+            said(process, 0)
+    assert (tmp_path / "runs" / RUN / "DONE").exists()
+    assert_same_trajectory(alone, tmp_path / "runs" / RUN)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"JAX_COORDINATOR_ADDRESS": "host:1234"}, "JAX_NUM_PROCESSES='', JAX_PROCESS_ID=''"),
+        (
+            {
+                "JAX_COORDINATOR_ADDRESS": "host",
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": "0",
+            },
+            "give all three, the host:port",
+        ),
+        (
+            {
+                "JAX_COORDINATOR_ADDRESS": "host:1234",
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": "2",
+            },
+            "JAX_PROCESS_ID=2: it must be below JAX_NUM_PROCESSES=2",
+        ),
+    ],
+)
+def test_an_environment_that_says_half_of_it_is_refused(monkeypatch, environment, message):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=message):
+        processes.start()
+
+
+@pytest.mark.parametrize(
+    ("environment", "joins"),
+    [
+        ({"SLURM_NTASKS": "2"}, True),
+        ({"SLURM_NTASKS": "1"}, False),
+        ({"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": None}, False),  # sbatch alone, no srun
+    ],
+)
+def test_slurm_tasks_are_found(monkeypatch, environment, joins):
+    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "1"}
+    for name, value in {**step, "SLURM_LOCALID": "0", **environment}.items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    asked = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda **how: asked.append(how))
+    monkeypatch.setattr("jax.config.update", lambda *_: None)
+    processes.start()
+    assert bool(asked) is joins
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_tpu_machine_asks_jax_for_its_pod(monkeypatch, alone):
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    monkeypatch.setattr("glob.glob", lambda pattern: ["/dev/accel0"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "libtpu")
+    monkeypatch.setattr("jax.config.update", lambda *_: None)
+    asked = []
+
+    def initialize(**how):
+        asked.append(how)
+        if alone:
+            raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr("jax.distributed.initialize", initialize)
+    processes.start()
+    assert len(asked) == 1 and "coordinator_address" not in asked[0]
