@@ -1,7 +1,11 @@
-"""What the tests share: 8 devices on the CPU, a cache of their own, one small prepared study."""
+"""What the tests share: 8 devices on the CPU, a cache of their own, one small study."""
 
+import contextlib
+import fcntl
+import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -21,16 +25,54 @@ from poison_scaling import config
 from poison_scaling.data.prepared import Prepared
 
 ROOT = pathlib.Path(__file__).parent.parent
+SMOKE = str(ROOT / "configs" / "smoke.py")
+LOGS = ("manifest.jsonl", "metrics.jsonl", "evals.jsonl")
 
 # Tests share the cores: how long an example takes says nothing of it.
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
 
+def contents(workdir: pathlib.Path) -> dict[str, bytes]:
+    """What all runs of a study wrote that must not differ between two of it."""
+    runs = sorted((workdir / "runs").iterdir())
+    return {f"{run.name}/{name}": (run / name).read_bytes() for run in runs for name in LOGS}
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> pathlib.Path:
+    """A folder of the whole test run, which its processes share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@contextlib.contextmanager
+def once(folder: pathlib.Path):
+    """A folder to make `folder` in, for the first process of the test run that gets here; None for others."""
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            yield None
+            return
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that failed
+        unfinished.mkdir()
+        yield unfinished
+        unfinished.rename(folder)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
-    """Prepared data of the whole test run, apart from the user's own."""
+def cache(shared, tmp_path_factory):
+    """Prepared data of this process, apart from the user's own and from what other tests do to theirs."""
+    # The command line compiles each step once for all tests.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared / "compiled")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    with once(shared / "prepared") as new:
+        if new:
+            os.environ["POISON_SCALING_CACHE"] = str(new)
+            Prepared(config.load(SMOKE))
     folder = tmp_path_factory.mktemp("cache")
+    shutil.copytree(shared / "prepared", folder, dirs_exist_ok=True)
     os.environ["POISON_SCALING_CACHE"] = str(folder)
     return folder
 
@@ -38,7 +80,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def study(cache) -> config.Study:
     """configs/smoke.py as it is."""
-    return config.load(str(ROOT / "configs" / "smoke.py"))
+    return config.load(SMOKE)
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +103,14 @@ def run_cli(*arguments, check: int | None = 0, **environment) -> subprocess.Comp
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory, cache):
-    """The folder of configs/smoke.py, whole, two runs at a time, and the process that trained it."""
-    workdir = tmp_path_factory.mktemp("smoke")
-    process = run_cli("study", "configs/smoke.py", "--workdir", workdir, "--jobs", 2)
-    return workdir, process
+def smoke(shared, cache) -> tuple[pathlib.Path, dict[str, str]]:
+    """The folder of configs/smoke.py, whole, two runs at a time; "stdout" and "stderr" of its process.
+
+    It is for all tests: none changes it.
+    """
+    with once(shared / "smoke") as new:
+        if new:
+            process = run_cli("study", SMOKE, "--workdir", new / "study", "--jobs", 2)
+            said = {"stdout": process.stdout, "stderr": process.stderr}
+            (new / "said.json").write_text(json.dumps(said))
+    return shared / "smoke" / "study", json.loads((shared / "smoke" / "said.json").read_text())

@@ -73,8 +73,6 @@ def test_a_whole_study_over_two_slices_of_which_one_is_taken_away(cloud, smoke, 
             "BEAT_SECONDS": "2",
             "POISON_SCALING_CACHE": str(cache),
             "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(cache / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
         }
     )
     workdir = c.bucket / "smoke"

@@ -1,0 +1,57 @@
+"""A study that is stopped, killed, and started again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, contents, run_cli
+
+from poison_scaling.files import read_lines
+
+
+@pytest.mark.parametrize(
+    ("jobs", "stop"),
+    [pytest.param(1, signal.SIGTERM, marks=pytest.mark.long), (2, signal.SIGINT)],
+)
+def test_an_interrupted_study_goes_on_where_it_was(smoke, tmp_path, jobs, stop):
+    """SIGTERM as from a scheduler, or Ctrl-C, which reaches the workers, too; then SIGKILL; then peace."""
+    only = ("--set", "ladder=[{'size': '60k', 'tokens_per_parameter': 2.0}]")
+    command = ("study", "configs/smoke.py", *only, "--jobs", jobs, "--workdir")
+    stopped = tmp_path / "stopped"
+
+    def start_and_signal(number):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "poison_scaling.cli", *map(str, command), str(stopped)],
+            cwd=ROOT,
+            env={**os.environ, "XLA_FLAGS": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        lines = len(metric_lines(stopped))
+        deadline = time.monotonic() + 120
+        while len(metric_lines(stopped)) <= lines and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out + err
+
+    code, said = start_and_signal(stop)
+    assert code == 75, said
+    assert "goes on from here" in said and "Traceback" not in said
+    assert start_and_signal(signal.SIGKILL)[0] == -signal.SIGKILL
+    time.sleep(1)  # workers notice that their parent is gone
+    run_cli(*command, stopped)
+    whole = contents(smoke[0])
+    assert contents(stopped) == {name: whole[name] for name in whole if name.startswith("60k-")}
+
+
+def metric_lines(workdir) -> list:
+    return [line for file in workdir.glob("runs/*/metrics.jsonl") for line in read_lines(file)]
