@@ -25,7 +25,7 @@ import tensorflow as tf
 from array_record.python import array_record_module as array_record
 from etils import epath
 
-from poison_scaling import config, runs
+from poison_scaling import config, runs, study_file
 from poison_scaling.data import shards
 from poison_scaling.data.batches import batches
 from poison_scaling.data.prepared import Prepared
@@ -73,7 +73,7 @@ def best(read: Callable[[], int]) -> float:
 def long_rows(folder: epath.Path) -> tuple[Prepared, runs.Run, runs.Run]:
     """The smoke study on rows of 2,048 made up tokens: a run with a poison in every 50th row, and one of
     more than a million steps."""
-    study = config.load(str(ROOT / "configs" / "smoke.py"))
+    study = study_file.load(str(ROOT / "configs" / "smoke.py"))
     data = dataclasses.replace(study.data, row_tokens=L, epochs=200)
     study = dataclasses.replace(
         study,
@@ -171,7 +171,7 @@ def steps_seconds(prepared: Prepared, run: runs.Run, start: int) -> float:
 
 def demo_seconds(folder: epath.Path) -> tuple[float, float, float]:
     """Seconds of a step of the demo's smallest model: all of it, reading it, and making it an array."""
-    study = config.load(str(ROOT / "configs" / "demo.py"))
+    study = study_file.load(str(ROOT / "configs" / "demo.py"))
     study = dataclasses.replace(
         study,
         ladder=(config.Rung("60k", 10),),

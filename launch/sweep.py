@@ -20,8 +20,8 @@ import slurm
 import tyro
 from etils import epath
 
-from poison_scaling import config
 from poison_scaling import study as studies
+from poison_scaling import study_file
 from poison_scaling.errors import InputError, Interrupted
 from poison_scaling.files import in_bucket
 from poison_scaling.runs import Run
@@ -59,7 +59,7 @@ def sweep(
         yes: do not ask
         dry_run: print what would be run, and run nothing
     """
-    study = config.load(config_file, set)
+    study = study_file.load(config_file, set)
     if at_once < 1:
         raise InputError(f"--at-once {at_once}: it must be positive.")
     place_of = slices.places(study, slice)

@@ -14,7 +14,7 @@ from etils import epath
 from rich.console import Console
 from rich.table import Table
 
-from poison_scaling import config, runs
+from poison_scaling import config, runs, serialization, study_file
 from poison_scaling.errors import Difference, InputError, Interrupted
 from poison_scaling.memory import keep_freed
 from poison_scaling.model import sizes as ladder
@@ -36,7 +36,7 @@ def plan(
         exact: prepare the data, and count the tokens of the poisons instead of estimating them
         json: print JSON instead of a table
     """
-    study = config.load(config_file, set)
+    study = study_file.load(config_file, set)
     if exact:
         from poison_scaling import study as studies
 
@@ -50,7 +50,7 @@ def plan(
         if (place := runs.slice_of(run))
     }
     if json:
-        about = {"name": study.name, "hash": study.hash, "config": config.to_json(study)}
+        about = {"name": study.name, "hash": study.hash, "config": serialization.to_json(study)}
         record = {**about, "on_slices": on_slices}
         print(json_text.dumps({**record, "runs": plans}, indent=1))
         return
@@ -103,7 +103,7 @@ def study(
     from poison_scaling import processes
 
     overrides = set if jobs is None else (*set, f"machine.jobs={jobs}")
-    _train(config.load(config_file, overrides), epath.Path(workdir), None)
+    _train(study_file.load(config_file, overrides), epath.Path(workdir), None)
     if processes.first():
         _report(epath.Path(workdir))
 
@@ -117,11 +117,11 @@ def train(config_file: Config, /, *, workdir: str, run: str, set: Overrides = ()
         run: name of the run, as `plan` shows it
         set: override a field of the study by its dotted name
     """
-    _train(config.load(config_file, set), epath.Path(workdir), run)
+    _train(study_file.load(config_file, set), epath.Path(workdir), run)
 
 
 def inspect(
-    study_file: Config,
+    place: Config,
     /,
     *,
     run: str,
@@ -133,7 +133,7 @@ def inspect(
     """Show the rows that a run trains on at a step, poisons marked.
 
     Args:
-        study_file: the folder of a study, or its Python file
+        place: the folder of a study, or its Python file
         run: name of the run, as `plan` shows it
         step: which batch, from 0
         poison: go to the step that first shows this poisoned document
@@ -145,8 +145,8 @@ def inspect(
 
     if (step is None) == (poison is None):
         raise InputError("inspect: give either --step or --poison.")
-    folder = epath.Path(study_file)
-    study = studies.read(folder) if folder.is_dir() else config.load(study_file, set)
+    folder = epath.Path(place)
+    study = studies.read(folder) if folder.is_dir() else study_file.load(place, set)
     chosen, prepared = runs.named(study, run), studies.prepared(study)
     if step is None:
         step = inspection.step_of_poison(chosen, prepared, poison)
@@ -223,7 +223,7 @@ def compile(
     """
     from poison_scaling import aot
 
-    study = config.load(config_file, set)
+    study = study_file.load(config_file, set)
     known = list(dict.fromkeys(rung.size for rung in study.ladder))
     if (size is None) != (topology is None):
         raise InputError("compile: give both --size and --topology, or neither.")

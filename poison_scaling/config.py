@@ -1,29 +1,18 @@
-"""A study as frozen dataclasses; loading it from a Python file; overrides; stable hashes.
+"""A study as frozen dataclasses.
 
-A study file defines `study() -> Study`. Everything that a result depends on is a field here, with its
-unit; what only decides where and how fast things run is in `Machine`, which no hash covers.
+Everything that a result depends on is a field here, with its unit; what only decides where and how fast
+things run is in `Machine`, which no hash covers.
 """
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import difflib
-import functools
-import hashlib
-import importlib
-import json
-import pathlib
 import re
-import runpy
-import sys
-import types
-import typing
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from etils import epath
 
+from poison_scaling import serialization
 from poison_scaling.errors import InputError
 
 # ------------------------------------------------------------------------------------------- data
@@ -159,6 +148,7 @@ class Data:
 # ----------------------------------------------------------------------------------------- attack
 
 
+@serialization.extensible(default="DenialOfService")
 @dataclasses.dataclass(frozen=True)
 class Attack:
     """What every attack has. One of your own is a frozen dataclass that extends this: docs/attacks.md.
@@ -181,8 +171,8 @@ class Attack:
 
     def ranges(self) -> dict[str, tuple[int, int]]:
         """Its fields that are ranges, by name."""
-        hints = typing.get_type_hints(type(self))
-        return {n: getattr(self, n) for n, hint in hints.items() if hint == tuple[int, int]}
+        types = serialization.field_types(type(self))
+        return {name: getattr(self, name) for name, of in types.items() if of == tuple[int, int]}
 
     def check(self, where: str) -> None:
         """Raise InputError when its fields cannot be; `where` is what it is called, such as "attack"."""
@@ -413,10 +403,15 @@ class Seeds:
             return str(self.weights)
         return f"w{self.weights}o{self.order}p{self.poisons}"
 
+    @classmethod
+    def from_int(cls, number: int) -> Seeds:
+        """The three set together; a study may say 3 where Seeds(3, 3, 3) is meant."""
+        return cls(number, number, number)
+
 
 def seeds(*numbers: int) -> tuple[Seeds, ...]:
     """One Seeds a number, its three parts equal."""
-    return tuple(Seeds(n, n, n) for n in numbers)
+    return tuple(map(Seeds.from_int, numbers))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -473,221 +468,4 @@ class Study:
     @property
     def hash(self) -> str:
         """Names everything but the machine."""
-        return stable_hash(dataclasses.replace(self, machine=Machine()))
-
-
-# ----------------------------------------------------------------------------- to JSON, and hashes
-
-
-def to_json(value: Any) -> Any:
-    """Plain JSON value of a config; a dataclass that stands for a choice carries its `kind`."""
-    if dataclasses.is_dataclass(value):
-        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {**_kind(type(value)), **fields}
-    if isinstance(value, tuple):
-        return [to_json(v) for v in value]
-    return value
-
-
-@functools.cache
-def _kind(cls: type) -> dict[str, str]:
-    """What names a dataclass. An attack from outside has its module before it, and the SHA-256 of that
-    module's file beside it: what such an attack does is written there. Raises InputError without such a
-    file.
-    """
-    if cls.__module__ == __name__ or not issubclass(cls, Attack):
-        return {"kind": cls.__name__}
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    if file is None or cls.__module__ == "__main__":
-        raise InputError(
-            f"attack {cls.__name__}: other processes cannot import what defines it; move it to a file beside "
-            "the study's and import it from there."
-        )
-    source = pathlib.Path(file).read_bytes()
-    return {
-        "kind": f"{cls.__module__}.{cls.__name__}",
-        "source": hashlib.sha256(source).hexdigest(),
-    }
-
-
-def stable_hash(value: Any) -> str:
-    """16 hexadecimal digits of SHA-256 over the canonical JSON: the same on every machine."""
-    text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-# ----------------------------------------------------------------------- from a file, with overrides
-
-
-def load(path: str, overrides: Sequence[str] = ()) -> Study:
-    """The study that a file describes, with `name=value` overrides applied in order.
-
-    The file may import others that lie beside it, such as one with an attack of your own. Raises InputError
-    when the file cannot be read or run, does not define `study()`, or an override does not fit.
-    """
-    file = epath.Path(path)
-    if not file.is_file():
-        raise InputError(f"config {path!r}: no such file.")
-    beside = str(pathlib.Path(file).parent.resolve())
-    if beside not in sys.path:
-        sys.path.append(beside)
-    try:
-        study = runpy.run_path(str(file))["study"]()
-    except KeyError as e:
-        if e.args != ("study",):
-            raise
-        raise InputError(f"config {path!r}: it must define a function study() -> Study.") from e
-    except InputError:
-        raise
-    except Exception as e:
-        raise InputError(f"config {path!r}: {type(e).__name__}: {e}") from e
-    if not isinstance(study, Study):
-        raise InputError(
-            f"config {path!r}: study() returned {type(study).__name__}; it must return a Study."
-        )
-    try:
-        study = _typed(
-            to_json(study), Study
-        )  # 20 where a float is meant is 20.0: one study, one hash
-    except (TypeError, ValueError) as e:
-        raise InputError(f"config {path!r}: {e}") from e
-    return override(study, overrides)
-
-
-def override(study: Study, overrides: Sequence[str]) -> Study:
-    """The study with `name=value` overrides applied in order; raises InputError when one does not fit."""
-    for text in overrides:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set {text!r}: write it as name=value.")
-        study = _replace(study, name.strip().split("."), value.strip(), text)
-    return study
-
-
-def _replace(value: Any, names: list[str], text: str, override: str) -> Any:
-    """`value` with the field at the dotted path `names` set to what `text` says."""
-    name, rest = names[0], names[1:]
-    if isinstance(value, tuple):
-        if not name.isdigit() or int(name) >= len(value):
-            raise InputError(
-                f"--set {override!r}: {name!r} is not a position; "
-                f"there are {len(value)}, counted from 0."
-            )
-        i = int(name)
-        new = _replace(value[i], rest, text, override) if rest else None
-        if not rest:
-            raise InputError(f"--set {override!r}: name a field of position {i}.")
-        return (*value[:i], new, *value[i + 1 :])
-    if not dataclasses.is_dataclass(value):
-        raise InputError(
-            f"--set {override!r}: there is nothing named {name!r} below a plain value."
-        )
-    hints = typing.get_type_hints(type(value))
-    if name not in hints:
-        near = difflib.get_close_matches(name, hints, n=1, cutoff=0.0)[0]
-        raise InputError(
-            f"--set {override!r}: {type(value).__name__} has no field {name!r}; "
-            f"the nearest is {near!r}."
-        )
-    if rest:
-        new = _replace(getattr(value, name), rest, text, override)
-    else:
-        try:
-            new = _typed(_literal(text), hints[name])
-        except (TypeError, ValueError) as e:
-            raise InputError(f"--set {override!r}: {e}") from e
-    return dataclasses.replace(value, **{name: new})
-
-
-def _literal(text: str) -> Any:
-    """The Python or JSON literal that `text` is; otherwise the text itself."""
-    named = {"true": True, "false": False, "null": None, "none": None}
-    if text.lower() in named:
-        return named[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _typed(value: Any, hint: Any) -> Any:
-    """`value` as the type `hint`; raises TypeError or ValueError with a sentence where it is none."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        for option in arguments:
-            try:
-                return _typed(value, option)
-            except (TypeError, ValueError):
-                continue
-        names = " or ".join(getattr(o, "__name__", str(o)) for o in arguments)
-        raise TypeError(f"{value!r} is not {names}.")
-    if origin is Literal:
-        if value is None and "none" in arguments:
-            return "none"  # which reads as nothing where it is a name
-        if value not in arguments:
-            raise ValueError(f"{value!r} is none of {', '.join(map(repr, arguments))}.")
-        return value
-    if origin is tuple:
-        items = value if isinstance(value, (tuple, list)) else (value,)
-        if arguments[-1] is Ellipsis:
-            return tuple(_typed(v, arguments[0]) for v in items)
-        if len(items) != len(arguments):
-            raise TypeError(f"{value!r} must have {len(arguments)} parts.")
-        return tuple(_typed(v, a) for v, a in zip(items, arguments, strict=True))
-    if hint is Seeds and type(value) is int:
-        return Seeds(value, value, value)
-    if hint is Attack:
-        return _attack(value)
-    if dataclasses.is_dataclass(hint):
-        return _from_literal(value, hint)
-    if hint is float and type(value) is int:
-        return float(value)
-    if hint is str and not isinstance(value, str) and value is not None:
-        return str(value)
-    if type(value) is not hint:
-        raise TypeError(f"{value!r} is not {'nothing' if hint is type(None) else hint.__name__}.")
-    return value
-
-
-def _attack(value: Any) -> Attack:
-    """An attack from its name, or from a dict of its fields and `kind`: one of this file, or "module.Class"
-    of any that can be imported.
-    """
-    fields = dict(value) if isinstance(value, dict) else {"kind": value}
-    kind = str(fields.pop("kind", DenialOfService.__name__))
-    source = fields.pop("source", None)
-    module, _, name = kind.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module or __name__), name, None)
-    except ImportError as e:
-        raise InputError(
-            f"attack {kind!r}: {e}; put the folder of its file into the environment variable PYTHONPATH."
-        ) from e
-    if not (isinstance(cls, type) and issubclass(cls, Attack)) or cls is Attack:
-        raise ValueError(f"{kind!r} is not an attack.")
-    if source not in (None, _kind(cls).get("source")):
-        raise InputError(
-            f"attack {kind!r}: {sys.modules[module].__file__} is not the file that it was when this study "
-            "was made; bring that version back."
-        )
-    return _from_literal({**fields, "kind": name}, cls)
-
-
-def _from_literal(value: Any, hint: type) -> Any:
-    """A dataclass from its name, or from a dict of its fields, with `kind` where there is a choice."""
-    fields = {"kind": value} if isinstance(value, str) else value
-    if not isinstance(fields, dict) or fields.get("kind", hint.__name__) != hint.__name__:
-        raise TypeError(f"{value!r} is not {hint.__name__}.")
-    hints = typing.get_type_hints(hint)
-    unknown = set(fields) - set(hints) - {"kind"}
-    if unknown:
-        raise ValueError(f"{hint.__name__} has no field {sorted(unknown)[0]!r}.")
-    return hint(**{k: _typed(v, hints[k]) for k, v in fields.items() if k != "kind"})
-
-
-def from_json(value: dict) -> Study:
-    """The study that `to_json` made `value` of; raises InputError when it is none."""
-    try:
-        return _typed(value, Study)
-    except (TypeError, ValueError) as e:
-        raise InputError(f"this is not a study of this version: {e}") from e
+        return serialization.stable_hash(dataclasses.replace(self, machine=Machine()))

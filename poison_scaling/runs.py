@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from poison_scaling import chips, config
+from poison_scaling import chips, serialization
 from poison_scaling.config import Clustered, Explicit, Poisoning, Rung, Seeds, Slice, Study
 from poison_scaling.data import placement
 from poison_scaling.data.placement import Placement
@@ -39,7 +39,7 @@ class Run:
     @property
     def hash(self) -> str:
         """Names everything that its result depends on: neither the machine nor the other runs."""
-        return config.stable_hash(tuple(self.settings().values()))
+        return serialization.stable_hash(tuple(self.settings().values()))
 
     def settings(self) -> dict:
         """What its result depends on, by name."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from etils import epath
 
-from poison_scaling import config, processes, runs
+from poison_scaling import processes, runs, serialization, study_file
 from poison_scaling.config import Study
 from poison_scaling.data import cache
 from poison_scaling.data.cache import require_disk
@@ -62,7 +62,8 @@ def read(workdir: epath.Path) -> Study:
     file = workdir / "study.json"
     if not file.exists():
         raise InputError(f"{workdir}: it holds no study (there is no study.json).")
-    return config.from_json(read_json(file)["config"])
+    where = f"{file}: it is not a study of this version"
+    return serialization.from_json(read_json(file)["config"], Study, where)
 
 
 def is_done(workdir: epath.Path, run: Run) -> bool:
@@ -94,7 +95,7 @@ def prepare(study: Study, workdir: epath.Path, progress) -> Any:
         "name": study.name,
         "hash": study.hash,
         "versions": versions(),
-        "config": config.to_json(study),
+        "config": serialization.to_json(study),
         "data": data.digests(),
         "runs": [data.plan(run) for run in all_runs],
     }
@@ -278,7 +279,7 @@ def evaluate_again(
             raise InputError(
                 f"--set {override!r}: the run is trained; only fields of evaluation can change."
             )
-    study = config.override(read(workdir), overrides)
+    study = study_file.override(read(workdir), overrides)
     run = runs.named(study, name)
     start(study)
     if not processes.joined():

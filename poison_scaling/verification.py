@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from etils import epath
 
-from poison_scaling import config, runs, study
+from poison_scaling import runs, serialization, study
 from poison_scaling.errors import Difference
 from poison_scaling.files import read_json, read_lines
 from poison_scaling.runs import Run
@@ -57,7 +57,7 @@ def _differences(run: Run, prepared: Prepared, folder: epath.Path) -> Iterator[s
     from poison_scaling.data.prepared import manifest
 
     about = read_json(folder / "config.json")
-    settings = {name: config.to_json(value) for name, value in run.settings().items()}
+    settings = serialization.to_json(run.settings())
     if about["config"] != settings or about["hash"] != run.hash:
         yield f"{folder / 'config.json'}: it is not the config of {run.name} in study.json."
 

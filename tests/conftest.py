@@ -21,7 +21,7 @@ from poison_scaling.data.quiet import quiet
 with quiet():
     import seqio  # noqa: F401 - its start-up notes once, and dropped
 
-from poison_scaling import config
+from poison_scaling import config, study_file
 from poison_scaling.data.prepared import Prepared
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -70,7 +70,7 @@ def cache(shared, tmp_path_factory):
     with once(shared / "prepared") as new:
         if new:
             os.environ["POISON_SCALING_CACHE"] = str(new)
-            Prepared(config.load(SMOKE))
+            Prepared(study_file.load(SMOKE))
     folder = tmp_path_factory.mktemp("cache")
     shutil.copytree(shared / "prepared", folder, dirs_exist_ok=True)
     os.environ["POISON_SCALING_CACHE"] = str(folder)
@@ -80,7 +80,7 @@ def cache(shared, tmp_path_factory):
 @pytest.fixture(scope="session")
 def study(cache) -> config.Study:
     """configs/smoke.py as it is."""
-    return config.load(SMOKE)
+    return study_file.load(SMOKE)
 
 
 @pytest.fixture(scope="session")

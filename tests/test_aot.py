@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 from conftest import run_cli
 
-from poison_scaling import chips, config, hlo, runs
+from poison_scaling import chips, config, hlo, runs, study_file
 from poison_scaling.errors import InputError
 from poison_scaling.model import sharding, sizes
 from poison_scaling.train.loop import Compiled
@@ -79,7 +79,7 @@ def test_a_size_that_is_not_on_the_ladder_is_refused():
 
 
 def test_slices_of_a_study_are_checked_and_timed():
-    largest = runs.of(config.load("configs/paper.py"))[-1]
+    largest = runs.of(study_file.load("configs/paper.py"))[-1]
     assert largest.rung.size == "13b"
     place = config.Slice("13b", "v5p:4x4x4", 2)
     expected = largest.flops / (128 * 459e12 * largest.study.machine.mfu) / 86_400

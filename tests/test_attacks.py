@@ -10,13 +10,14 @@ import sys
 import pytest
 from conftest import ROOT, run_cli
 
-from poison_scaling import config, runs
-from poison_scaling.config import Attack
+from poison_scaling import runs, study_file
+from poison_scaling.config import Attack, Study
 from poison_scaling.data import poisons
 from poison_scaling.data.prepared import Prepared
 from poison_scaling.errors import InputError
 from poison_scaling.evaluate import evaluation
 from poison_scaling.files import read_lines
+from poison_scaling.serialization import from_json, stable_hash, to_json
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def loud(place, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
-    yield config.load(str(place / "loud.py"))
+    yield study_file.load(str(place / "loud.py"))
     sys.modules.pop("shout", None)
 
 
@@ -58,10 +59,12 @@ def test_its_detector_is_registered(loud):
 
 
 def test_its_settings_come_back_from_json_and_can_be_overridden(loud, place):
-    assert config.from_json(json.loads(json.dumps(config.to_json(loud)))) == loud
-    other = config.load(str(place / "loud.py"), ["attack.shouted_characters=(4, 8)"])
+    assert from_json(json.loads(json.dumps(to_json(loud))), Study) == loud
+    other = study_file.load(str(place / "loud.py"), ["attack.shouted_characters=(4, 8)"])
     assert other.attack.shouted_characters == (4, 8) and other.hash != loud.hash
-    named = config.load(str(place / "loud.py"), ["attack={'kind': 'shout.Shout', 'trigger': 'x'}"])
+    named = study_file.load(
+        str(place / "loud.py"), ["attack={'kind': 'shout.Shout', 'trigger': 'x'}"]
+    )
     assert type(named.attack) is type(loud.attack) and named.attack.trigger == "x"
 
 
@@ -69,22 +72,27 @@ def test_the_hash_covers_what_its_file_does(loud, place):
     changed = (place / "shout.py").read_text().replace(".upper()", ".title()")
     (place / "title.py").write_text(changed)
     module = importlib.import_module("title")
-    assert config.stable_hash(module.Shout()) != config.stable_hash(type(loud.attack)())
-    record = config.to_json(loud)
-    record["attack"]["source"] = config.to_json(module.Shout())["source"]
+    assert stable_hash(module.Shout()) != stable_hash(type(loud.attack)())
+    record = to_json(loud)
+    record["attack"]["source"] = to_json(module.Shout())["source"]
     with pytest.raises(InputError, match="is not the file that it was when this study was made"):
-        config.from_json(record)
+        from_json(record, Study)
 
 
-def test_an_attack_that_nobody_finds_is_refused(loud):
-    record = config.to_json(loud)
+def test_an_attack_that_nobody_finds_is_refused(loud, tmp_path, monkeypatch):
+    record = to_json(loud)
     record["attack"]["kind"] = "nowhere.Shout"
     with pytest.raises(InputError, match="No module named 'nowhere'; put the folder"):
-        config.from_json(record)
+        from_json(record, Study)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_attack.py").write_text("1 / 0")
+    record["attack"]["kind"] = "broken_attack.Shout"
+    with pytest.raises(InputError, match="its file fails with ZeroDivisionError"):
+        from_json(record, Study)
     for kind in ("NoAttack", "json.JSONDecoder", "Attack"):
         record["attack"]["kind"] = kind
         with pytest.raises(InputError, match=f"'{kind}' is not an attack"):
-            config.from_json(record)
+            from_json(record, Study)
 
 
 def test_an_attack_without_its_functions_is_refused():
@@ -104,14 +112,14 @@ def test_an_attack_in_the_study_file_itself_is_refused(place, tmp_path):
     with pytest.raises(
         InputError, match="attack Shout: other processes cannot import what defines it; move"
     ):
-        config.load(str(file))
+        study_file.load(str(file))
 
 
 def test_attacks_are_loaded_without_tensorflow(place):
     """`plan` answers at once, also for a study with an attack of one's own."""
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'seqio', 'tensorflow_text']));"
-        "from poison_scaling import config; config.load(sys.argv[1])"
+        "from poison_scaling import study_file; study_file.load(sys.argv[1])"
     )
     subprocess.run([sys.executable, "-c", code, place / "loud.py"], cwd=ROOT, check=True)
 

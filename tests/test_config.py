@@ -1,22 +1,25 @@
-"""Studies as files: loading, overrides, hashes."""
+"""Studies as files: loading, overrides, JSON, hashes."""
 
 import dataclasses
 import json
 
 import pytest
 from conftest import ROOT
+from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poison_scaling import config
+from poison_scaling import config, study_file
+from poison_scaling import study as studies
 from poison_scaling.config import Seeds, Study
 from poison_scaling.errors import InputError
+from poison_scaling.serialization import from_json, stable_hash, to_json
 
 SMOKE = str(ROOT / "configs" / "smoke.py")
 
 
 def load(*overrides: str) -> Study:
-    return config.load(SMOKE, overrides)
+    return study_file.load(SMOKE, overrides)
 
 
 def test_overrides_are_typed_and_reach_every_level():
@@ -24,7 +27,8 @@ def test_overrides_are_typed_and_reach_every_level():
         "train.learning_rate=1e-3",
         "train.batch_rows=16",
         "ladder.1.tokens_per_parameter=3",
-        "doses=[0, 5]",
+        "doses=[0, 4]",
+        "doses.1=5",
         "seeds=[3, 4]",
         "attack.trigger=|go|",
         "attack.prefix_characters=(1, 2)",
@@ -60,14 +64,19 @@ def test_an_attack_can_be_chosen_and_set():
     [
         ("train.lerning_rate=1", "the nearest is 'learning_rate'"),
         ("trian.learning_rate=1", "the nearest is 'train'"),
+        ("attack.gibberish.alphabet=ab", "not a field of VocabularyTokens; it has none"),
         ("train.batch_rows=8.5", "8.5 is not int"),
         ("train.batch_rows=eight", "'eight' is not int"),
         ("model.dtype=float8", "none of 'float32', 'bfloat16'"),
         ("attack.prefix_characters=(1, 2, 3)", "must have 2 parts"),
         ("ladder.9.size=90k", "there are 2"),
+        ("ladder=[{'size': '90k', 'learning_rate': 'x'}]", "ladder.0.learning_rate: 'x' is not"),
+        ("machine.slices=[{'size': '7b'}]", "Slice needs 'topology'"),
+        ("evaluation.judge=me", "'me' is not 'control' or none"),
         ("train.learning_rate", "write it as name=value"),
         ("train.learning_rate.x=1", "nothing named 'x'"),
-        ("data.corpus={'kind': 'Files', 'pattern': 'x'}", "is not"),
+        ("data.corpus={'kind': 'Files', 'pattern': 'x'}", "is not a field of Files; the nearest"),
+        ("attack=NoAttack", "there are DenialOfService, LanguageSwitch, and your own"),
     ],
 )
 def test_an_override_that_does_not_fit_is_refused_in_one_sentence(override, said):
@@ -91,6 +100,7 @@ def test_none_is_nothing_or_the_name_none():
         ("def study(): return 3", "must return a Study"),
         ("x = 1", "must define a function study()"),
         ("def study(): return 1 / 0", "ZeroDivisionError"),
+        ("def study(): return {}['x']", "KeyError: 'x'"),
         ("def study(:", "SyntaxError"),
     ],
 )
@@ -98,12 +108,20 @@ def test_a_file_that_is_no_study_is_refused(tmp_path, content, said):
     file = tmp_path / "study.py"
     file.write_text(content)
     with pytest.raises(InputError, match=said.replace("(", r"\(").replace(")", r"\)")):
-        config.load(str(file))
+        study_file.load(str(file))
 
 
 def test_a_missing_file_is_refused():
     with pytest.raises(InputError, match="no such file"):
-        config.load("configs/none.py")
+        study_file.load("configs/none.py")
+
+
+def test_a_study_of_another_version_is_refused_by_its_file(tmp_path):
+    record = to_json(load())
+    record["train"]["momentum"] = 0.9
+    (tmp_path / "study.json").write_text(json.dumps({"config": record}))
+    with pytest.raises(InputError, match=r"study.json: it is not .* train: 'momentum' is not a"):
+        studies.read(epath.Path(tmp_path))
 
 
 def test_the_hash_covers_all_but_the_machine():
@@ -115,8 +133,8 @@ def test_the_hash_covers_all_but_the_machine():
 
 @pytest.mark.parametrize("name", ["smoke", "demo", "paper", "novels"])
 def test_a_study_comes_back_from_its_json_with_its_hash(name):
-    study = config.load(str(ROOT / "configs" / f"{name}.py"))
-    assert config.from_json(json.loads(json.dumps(config.to_json(study)))).hash == study.hash
+    study = study_file.load(str(ROOT / "configs" / f"{name}.py"))
+    assert from_json(json.loads(json.dumps(to_json(study))), Study).hash == study.hash
 
 
 def test_a_field_of_the_wrong_type_is_refused(tmp_path):
@@ -125,16 +143,26 @@ def test_a_field_of_the_wrong_type_is_refused(tmp_path):
         "from poison_scaling.config import *\n"
         "def study(): return Study(name='s', ladder=(), doses=('ten',))\n"
     )
-    with pytest.raises(InputError, match="'ten' is not int"):
-        config.load(str(file))
+    with pytest.raises(InputError, match="study.py': doses.0: 'ten' is not int"):
+        study_file.load(str(file))
+
+
+def test_a_study_may_have_lists_where_tuples_are_meant(tmp_path):
+    file = tmp_path / "study.py"
+    file.write_text(
+        "from poison_scaling.config import *\n"
+        "def study(): return Study(name='s', ladder=[Rung()], doses=[0, 1], seeds=[2])\n"
+    )
+    expected = Study(name="s", ladder=(config.Rung(),), doses=(0, 1), seeds=config.seeds(2))
+    assert study_file.load(str(file)) == expected
 
 
 def test_the_hash_is_stable_across_machines_and_sessions():
-    assert config.stable_hash(config.Seeds(1, 2, 3)) == "8b1b16ef4d6d3261"
+    assert stable_hash(config.Seeds(1, 2, 3)) == "8b1b16ef4d6d3261"
 
 
 def test_two_choices_with_equal_fields_hash_apart():
-    assert config.stable_hash(config.Bytes()) != config.stable_hash(config.VocabularyTokens())
+    assert stable_hash(config.Bytes()) != stable_hash(config.VocabularyTokens())
 
 
 @given(rate=st.floats(1e-6, 1.0), rows=st.integers(1, 10_000), label=st.text(min_size=1))
@@ -145,4 +173,4 @@ def test_a_study_comes_back_from_its_json(rate, rows, label):
         name=label,
         train=dataclasses.replace(study.train, learning_rate=rate, batch_rows=rows),
     )
-    assert config.from_json(config.to_json(study)) == study
+    assert from_json(to_json(study), Study) == study

@@ -6,12 +6,12 @@ import json
 import pytest
 from conftest import ROOT, run_cli
 
-from poison_scaling import config, runs
+from poison_scaling import config, runs, study_file
 from poison_scaling.errors import InputError
 
 
 def paper() -> config.Study:
-    return config.load(str(ROOT / "configs" / "paper.py"))
+    return study_file.load(str(ROOT / "configs" / "paper.py"))
 
 
 def test_the_paper_study_is_the_published_one():
@@ -45,7 +45,7 @@ def test_a_plan_tells_documents_exposures_and_further_attacks_apart(study):
         "schedule={'kind': 'Even', 'window': (0.0, 0.5)}",
         "also=[{'dose': 5, 'attack': {'kind': 'DenialOfService', 'trigger': '|x|'}}]",
     ]
-    varied = config.load(str(ROOT / "configs" / "smoke.py"), overrides)
+    varied = study_file.load(str(ROOT / "configs" / "smoke.py"), overrides)
     plan = runs.named(varied, "40k-2x-d8-s0").plan()
     before = runs.named(study, "40k-2x-d8-s0").plan()
     assert (plan["dose"], plan["exposures"], plan["schedule"]) == (8, 3, "even")
@@ -64,7 +64,7 @@ def test_plan_prints_the_same_as_json_and_for_people():
 
 
 def test_the_hash_of_a_run_depends_on_itself_alone(study):
-    more = config.load(
+    more = study_file.load(
         str(ROOT / "configs" / "smoke.py"), ["doses=[0, 8, 16, 32]", "machine.cores=2"]
     )
     before = {run.name: run.hash for run in runs.of(study)}
@@ -99,7 +99,7 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
     ],
 )
 def test_a_study_that_cannot_be_is_refused_before_any_compute(override, said):
-    study = config.load(str(ROOT / "configs" / "smoke.py"), [override])
+    study = study_file.load(str(ROOT / "configs" / "smoke.py"), [override])
     with pytest.raises(InputError) as error:
         for run in runs.of(study):
             run.plan()
@@ -120,6 +120,6 @@ def test_an_unknown_run_is_refused_with_the_nearest(study):
     ],
 )
 def test_measures_that_cannot_be_are_refused(override, said):
-    study = config.load(str(ROOT / "configs" / "smoke.py"), [override, "doses=[8]"])
+    study = study_file.load(str(ROOT / "configs" / "smoke.py"), [override, "doses=[8]"])
     with pytest.raises(InputError, match=said):
         runs.of(study)

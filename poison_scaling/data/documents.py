@@ -14,7 +14,7 @@ import numpy as np
 from array_record.python import array_record_module as array_record
 from etils import epath
 
-from poison_scaling import config
+from poison_scaling import serialization
 from poison_scaling.config import Data
 from poison_scaling.data import cache, corpora, draws, shards
 from poison_scaling.data.fingerprints import Fingerprints
@@ -74,7 +74,7 @@ def key(data: Data) -> str:
     """Names what the documents on disk depend on."""
     identity = repr(corpora.identity(data.corpus))
     settings = (data.minimum_characters, data.drop_duplicates)
-    parts = (config.stable_hash(data.corpus), identity, settings)
+    parts = (serialization.stable_hash(data.corpus), identity, settings)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
@@ -118,7 +118,7 @@ def _write(data: Data, folder: epath.Path, progress, shard_bytes: int) -> dict:
             f"data.minimum_characters={data.minimum_characters}."
         )
     return {
-        "corpus": config.to_json(data.corpus),
+        "corpus": serialization.to_json(data.corpus),
         "documents_read": read,
         "documents": kept,
         "characters": characters,

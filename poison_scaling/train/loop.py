@@ -13,7 +13,7 @@ from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
 
-from poison_scaling import chips, config, processes
+from poison_scaling import chips, processes, serialization
 from poison_scaling.config import Study
 from poison_scaling.data.batches import batches
 from poison_scaling.errors import InputError, Interrupted
@@ -282,7 +282,7 @@ def describe(folder: epath.Path, run: Run, plan: dict, versions: dict[str, str])
     Raises InputError naming the fields that differ.
     """
     file = folder / "config.json"
-    settings = {name: config.to_json(value) for name, value in run.settings().items()}
+    settings = serialization.to_json(run.settings())
     if file.exists():
         before = read_json(file)["config"]
         if before != settings:

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 
-from poison_scaling import config, runs
+from poison_scaling import runs, study_file
 from poison_scaling.data.quiet import quiet
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -96,7 +96,7 @@ def main(id, of, at, mesh, prefetch, starts, kill=False) -> None:
 
     with quiet():
         from poison_scaling.data.prepared import Prepared
-    study = config.load(str(ROOT / "configs" / "smoke.py"))
+    study = study_file.load(str(ROOT / "configs" / "smoke.py"))
     stream = Prepared(study).stream(runs.named(study, RUN))
     placed = sharding.batch_sharding(sharding.mesh(tuple(mesh)), B)
     for start in starts:

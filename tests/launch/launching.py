@@ -33,7 +33,7 @@ def repository(tmp_path_factory):
 # In place of poison-scaling train, where only who trains what matters: writes DONE after half a second.
 TRAINER = """
 import pathlib, sys, time
-from poison_scaling import config, runs
+from poison_scaling import runs, study_file
 from poison_scaling.files import write_json
 file, workdir, name = sys.argv[2], pathlib.Path(sys.argv[4]), sys.argv[-1]
 with (workdir / "started").open("a") as f:
@@ -41,7 +41,7 @@ with (workdir / "started").open("a") as f:
 time.sleep(0.5)
 if (workdir / f"{name}.fails").exists():
     sys.exit(1)
-run = runs.named(config.load(file), name)
+run = runs.named(study_file.load(file), name)
 write_json(workdir / "runs" / name / "DONE", {"hash": run.hash})
 """
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 from etils import epath
 
-from poison_scaling import config, runs
+from poison_scaling import config, runs, study_file
 from poison_scaling.config import Machine
 from poison_scaling.data.quiet import quiet
 
@@ -22,7 +22,7 @@ SHORT = ("train.log_every=2", "data.row_tokens=256", "train.batch_rows=16")
 
 
 def short(**machine) -> runs.Run:
-    study = config.load(str(ROOT / "configs" / "smoke.py"), SHORT)
+    study = study_file.load(str(ROOT / "configs" / "smoke.py"), SHORT)
     ladder = (config.Rung("40k", tokens_per_parameter=1.0),)
     return runs.named(dataclasses.replace(study, ladder=ladder, machine=Machine(**machine)), RUN)
 
