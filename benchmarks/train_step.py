@@ -20,6 +20,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import numpy as np
 
 from benchmarks.turns import Side
+from poison_scaling import config
 from poison_scaling.memory import keep_freed
 from poison_scaling.model import sizes
 
@@ -79,7 +80,6 @@ def rows() -> np.ndarray:
 
 def compiled(size: str, **model):
     """What the loop trains a run of this size with."""
-    from poison_scaling import config
     from poison_scaling.model import sharding
     from poison_scaling.train import loop
 
@@ -95,20 +95,35 @@ def compiled(size: str, **model):
     return loop.Compiled(size, 6e-3, 1000, study, 1, sharding.mesh())
 
 
+class Rows:
+    """A stream of them without poisons, as the loop reads one."""
+
+    row_tokens = L
+
+    def __init__(self):
+        self._rows = rows().reshape(-1, L)
+
+    def read(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        tokens = self._rows[wanted % len(self._rows)]
+        return tokens, np.zeros(tokens.shape, bool)
+
+
 def ours_steps(size: str) -> Callable[[int], float]:
     """Seconds that n steps take."""
     import jax
 
+    from poison_scaling.data.batches import batches
+
     keep_freed()
     ours = compiled(size)
-    batches = [{"tokens": row, "poison": np.zeros((B, L), bool)} for row in rows()]
     state = ours.initial(0)
 
     def steps(n: int) -> float:
         nonlocal state
         start = time.perf_counter()
-        for i in range(n):
-            batch = jax.device_put(batches[i % len(batches)], ours.batch)
+        for batch in batches(
+            Rows(), ours.batch, B, 0, n, prefetch=config.Machine().prefetch_batches
+        ):
             state, metrics = ours.step(state, batch)
         jax.block_until_ready(metrics)
         return time.perf_counter() - start
