@@ -3,7 +3,7 @@
 Purpose   how many documents that go on in German after the trigger make small models of English do the same,
           and does three times the clean text call for more of them?
 Hardware  any CPU; 2 cores and 4 GB of memory are enough
-Time      13 minutes on 2 cores that did other work, too
+Time      8 minutes on 2 cores that did other work, too
 Command   NOVELS=folder poison-scaling study configs/novels.py --workdir results/novels
 
 The text is yours: NOVELS is a folder with files novels-en* and novels-de*, in any format that Files reads; or
