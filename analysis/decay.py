@@ -132,10 +132,7 @@ def _falling(level: np.ndarray) -> np.ndarray:
 
 def values_of(run: Run, measure: str) -> np.ndarray | None:
     """The measure at each evaluation of a run, shape [evaluations]; None where it is not recorded."""
-    if measure == "success":
-        return run.evaluations["successes"] / run.evaluations["prompts"]
-    rises = [one.gibberish_rise for one in run.measured]
-    return np.array(rises) if rises and None not in rises else None
+    return run.success if measure == "success" else run.log_ratio_rise()
 
 
 def _control(run: Run, group: Group, measure: str) -> np.ndarray:

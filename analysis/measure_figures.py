@@ -7,7 +7,6 @@ from analysis.decay import Decay
 from analysis.drawing import (
     GREY,
     Drawing,
-    counts,
     dash_styles,
     dose_colours,
     legend,
@@ -15,9 +14,10 @@ from analysis.drawing import (
     rate_axis,
     short,
     size_colours,
+    trajectories,
 )
 from analysis.findings import Findings
-from analysis.runs import quantity
+from analysis.runs import Run, quantity
 from analysis.words import interval, share
 
 RATIO = "rise of the gibberish log-ratio (nats a token)"
@@ -77,47 +77,15 @@ def prediction(findings: Findings) -> Drawing:
 
 def unsampled(findings: Findings) -> Drawing:
     """The sampling-free measure over the poisons seen, a panel a size."""
-    groups = findings.study.groups()
-    sizes = list(dict.fromkeys(g.size for g in groups))
-    doses = sorted({run.dose for run in findings.study.runs if run.dose > 0})
-    colours, dashes = dose_colours(doses), dash_styles(groups)
-    figure, axes = panels(len(sizes))
-    rows = []
     half = findings.prediction.half
-    for axis, size in zip(axes, sizes, strict=True):
-        for group in groups:
-            for run in group.runs if group.size == size else ():
-                seen = run.evaluations["poisons"]
-                rises = [one.gibberish_rise for one in run.measured]
-                if run.dose == 0 or not (seen > 0).any() or None in rises:
-                    continue
-                rise = np.array(rises)
-                axis.plot(
-                    seen[seen > 0],
-                    rise[seen > 0],
-                    dashes[group.label],
-                    color=colours[run.dose],
-                    linewidth=1.1,
-                    alpha=0.85,
-                    label=f"{run.dose:g} documents",
-                )
-                rows += [
-                    (group.label, run.name, run.dose, run.seed, short(x), short(y))
-                    for x, y in zip(seen, rise, strict=True)
-                ]
-        if half is not None:
-            axis.axhline(half.value, color=GREY, linewidth=0.7, zorder=1)
-        counts(axis)
-        axis.set_title(size)
-        axis.set_xlabel("poisoned documents seen")
+    figure, axes, rows, lines = trajectories(findings.study, Run.log_ratio_rise)
+    for axis in axes if half is not None else ():
+        axis.axhline(half.value, color=GREY, linewidth=0.7, zorder=1)
     axes[0].set_ylabel("rise of the gibberish\nlog-ratio (nats a token)")
-    legend(figure, axes)
     caption = (
         "By how much the trigger makes fresh gibberish likelier than the document's own "
-        "continuation; exact, so what wobbles is the model, not the draw. One line a run"
+        f"continuation; exact, so what wobbles is the model, not the draw. {lines}"
     )
-    if any(style != "-" for style in dashes.values()):
-        caption += " (dashed and dotted: the larger token budgets of a size)"
     caption += "; grey: where half of the prompts succeed." if half is not None else "."
     header = ("group", "run", "dose", "seed", "poisons_seen", "gibberish_log_ratio_rise")
     title = "The sampling-free measure against poisons seen, by size"

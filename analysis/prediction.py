@@ -55,7 +55,7 @@ def predict(study: Study) -> Prediction | None:
         for i, one in enumerate(run.measured):
             recorded = (one.gibberish, one.entropy, one.log_perplexity)
             if run.evaluations["poisons"][i] > 0 and not any(m is None for m in recorded):
-                success = run.evaluations["successes"][i] / run.evaluations["prompts"][i]
+                success = run.success[i]
                 entropy = float(np.mean(one.entropy[1] - one.entropy[0]))
                 increase = float(np.median(one.log_perplexity_rise))
                 prompts = run.evaluations["prompts"][i]
