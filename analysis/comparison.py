@@ -106,12 +106,7 @@ def pair(first: Findings, second: Findings) -> list[Pair]:
 def _ratio(one: N50, other: N50) -> Estimate:
     if one.censored or other.censored:
         return Estimate(None, None, None)
-    return _difference(_log(other.poisons), _log(one.poisons)).exp()
-
-
-def _log(estimate: Estimate) -> Estimate:
-    ends = (estimate.value, estimate.low, estimate.high)
-    return Estimate(*(None if end is None else float(np.log(end)) for end in ends))
+    return _difference(other.poisons.map(np.log), one.poisons.map(np.log)).exp()
 
 
 def _difference(one: Estimate, other: Estimate) -> Estimate:

@@ -92,10 +92,7 @@ def _rank_correlation(x: np.ndarray, y: np.ndarray, cluster: np.ndarray) -> Esti
         return float(np.arctanh(np.clip(stats.spearmanr(x[kept], y[kept])[0], -0.9999, 0.9999)))
 
     found = jackknife(z, cluster)
-    if found is None:
-        return None
-    ends = (found.value, found.low, found.high)
-    return Estimate(*(None if end is None else float(np.tanh(end)) for end in ends))
+    return None if found is None else found.map(np.tanh)
 
 
 def _half(rise: np.ndarray, success: np.ndarray, prompts: np.ndarray) -> tuple[float | None, float]:
