@@ -8,6 +8,7 @@ from analysis.clean_accuracy import MEASURES, Cost
 from analysis.decay import Decay
 from analysis.estimates import Estimate, as_json, over, rate
 from analysis.findings import Findings
+from analysis.measures import PAYLOADS
 from analysis.pages import Block, Heading, Paragraph, Table
 from analysis.prediction import Prediction
 from analysis.runs import Run, quantity
@@ -15,7 +16,7 @@ from analysis.specificity import LEARNT, Effect, Specificity
 from analysis.words import interval, share
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_DECAYING = {"success": "attack success", "gibberish": "gibberish log-ratio"}
+_DECAYING = {"success": "attack success"} | {name: f"{name} log-ratio" for name in PAYLOADS}
 
 
 def summarise(findings: Findings) -> dict:
@@ -70,10 +71,8 @@ def _run(run: Run) -> dict:
         "log_perplexity_increase_quantiles": np.quantile(rise, _QUANTILES).tolist(),
         "sign_p": float(stats.binomtest(ups, moved).pvalue),
         "ceiling_share": last.ceiling,
-        "entropy_rise": None
-        if last.entropy is None
-        else float(np.mean(last.entropy[1] - last.entropy[0])),
-        "gibberish_log_ratio_rise": last.gibberish_rise,
+        "entropy_rise": last.entropy_rise,
+        "gibberish_log_ratio_rise": last.log_ratio_rise("gibberish"),
     }
 
 
@@ -83,7 +82,7 @@ def _prediction(found: Prediction | None) -> dict | None:
     words = (
         f"What needs no sampling against what is sampled: over the {len(found.run)} evaluations of "
         f"{_runs(len(found.runs), 'poisoned ')}, the rise of the "
-        "gibberish log-ratio with the trigger"
+        f"{found.payload} log-ratio with the trigger"
     )
     said = []
     if found.with_increase is not None:

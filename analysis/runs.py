@@ -53,9 +53,9 @@ class Run:
         """Share of prompts hit at each evaluation, shape [evaluations]."""
         return self.evaluations["successes"] / self.evaluations["prompts"]
 
-    def log_ratio_rise(self) -> np.ndarray | None:
+    def log_ratio_rise(self, payload: str) -> np.ndarray | None:
         """That of `Measured` at each evaluation, shape [evaluations]; None unless all record it."""
-        rises = [one.gibberish_rise for one in self.measured]
+        rises = [one.log_ratio_rise(payload) for one in self.measured]
         return np.array(rises) if rises and None not in rises else None
 
 
