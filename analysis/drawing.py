@@ -120,6 +120,15 @@ def trajectories(
     return figure, axes, rows, lines
 
 
+def dots(
+    axis: Axes, x: np.ndarray, y: np.ndarray, size: np.ndarray, colours: dict[str, str], **style
+) -> None:
+    """A dot a value, all of shape [values], in the colour of its size."""
+    for label, colour in colours.items():
+        chosen = size == label
+        axis.plot(x[chosen], y[chosen], "o", color=colour, label=label, **style)
+
+
 def legend(figure: Figure, axes: list[Axes], columns: int = 6) -> None:
     """One legend below all panels, of every label once."""
     entries = {}

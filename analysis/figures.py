@@ -13,6 +13,7 @@ from analysis.drawing import (
     Drawing,
     counts,
     dash_styles,
+    dots,
     legend,
     panels,
     rate_axis,
@@ -180,25 +181,14 @@ def _collapse(findings: Findings) -> Drawing:
     figure, axes = panels(2, height=3.2)
     explained = {v.name: v.explained for v in findings.variables}
     million = o.measures["fraction"] * 1e6
+    rate = o.successes / o.prompts
+    sizes = np.array([g.size for g in o.groups])[o.group_of_evaluation]
     rows = []
     for axis, value, name, label in (
         (axes[0], o.poisons, "poisons", "poisoned documents seen"),
         (axes[1], million, "fraction", "poisoned documents per million clean tokens"),
     ):
-        rate = o.successes / o.prompts
-        sizes = np.array([g.size for g in o.groups])[o.group_of_evaluation]
-        for size, colour in colours.items():
-            chosen = sizes == size
-            axis.plot(
-                value[chosen],
-                rate[chosen],
-                "o",
-                color=colour,
-                markersize=2.6,
-                alpha=0.55,
-                markeredgewidth=0,
-                label=size,
-            )
+        dots(axis, value, rate, sizes, colours, markersize=2.6, alpha=0.55, markeredgewidth=0)
         order = np.argsort(value, kind="stable")
         fitted = optimize.isotonic_regression(rate[order], weights=o.prompts[order]).x
         axis.plot(value[order], fitted, color="black", linewidth=1.4, label="best rising curve")

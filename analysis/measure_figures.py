@@ -9,6 +9,7 @@ from analysis.drawing import (
     Drawing,
     dash_styles,
     dose_colours,
+    dots,
     legend,
     panels,
     rate_axis,
@@ -39,18 +40,7 @@ def prediction(findings: Findings) -> Drawing:
         sampled["median increase of\nlog-perplexity (sampled)"] = p.increase
     figure, axes = panels(len(sampled), height=3.2, share=False)
     for axis, (label, values) in zip(axes, sampled.items(), strict=True):
-        for size, colour in colours.items():
-            chosen = sizes == size
-            axis.plot(
-                p.rise[chosen],
-                values[chosen],
-                "o",
-                color=colour,
-                markersize=3,
-                alpha=0.6,
-                markeredgewidth=0,
-                label=size,
-            )
+        dots(axis, p.rise, values, sizes, colours, markersize=3, alpha=0.6, markeredgewidth=0)
         axis.set_xlabel(_rise(p.payload))
         axis.set_ylabel(label)
     if p.half is not None:
