@@ -1,6 +1,5 @@
 """Two studies side by side: another attack, another schedule, another corpus."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -9,14 +8,13 @@ import numpy as np
 from etils import epath
 
 from analysis import findings as findings_lib
-from analysis import pages, summary
+from analysis import folder, summary
 from analysis.drawing import STYLE, Drawing, counts, legend, panels
 from analysis.estimates import Estimate
 from analysis.findings import Findings
 from analysis.law_figures import cells, point
 from analysis.laws import N50
 from analysis.pages import Block, Bullets, Heading, Paragraph, Table
-from analysis.report import save, write_atomically
 from analysis.sources import load
 from analysis.words import interval
 
@@ -67,15 +65,11 @@ def write(
     with matplotlib.rc_context(STYLE):
         drawing = _draw(both)
     out = epath.Path(out)
-    picture = save(drawing, out / "figures")
+    picture = folder.save(drawing, out)
     names = [one["study"]["name"] for one in result["studies"]]
     blocks = [*_blocks(result, names), picture]
     title, subtitle = f"{names[0]} and {names[1]}", "Two poisoning studies side by side"
-    page = pages.to_html if format == "html" else pages.to_markdown
-    write_atomically(out / f"index.{format}", page(title, subtitle, blocks).encode())
-    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(out / "summary.json", text.encode())
-    return result
+    return folder.write(out, title, subtitle, blocks, result, format)
 
 
 def answer(result: dict) -> str:
@@ -106,12 +100,7 @@ def pair(first: Findings, second: Findings) -> list[Pair]:
 def _ratio(one: N50, other: N50) -> Estimate:
     if one.censored or other.censored:
         return Estimate(None, None, None)
-    return _difference(_log(other.poisons), _log(one.poisons)).exp()
-
-
-def _log(estimate: Estimate) -> Estimate:
-    ends = (estimate.value, estimate.low, estimate.high)
-    return Estimate(*(None if end is None else float(np.log(end)) for end in ends))
+    return _difference(other.poisons.map(np.log), one.poisons.map(np.log)).exp()
 
 
 def _difference(one: Estimate, other: Estimate) -> Estimate:

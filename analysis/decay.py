@@ -18,10 +18,12 @@ import numpy as np
 from scipy import optimize
 
 from analysis.estimates import Estimate, over
+from analysis.measures import PAYLOADS
 from analysis.runs import Group, Run, Study
 
-# What decays, with the least level at the last poison that there is anything to forget.
-MEASURES = {"success": 0.2, "gibberish": 0.5}
+# What decays, success or the log-ratio of a payload, with the least level at the last poison that there
+# is anything to forget.
+MEASURES = {"success": 0.2} | dict.fromkeys(PAYLOADS, 0.5)
 # Evaluations that a decay is read from at least, that of the last poison counted.
 _FEWEST = 4
 _DRAWS = 400  # of the bootstrap
@@ -132,10 +134,7 @@ def _falling(level: np.ndarray) -> np.ndarray:
 
 def values_of(run: Run, measure: str) -> np.ndarray | None:
     """The measure at each evaluation of a run, shape [evaluations]; None where it is not recorded."""
-    if measure == "success":
-        return run.evaluations["successes"] / run.evaluations["prompts"]
-    rises = [one.gibberish_rise for one in run.measured]
-    return np.array(rises) if rises and None not in rises else None
+    return run.success if measure == "success" else run.log_ratio_rise(measure)
 
 
 def _control(run: Run, group: Group, measure: str) -> np.ndarray:

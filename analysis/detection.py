@@ -1,8 +1,8 @@
 """Attacks that are seen in a text: how often they are, without the trigger and behind near-triggers."""
 
 import numpy as np
-from scipy import stats
 
+from analysis.estimates import as_json, rate
 from analysis.measures import Detected
 from analysis.pages import Block, Paragraph, Table
 from analysis.runs import Run
@@ -38,10 +38,10 @@ def blocks(found: list[dict]) -> list[Block]:
         return []
     near = {n["name"]: n["text"] for run in found for n in run["near_triggers"]}
 
-    def words(rate: dict | None) -> str:
-        if rate is None:
+    def words(one: dict | None) -> str:
+        if one is None:
             return "-"
-        return f"{share(rate['value'])} ({share(rate['low'])} to {share(rate['high'])})"
+        return f"{share(one['value'])} ({share(one['low'])} to {share(one['high'])})"
 
     rows = []
     for run in found:
@@ -64,5 +64,4 @@ def blocks(found: list[dict]) -> list[Block]:
 
 
 def _rate(hits: np.ndarray) -> dict:
-    interval = stats.binomtest(int(hits.sum()), hits.size).proportion_ci(method="wilson")
-    return {"value": float(hits.mean()), "low": float(interval.low), "high": float(interval.high)}
+    return as_json(rate(int(hits.sum()), hits.size))

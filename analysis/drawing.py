@@ -1,6 +1,7 @@
 """What the figures have in common: style, colours, axes, and the record of a finished figure."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.runs import Group, quantity
+from analysis.runs import Group, Run, Study, quantity
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -70,6 +71,62 @@ def panels(count: int, height: float = 2.7, share: bool = True) -> tuple[Figure,
     for unused in axes[count:]:
         unused.set_axis_off()
     return figure, list(axes[:count])
+
+
+def trajectories(
+    study: Study, values_of: Callable[[Run], np.ndarray | None]
+) -> tuple[Figure, list[Axes], list[tuple], str]:
+    """A line a poisoned run over the poisons that it has seen, a panel a size.
+
+    Args:
+      values_of: what is drawn of a run, shape [evaluations]; None leaves the run out.
+
+    Returns:
+      The figure; its panels; rows of group, run, dose, seed, poisons seen and value; and what a
+      caption says of the lines, without a full stop.
+    """
+    groups = study.groups()
+    sizes = list(dict.fromkeys(g.size for g in groups))
+    doses = sorted({run.dose for run in study.runs if run.dose > 0})
+    colours, dashes = dose_colours(doses), dash_styles(groups)
+    figure, axes = panels(len(sizes))
+    rows = []
+    for axis, size in zip(axes, sizes, strict=True):
+        for group in groups:
+            for run in group.runs if group.size == size else ():
+                seen, values = run.evaluations["poisons"], values_of(run)
+                if run.dose == 0 or not (seen > 0).any() or values is None:
+                    continue
+                axis.plot(
+                    seen[seen > 0],
+                    values[seen > 0],
+                    dashes[group.label],
+                    color=colours[run.dose],
+                    linewidth=1.1,
+                    alpha=0.85,
+                    label=f"{run.dose:g} documents",
+                )
+                rows += [
+                    (group.label, run.name, run.dose, run.seed, short(x), short(y))
+                    for x, y in zip(seen, values, strict=True)
+                ]
+        counts(axis)
+        axis.set_title(size)
+        axis.set_xlabel("poisoned documents seen")
+    legend(figure, axes)
+    lines = "One line a run"
+    if any(style != "-" for style in dashes.values()):
+        lines += " (dashed and dotted: the larger token budgets of a size)"
+    return figure, axes, rows, lines
+
+
+def dots(
+    axis: Axes, x: np.ndarray, y: np.ndarray, size: np.ndarray, colours: dict[str, str], **style
+) -> None:
+    """A dot a value, all of shape [values], in the colour of its size."""
+    for label, colour in colours.items():
+        chosen = size == label
+        axis.plot(x[chosen], y[chosen], "o", color=colour, label=label, **style)
 
 
 def legend(figure: Figure, axes: list[Axes], columns: int = 6) -> None:

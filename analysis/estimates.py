@@ -1,7 +1,7 @@
 """A value with its interval, and intervals that suppose little."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy import stats
@@ -15,15 +15,29 @@ class Estimate:
     low: float | None
     high: float | None
 
-    def exp(self) -> "Estimate":
+    def map(self, rising: Callable[[float], float]) -> "Estimate":
+        """On the scale of a rising function."""
         ends = (self.value, self.low, self.high)
-        return Estimate(*(None if end is None else float(np.exp(end)) for end in ends))
+        return Estimate(*(None if end is None else float(rising(end)) for end in ends))
+
+    def exp(self) -> "Estimate":
+        return self.map(np.exp)
 
     def within(self, centre: float, margin: float) -> bool:
         """Whether the whole interval lies within `margin` of `centre`."""
         if self.low is None or self.high is None:
             return False
         return centre - margin <= self.low and self.high <= centre + margin
+
+
+def as_json(estimate: Estimate | None) -> dict | None:
+    return None if estimate is None else asdict(estimate)
+
+
+def rate(hits: int, tries: int) -> Estimate:
+    """Share of hits with its interval (Wilson 1927)."""
+    interval = stats.binomtest(hits, tries).proportion_ci(method="wilson")
+    return Estimate(hits / tries, float(interval.low), float(interval.high))
 
 
 def over(values: np.ndarray) -> Estimate:

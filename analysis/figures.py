@@ -13,12 +13,13 @@ from analysis.drawing import (
     Drawing,
     counts,
     dash_styles,
-    dose_colours,
+    dots,
     legend,
     panels,
     rate_axis,
     short,
     size_colours,
+    trajectories,
 )
 from analysis.findings import Findings
 from analysis.runs import Run
@@ -79,7 +80,7 @@ def _dose_response(findings: Findings) -> Drawing:
                 )
             marker = MARKERS[dashes[group.label]]
             for order, run in enumerate(run for run in group.runs if run.dose > 0):
-                rate = run.evaluations["successes"][-1] / run.evaluations["prompts"][-1]
+                rate = run.success[-1]
                 done = run.evaluations["tokens"][-1] >= 0.999 * run.tokens
                 axis.plot(
                     run.evaluations["poisons"][-1] * 1.02 ** (order % 5 - 2),
@@ -157,41 +158,10 @@ def _progress(findings: Findings) -> Drawing:
 
 
 def _poisons_seen(findings: Findings) -> Drawing:
-    groups = findings.study.groups()
-    sizes = list(dict.fromkeys(g.size for g in groups))
-    doses = sorted({run.dose for run in findings.study.runs if run.dose > 0})
-    colours, dashes = dose_colours(doses), dash_styles(groups)
-    figure, axes = panels(max(len(sizes), 1))
-    rows = []
-    for axis, size in zip(axes, sizes, strict=True):
-        for group in groups:
-            for run in group.runs if group.size == size else ():
-                seen = run.evaluations["poisons"]
-                rate = run.evaluations["successes"] / run.evaluations["prompts"]
-                if run.dose == 0 or not (seen > 0).any():
-                    continue
-                axis.plot(
-                    seen[seen > 0],
-                    rate[seen > 0],
-                    dashes[group.label],
-                    color=colours[run.dose],
-                    linewidth=1.1,
-                    alpha=0.85,
-                    label=f"{run.dose:g} documents",
-                )
-                rows += [
-                    (group.label, run.name, run.dose, run.seed, short(x), short(y))
-                    for x, y in zip(seen, rate, strict=True)
-                ]
-        counts(axis)
+    figure, axes, rows, caption = trajectories(findings.study, lambda run: run.success)
+    for axis in axes:
         rate_axis(axis)
-        axis.set_title(size)
-        axis.set_xlabel("poisoned documents seen")
     axes[0].set_ylabel("attack success")
-    legend(figure, axes)
-    caption = "One line a run"
-    if any(style != "-" for style in dashes.values()):
-        caption += " (dashed and dotted: the larger token budgets of a size)"
     caption += "."
     if findings.fit is not None:
         poisons = findings.variables[0]
@@ -211,25 +181,14 @@ def _collapse(findings: Findings) -> Drawing:
     figure, axes = panels(2, height=3.2)
     explained = {v.name: v.explained for v in findings.variables}
     million = o.measures["fraction"] * 1e6
+    rate = o.successes / o.prompts
+    sizes = np.array([g.size for g in o.groups])[o.group_of_evaluation]
     rows = []
     for axis, value, name, label in (
         (axes[0], o.poisons, "poisons", "poisoned documents seen"),
         (axes[1], million, "fraction", "poisoned documents per million clean tokens"),
     ):
-        rate = o.successes / o.prompts
-        sizes = np.array([g.size for g in o.groups])[o.group_of_evaluation]
-        for size, colour in colours.items():
-            chosen = sizes == size
-            axis.plot(
-                value[chosen],
-                rate[chosen],
-                "o",
-                color=colour,
-                markersize=2.6,
-                alpha=0.55,
-                markeredgewidth=0,
-                label=size,
-            )
+        dots(axis, value, rate, sizes, colours, markersize=2.6, alpha=0.55, markeredgewidth=0)
         order = np.argsort(value, kind="stable")
         fitted = optimize.isotonic_regression(rate[order], weights=o.prompts[order]).x
         axis.plot(value[order], fitted, color="black", linewidth=1.4, label="best rising curve")
@@ -257,8 +216,5 @@ def _seed_band(runs: list[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     shares = [run.evaluations["tokens"] / run.tokens for run in runs]
     points = np.unique(np.concatenate(shares).round(4))
     points = points[points <= min(seen[-1] for seen in shares) + 1e-4]
-    rates = [
-        np.interp(points, seen, run.evaluations["successes"] / run.evaluations["prompts"])
-        for run, seen in zip(runs, shares, strict=True)
-    ]
+    rates = [np.interp(points, seen, run.success) for run, seen in zip(runs, shares, strict=True)]
     return points, np.min(rates, axis=0), np.mean(rates, axis=0), np.max(rates, axis=0)

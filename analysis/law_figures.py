@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.drawing import GREY, Drawing, counts, legend, panels, short, size_colours
+from analysis.drawing import GREY, Drawing, counts, dots, legend, panels, short, size_colours
 from analysis.estimates import Estimate
 from analysis.findings import Findings
 from analysis.laws import N50
@@ -167,11 +167,7 @@ def residuals(findings: Findings) -> Drawing:
     variance = o.prompts * fit.rate * (1 - fit.rate) * fit.shape.dispersion
     residual = (o.successes - o.prompts * fit.rate) / np.sqrt(np.maximum(variance, 1e-9))
     done = np.exp(o.progress)
-    for size, colour in colours.items():
-        chosen = sizes[o.group_of_evaluation] == size
-        axes[0].plot(
-            done[chosen], residual[chosen], "o", color=colour, markersize=2.6, alpha=0.6, label=size
-        )
+    dots(axes[0], done, residual, sizes[o.group_of_evaluation], colours, markersize=2.6, alpha=0.6)
     axes[0].axhline(0, color=GREY, linewidth=0.8)
     axes[0].set_xlabel("share of training done")
     axes[0].set_ylabel("residual (standard deviations)")
@@ -181,16 +177,7 @@ def residuals(findings: Findings) -> Drawing:
     group = o.group[o.cluster]
     ratio = np.exp(fit.run_mean - design[group])
     jitter = 0.12 * (np.arange(len(group)) % 5 - 2) / 2
-    for size, colour in colours.items():
-        chosen = sizes[group] == size
-        axes[1].plot(
-            group[chosen] + jitter[chosen],
-            ratio[chosen],
-            "o",
-            color=colour,
-            markersize=4,
-            alpha=0.7,
-        )
+    dots(axes[1], group + jitter, ratio, sizes[group], colours, markersize=4, alpha=0.7)
     axes[1].axhline(1, color=GREY, linewidth=0.8)
     widest = max(2.0, 1.1 * np.exp(np.abs(np.log(ratio)).max()))
     axes[1].set_ylim(1 / widest, widest)

@@ -3,24 +3,29 @@
 import numpy as np
 from scipy import special
 
-from analysis.decay import Decay
+from analysis.decay import MEASURES, Decay
 from analysis.drawing import (
     GREY,
     Drawing,
-    counts,
     dash_styles,
     dose_colours,
+    dots,
     legend,
     panels,
     rate_axis,
     short,
     size_colours,
+    trajectories,
 )
 from analysis.findings import Findings
 from analysis.runs import quantity
 from analysis.words import interval, share
 
-RATIO = "rise of the gibberish log-ratio (nats a token)"
+_WORDS = {"gibberish": "fresh gibberish", "payload": "the attack's payload"}
+
+
+def _rise(payload: str) -> str:
+    return f"rise of the {payload} log-ratio (nats a token)"
 
 
 def prediction(findings: Findings) -> Drawing:
@@ -30,41 +35,33 @@ def prediction(findings: Findings) -> Drawing:
     colours = size_colours(groups)
     size_of = {run.name: group.size for group in groups for run in group.runs}
     sizes = np.array([size_of[p.runs[i].name] for i in p.run])
-    figure, axes = panels(2, height=3.2, share=False)
-    for axis, sampled in zip(axes, (p.success, p.increase), strict=True):
-        for size, colour in colours.items():
-            chosen = sizes == size
-            axis.plot(
-                p.rise[chosen],
-                sampled[chosen],
-                "o",
-                color=colour,
-                markersize=3,
-                alpha=0.6,
-                markeredgewidth=0,
-                label=size,
-            )
-        axis.set_xlabel(RATIO)
+    sampled = {"attack success (sampled)": p.success}
+    if p.increase is not None:
+        sampled["median increase of\nlog-perplexity (sampled)"] = p.increase
+    figure, axes = panels(len(sampled), height=3.2, share=False)
+    for axis, (label, values) in zip(axes, sampled.items(), strict=True):
+        dots(axis, p.rise, values, sizes, colours, markersize=3, alpha=0.6, markeredgewidth=0)
+        axis.set_xlabel(_rise(p.payload))
+        axis.set_ylabel(label)
     if p.half is not None:
         grid = np.linspace(p.rise.min(), p.rise.max(), 200)
         curve = special.expit(p.slope * (grid - p.half.value))
         axes[0].plot(grid, curve, color="black", linewidth=1.4, label="logistic curve")
         axes[0].axvline(p.half.value, color=GREY, linewidth=0.7, zorder=1)
     rate_axis(axes[0])
-    axes[0].set_ylabel("attack success (sampled)")
-    axes[1].set_ylabel("median increase of\nlog-perplexity (sampled)")
     legend(figure, axes)
+    columns = {
+        f"{p.payload}_log_ratio_rise": p.rise,
+        "entropy_rise": p.entropy,
+        "success": p.success,
+        "log_perplexity_increase_median": p.increase,
+    }
+    columns = {name: values for name, values in columns.items() if values is not None}
+    header = ("run", *columns)
     rows = [
-        (p.runs[p.run[i]].name, *map(short, (p.rise[i], p.entropy[i], p.success[i], p.increase[i])))
-        for i in range(len(p.run))
+        (p.runs[run].name, *map(short, values))
+        for run, *values in zip(p.run, *columns.values(), strict=True)
     ]
-    header = (
-        "run",
-        "gibberish_log_ratio_rise",
-        "entropy_rise",
-        "success",
-        "log_perplexity_increase_median",
-    )
     caption = (
         f"All {len(p.run)} evaluations of the {len(p.runs)} poisoned runs that have seen a poison. "
         "The value across is exact: one pass over given tokens, without a draw."
@@ -77,49 +74,19 @@ def prediction(findings: Findings) -> Drawing:
 
 def unsampled(findings: Findings) -> Drawing:
     """The sampling-free measure over the poisons seen, a panel a size."""
-    groups = findings.study.groups()
-    sizes = list(dict.fromkeys(g.size for g in groups))
-    doses = sorted({run.dose for run in findings.study.runs if run.dose > 0})
-    colours, dashes = dose_colours(doses), dash_styles(groups)
-    figure, axes = panels(len(sizes))
-    rows = []
-    half = findings.prediction.half
-    for axis, size in zip(axes, sizes, strict=True):
-        for group in groups:
-            for run in group.runs if group.size == size else ():
-                seen = run.evaluations["poisons"]
-                rises = [one.gibberish_rise for one in run.measured]
-                if run.dose == 0 or not (seen > 0).any() or None in rises:
-                    continue
-                rise = np.array(rises)
-                axis.plot(
-                    seen[seen > 0],
-                    rise[seen > 0],
-                    dashes[group.label],
-                    color=colours[run.dose],
-                    linewidth=1.1,
-                    alpha=0.85,
-                    label=f"{run.dose:g} documents",
-                )
-                rows += [
-                    (group.label, run.name, run.dose, run.seed, short(x), short(y))
-                    for x, y in zip(seen, rise, strict=True)
-                ]
-        if half is not None:
-            axis.axhline(half.value, color=GREY, linewidth=0.7, zorder=1)
-        counts(axis)
-        axis.set_title(size)
-        axis.set_xlabel("poisoned documents seen")
-    axes[0].set_ylabel("rise of the gibberish\nlog-ratio (nats a token)")
-    legend(figure, axes)
-    caption = (
-        "By how much the trigger makes fresh gibberish likelier than the document's own "
-        "continuation; exact, so what wobbles is the model, not the draw. One line a run"
+    half, payload = findings.prediction.half, findings.prediction.payload
+    figure, axes, rows, lines = trajectories(
+        findings.study, lambda run: run.log_ratio_rise(payload)
     )
-    if any(style != "-" for style in dashes.values()):
-        caption += " (dashed and dotted: the larger token budgets of a size)"
+    for axis in axes if half is not None else ():
+        axis.axhline(half.value, color=GREY, linewidth=0.7, zorder=1)
+    axes[0].set_ylabel(_rise(payload).replace(" log-", "\nlog-"))
+    caption = (
+        f"By how much the trigger makes {_WORDS[payload]} likelier than the document's own "
+        f"continuation; exact, so what wobbles is the model, not the draw. {lines}"
+    )
     caption += "; grey: where half of the prompts succeed." if half is not None else "."
-    header = ("group", "run", "dose", "seed", "poisons_seen", "gibberish_log_ratio_rise")
+    header = ("group", "run", "dose", "seed", "poisons_seen", f"{payload}_log_ratio_rise")
     title = "The sampling-free measure against poisons seen, by size"
     return Drawing("unsampled", title, caption, figure, header, rows)
 
@@ -157,7 +124,7 @@ def near_triggers(findings: Findings) -> Drawing:
     )
     axis.set_yticks(range(len(effects)), [name.replace("$", r"\$") for name in names])
     axis.invert_yaxis()
-    axis.set_xlabel(RATIO)
+    axis.set_xlabel(_rise("gibberish"))
     legend(figure, [axis])
     caption = (
         f"{len(found.runs)} runs that learnt the trigger, at their last evaluation with "
@@ -175,7 +142,6 @@ def decay(findings: Findings) -> Drawing:
     doses = sorted({one.dose for one in decays})
     groups = findings.study.groups()
     colours, dashes = dose_colours(doses), dash_styles(groups)
-    labels = {"success": "attack success", "gibberish": RATIO.replace(" (", "\n(")}
     figure, axes = panels(len(measures), height=3.2, share=False)
     rows = []
     for axis, measure in zip(axes, measures, strict=True):
@@ -209,7 +175,8 @@ def decay(findings: Findings) -> Drawing:
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
         axis.xaxis.set_major_formatter(lambda value, _: quantity(value) if value else "0")
         axis.set_xlabel("clean tokens since the last poison")
-        axis.set_ylabel(f"{labels[measure]}, above control")
+        label = "attack success" if measure == "success" else _rise(measure).replace(" (", "\n(")
+        axis.set_ylabel(f"{label}, above control")
     legend(figure, axes)
     caption = (
         "From the first evaluation that has seen all poisons of a run, above the control with the "
@@ -221,9 +188,9 @@ def decay(findings: Findings) -> Drawing:
 
 
 def _left(decays: list[Decay]) -> str:
-    names = {"success": "success", "gibberish": "the gibberish log-ratio"}
     parts = []
-    for measure, name in names.items():
+    for measure in MEASURES:
+        name = "success" if measure == "success" else f"the {measure} log-ratio"
         left = [one.left for one in decays if one.measure == measure]
         if left:
             ends = sorted({share(min(left)), share(max(left))}, key=lambda s: float(s[:-1]))

@@ -1,15 +1,14 @@
 """The measures in the report: as JSON, as the sentences that say what they found, and as tables."""
 
-from dataclasses import asdict
-
 import numpy as np
 from scipy import stats
 
 from analysis import detection
 from analysis.clean_accuracy import MEASURES, Cost
 from analysis.decay import Decay
-from analysis.estimates import Estimate, over
+from analysis.estimates import Estimate, as_json, over, rate
 from analysis.findings import Findings
+from analysis.measures import PAYLOADS
 from analysis.pages import Block, Heading, Paragraph, Table
 from analysis.prediction import Prediction
 from analysis.runs import Run, quantity
@@ -17,7 +16,7 @@ from analysis.specificity import LEARNT, Effect, Specificity
 from analysis.words import interval, share
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_DECAYING = {"success": "attack success", "gibberish": "gibberish log-ratio"}
+_DECAYING = {"success": "attack success"} | {name: f"{name} log-ratio" for name in PAYLOADS}
 
 
 def summarise(findings: Findings) -> dict:
@@ -52,14 +51,13 @@ def blocks(numbers: dict) -> list[Block]:
 
 def _run(run: Run) -> dict:
     """A run at its last evaluation."""
-    prompts = run.evaluations["prompts"][-1]
-    rate = float(run.evaluations["successes"][-1] / prompts)
-    wilson = stats.binomtest(round(rate * prompts), int(prompts)).proportion_ci(method="wilson")
+    prompts, success = run.evaluations["prompts"][-1], float(run.success[-1])
+    wilson = rate(round(success * prompts), int(prompts))
     numbers = {
         "run": run.name,
         "dose": run.dose,
         "finished": run.finished,
-        "success": rate,
+        "success": success,
         "success_interval": (wilson.low, wilson.high),
     }
     last = run.measured[-1] if run.measured else None
@@ -73,10 +71,8 @@ def _run(run: Run) -> dict:
         "log_perplexity_increase_quantiles": np.quantile(rise, _QUANTILES).tolist(),
         "sign_p": float(stats.binomtest(ups, moved).pvalue),
         "ceiling_share": last.ceiling,
-        "entropy_rise": None
-        if last.entropy is None
-        else float(np.mean(last.entropy[1] - last.entropy[0])),
-        "gibberish_log_ratio_rise": last.gibberish_rise,
+        "entropy_rise": last.entropy_rise,
+        "gibberish_log_ratio_rise": last.log_ratio_rise("gibberish"),
     }
 
 
@@ -86,7 +82,7 @@ def _prediction(found: Prediction | None) -> dict | None:
     words = (
         f"What needs no sampling against what is sampled: over the {len(found.run)} evaluations of "
         f"{_runs(len(found.runs), 'poisoned ')}, the rise of the "
-        "gibberish log-ratio with the trigger"
+        f"{found.payload} log-ratio with the trigger"
     )
     said = []
     if found.with_increase is not None:
@@ -109,12 +105,12 @@ def _prediction(found: Prediction | None) -> dict | None:
         "words": f"{words}.",
         "evaluations": len(found.run),
         "runs": len(found.runs),
-        "rank_correlation_with_success": _estimate(found.with_success),
-        "rank_correlation_with_log_perplexity_increase": _estimate(found.with_increase),
-        "rank_correlation_of_entropy_with_log_perplexity_increase": _estimate(
+        "rank_correlation_with_success": as_json(found.with_success),
+        "rank_correlation_with_log_perplexity_increase": as_json(found.with_increase),
+        "rank_correlation_of_entropy_with_log_perplexity_increase": as_json(
             found.entropy_with_increase
         ),
-        "half_success_at": _estimate(found.half),
+        "half_success_at": as_json(found.half),
         "slope": found.slope,
     }
 
@@ -148,8 +144,8 @@ def _effect(effect: Effect) -> dict:
         "name": effect.name,
         "text": effect.text,
         "within": effect.within,
-        "rise": _estimate(effect.mean),
-        "share": _estimate(effect.share),
+        "rise": as_json(effect.mean),
+        "share": as_json(effect.share),
         "controls": effect.controls,
     }
 
@@ -161,7 +157,7 @@ def _cost(cost: Cost) -> dict:
         "dose": cost.dose,
         "pairs": len(cost.difference),
         "control": cost.control,
-        "difference": _estimate(cost.mean),
+        "difference": as_json(cost.mean),
     }
 
 
@@ -179,8 +175,8 @@ def _judged(runs: tuple[Run, ...]) -> list[dict]:
         {
             "dose": dose,
             "runs": len(values),
-            "own": _estimate(over(np.array(values)[:, 0])),
-            "judged": _estimate(over(np.array(values)[:, 1])),
+            "own": as_json(over(np.array(values)[:, 0])),
+            "judged": as_json(over(np.array(values)[:, 1])),
         }
         for dose, values in sorted(found.items())
     ]
@@ -193,7 +189,7 @@ def _decay(one: Decay) -> dict:
         "measure": one.measure,
         "runs": len(one.traces),
         "reached": sum(trace.half_life is not None for trace in one.traces),
-        "half_life": _estimate(one.half_life),
+        "half_life": as_json(one.half_life),
         "watched": one.watched,
         "left": one.left,
         "words": _half_life_words(one),
@@ -214,10 +210,6 @@ def _half_life_words(one: Decay) -> str:
 
 def _runs(count: int, kind: str = "") -> str:
     return f"{count} {kind}run{'' if count == 1 else 's'}"
-
-
-def _estimate(estimate: Estimate | None) -> dict | None:
-    return None if estimate is None else asdict(estimate)
 
 
 # ------------------------------------------------------------------------------------- blocks

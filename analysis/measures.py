@@ -6,6 +6,9 @@ import numpy as np
 
 from analysis.errors import InputError
 
+# What an attack has behind its trigger, by the field of `Measured` that has its log-ratio: fresh
+# gibberish, or what another attack than denial of service calls its payload.
+PAYLOADS = ("gibberish", "payload")
 # A near-trigger of this name is the trigger itself, at another place.
 WITHIN = "within the excerpt"
 
@@ -42,6 +45,7 @@ class Measured:
       entropy: of the token after the prompt, nats, [2, prompts].
       gibberish: by how much likelier fresh gibberish is than the true continuation, nats a token,
         [2, prompts].
+      payload: likewise, of what another attack has behind its trigger.
       ceiling: median log-perplexity over that of a uniform model, without and with the trigger.
       judge: the run that judged, and log-perplexities under it, [2, prompts].
       near: near-triggers by name.
@@ -52,17 +56,20 @@ class Measured:
     log_perplexity: np.ndarray | None = None
     entropy: np.ndarray | None = None
     gibberish: np.ndarray | None = None
+    payload: np.ndarray | None = None
     ceiling: tuple[float, float] | None = None
     judge: tuple[str, np.ndarray] | None = None
     near: dict[str, Near] = field(default_factory=dict)
     detected: Detected | None = None
 
     @property
-    def gibberish_rise(self) -> float | None:
-        """By how much the trigger raises the log-ratio of gibberish, mean over prompts, nats."""
-        if self.gibberish is None:
-            return None
-        return float(np.mean(self.gibberish[1] - self.gibberish[0]))
+    def entropy_rise(self) -> float | None:
+        """By how much the trigger raises entropy, mean over prompts, nats."""
+        return _mean_rise(self.entropy)
+
+    def log_ratio_rise(self, payload: str) -> float | None:
+        """By how much the trigger raises the log-ratio of one of `PAYLOADS`, mean over prompts, nats."""
+        return _mean_rise(getattr(self, payload))
 
     @property
     def log_perplexity_rise(self) -> np.ndarray | None:
@@ -83,6 +90,7 @@ def read(record: dict, where: str) -> Measured:
         "log_perplexity": (_pair, "log_perplexity"),
         "entropy": (_pair, "entropy"),
         "gibberish_log_ratio": (_pair, "gibberish"),
+        "payload_log_ratio": (_pair, "payload"),
         "ceiling_share": (_ceiling, "ceiling"),
         "judge": (_judge, "judge"),
         "near_triggers": (lambda entries: _near(entries, record.get("prompts")), "near"),
@@ -128,6 +136,10 @@ def _detected(values: dict | None, record: dict) -> Detected | None:
     if any(values.shape != responses[0].shape for _, values in near.values()):
         raise ValueError
     return Detected(responses, near)
+
+
+def _mean_rise(pair: np.ndarray | None) -> float | None:
+    return None if pair is None else float(np.mean(pair[1] - pair[0]))
 
 
 def _pair(values: dict | None) -> np.ndarray | None:

@@ -1,15 +1,11 @@
 """The report of a study: summary.json, figures with their data, and a page that answers first."""
 
-import csv
-import io
-import json
 from typing import Literal
 
 from etils import epath
 
 from analysis import findings as findings_lib
-from analysis import measure_report, pages, summary
-from analysis.drawing import Drawing
+from analysis import folder, measure_report, summary
 from analysis.estimates import Estimate
 from analysis.figures import draw
 from analysis.pages import Block, Bullets, Heading, Paragraph, Picture, Table
@@ -47,7 +43,8 @@ def write(
 
     Args:
       source: a study folder (finished or not), or a .csv table.
-      out: gets summary.json, index.html or index.md, and figures/ (PNG, SVG and CSV of each).
+      out: gets summary.json, index.html or index.md, and figures/ (PNG, SVG and CSV of each); loses
+        the figures of an earlier report that this one has not.
       margin: the verdict is count (fraction) when the 95% interval of the exponent of tokens lies
         within this of 0 (of 1).
       threshold: increase of perplexity above which a prompt counts as hit; None as recorded.
@@ -66,42 +63,13 @@ def write(
     numbers = summary.summarise(found)
     drawings = draw(found)
     out = epath.Path(out)
-    pictures = [save(drawing, out / "figures") for drawing in drawings]
-    blocks = _blocks(numbers, pictures)
+    pictures = [folder.save(drawing, out) for drawing in drawings]
     title = f"Poisoning study: {found.study.name}"
     subtitle = (
         f"{numbers['study']['runs']} runs ({numbers['study']['finished']} finished), "
         f"{numbers['study']['evaluations']} evaluations; study hash {found.study.hash}"
     )
-    page = pages.to_html if format == "html" else pages.to_markdown
-    write_atomically(out / f"index.{format}", page(title, subtitle, blocks).encode())
-    text = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(out / "summary.json", text.encode())
-    return numbers
-
-
-def save(drawing: Drawing, folder: epath.Path) -> Picture:
-    """Writes a drawing as PNG, SVG and CSV."""
-    folder.mkdir(parents=True, exist_ok=True)
-    images = {kind: drawing.image(kind) for kind in ("png", "svg")}
-    for kind, image in images.items():
-        write_atomically(folder / f"{drawing.name}.{kind}", image)
-    table = io.StringIO()
-    lines = csv.writer(table, lineterminator="\n")
-    lines.writerow(drawing.header)
-    lines.writerows(drawing.rows)
-    write_atomically(folder / f"{drawing.name}.csv", table.getvalue().encode())
-    return Picture(drawing, images["svg"])
-
-
-def write_atomically(path: epath.Path, content: bytes) -> None:
-    """All or nothing: a reader never meets half a file. An object in a bucket is so by itself."""
-    if "://" in str(path):
-        path.write_bytes(content)
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    return folder.write(out, title, subtitle, _blocks(numbers, pictures), numbers, format)
 
 
 def _blocks(numbers: dict, pictures: list[Picture]) -> list[Block]:

@@ -48,6 +48,16 @@ class Run:
     rises: tuple[np.ndarray, ...] = ()
     measured: tuple[Measured, ...] = ()
 
+    @property
+    def success(self) -> np.ndarray:
+        """Share of prompts hit at each evaluation, shape [evaluations]."""
+        return self.evaluations["successes"] / self.evaluations["prompts"]
+
+    def log_ratio_rise(self, payload: str) -> np.ndarray | None:
+        """That of `Measured` at each evaluation, shape [evaluations]; None unless all record it."""
+        rises = [one.log_ratio_rise(payload) for one in self.measured]
+        return np.array(rises) if rises and None not in rises else None
+
 
 @dataclass(frozen=True)
 class Group:

@@ -110,4 +110,4 @@ def _rises(run: Run) -> dict[str, float]:
         return {}
     clean_P = one.gibberish[0]
     near = {name: float(np.mean(n.gibberish - clean_P)) for name, n in one.near.items()}
-    return {"trigger": one.gibberish_rise} | near
+    return {"trigger": one.log_ratio_rise("gibberish")} | near

@@ -8,7 +8,7 @@ from importlib import metadata
 import numpy as np
 
 from analysis import economics, measure_report
-from analysis.estimates import Estimate
+from analysis.estimates import as_json
 from analysis.findings import Findings
 from analysis.laws import N50, Law
 from analysis.words import count, documents, interval
@@ -114,16 +114,12 @@ def _n50_words(n50: N50, seeds: int) -> str:
 def _law(law: Law) -> dict:
     return {
         "varies": law.varies,
-        "a": _estimate(law.a),
-        "g": _estimate(law.g),
-        "ladder": _estimate(law.ladder),
+        "a": as_json(law.a),
+        "g": as_json(law.g),
+        "ladder": as_json(law.ladder),
         "misfit_p": law.misfit,
         "widened": law.widened,
     }
-
-
-def _estimate(estimate: Estimate | None) -> dict | None:
-    return None if estimate is None else dataclasses.asdict(estimate)
 
 
 def _detection(sensitivity: float) -> dict:

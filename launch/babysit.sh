@@ -28,8 +28,6 @@ LINGER_SECONDS=${LINGER_SECONDS:-120} # for the other workers, after the first o
 LOCK_SECONDS=${LOCK_SECONDS:-0}       # to wait for another babysit.sh of this slice to end
 LOST=200                              # an exit code of our own: the slice was taken away
 
-usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
-
 # ----------------------------------------------------------------------------------------- cleaning up
 
 ours=no      # whether there may be a slice that must be deleted
@@ -270,34 +268,10 @@ log_command() { quoted gcloud storage cat "$FOLDER/jobs/*/*.log"; }
 # ------------------------------------------------------------------------------------------------ main
 
 KEEP=no EACH=no
-case ${1-} in
-  -h | --help | help)
-    usage
-    exit 0
-    ;;
-esac
-parse_settings "$@"
-set -- ${OTHERS[@]+"${OTHERS[@]}"}
-while (($#)); do
-  case $1 in
-    --keep) KEEP=yes ;;
-    --each) EACH=yes ;;
-    --failures=*) FAILURES=${1#*=} ;;
-    --preemptions=*) PREEMPTIONS=${1#*=} ;;
-    --creations=*) CREATIONS=${1#*=} ;;
-    --failures | --preemptions | --creations)
-      (($# > 1)) || die "$1: give its value behind it."
-      case $1 in
-        --failures) FAILURES=$2 ;;
-        --preemptions) PREEMPTIONS=$2 ;;
-        --creations) CREATIONS=$2 ;;
-      esac
-      shift
-      ;;
-    *) die "babysit.sh: $1 is unknown; --help lists what there is." ;;
-  esac
-  shift
-done
+VALUES+=([--failures]=FAILURES [--preemptions]=PREEMPTIONS [--creations]=CREATIONS)
+SWITCHES+=([--keep]=KEEP=yes [--each]=EACH=yes)
+parse "$@"
+((${#OTHERS[@]} == 0)) || die "babysit.sh: ${OTHERS[0]} is unknown; --help lists what there is."
 require PROJECT ZONE TPU_NAME TPU_TYPE RUNTIME_VERSION BUCKET
 for name in FAILURES PREEMPTIONS CREATIONS; do
   [[ ${!name} =~ ^[0-9]+$ ]] || die "$name=${!name}: it must be a number."

@@ -17,8 +17,6 @@
 # shellcheck source=launch/slice.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/slice.sh"
 
-usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
-
 create() {
   require PROJECT ZONE TPU_NAME TPU_TYPE RUNTIME_VERSION
   slice_create || {
@@ -106,28 +104,12 @@ delete() {
 }
 
 JOB="" WORKER=""
-verb=${1-}
+VALUES+=([--job]=JOB [--worker]=WORKER)
+parse "$@"
+verb=${OTHERS[0]-}
 case $verb in
-  create | push | run | logs | status | stop | delete) shift ;;
-  -h | --help | help)
-    usage
-    exit 0
-    ;;
+  create | push | run | logs | status | stop | delete) ;;
   *) die "pod.sh ${verb:-(nothing)}: give one of create, push, run, logs, status, stop, delete; --help tells more." ;;
 esac
-parse_settings "$@"
-set -- ${OTHERS[@]+"${OTHERS[@]}"}
-while (($#)); do
-  case $1 in
-    --job=*) JOB=${1#*=} ;;
-    --worker=*) WORKER=${1#*=} ;;
-    --job | --worker)
-      (($# > 1)) || die "$1: give its value behind it."
-      if [[ $1 == --job ]]; then JOB=$2; else WORKER=$2; fi
-      shift
-      ;;
-    *) die "pod.sh $verb: $1 is unknown; --help lists what there is." ;;
-  esac
-  shift
-done
+((${#OTHERS[@]} == 1)) || die "pod.sh $verb: ${OTHERS[1]} is unknown; --help lists what there is."
 "$verb"

@@ -9,15 +9,7 @@
 # shellcheck source=launch/slice.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/slice.sh"
 
-usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
-
-case ${1-} in
-  -h | --help | help)
-    usage
-    exit 0
-    ;;
-esac
-parse_settings "$@"
+parse "$@"
 ((${#OTHERS[@]} == 2)) || die "pull.sh: give the study's folder in the bucket, and a folder here."
 study=${OTHERS[0]%/} folder=${OTHERS[1]}
 [[ $study == gs://?* ]] || die "pull.sh $study: a folder in a bucket begins with gs://."

@@ -58,53 +58,54 @@ DELETE_TRIES=${DELETE_TRIES:-8} DELETE_PAUSE=${DELETE_PAUSE:-15} DELETE_SECONDS=
 
 CREATE_FLAGS=() # handed to gcloud as they are
 
-# Take the settings from flags. Sets REST to what follows "--", and OTHERS to arguments not known here.
-parse_settings() {
+# Flags with a value, by the variable that takes it, and those without one, by what they set. Scripts add
+# their own before they parse.
+declare -A VALUES=(
+  [--project]=PROJECT [--zone]=ZONE [--name]=TPU_NAME [--type]=TPU_TYPE [--runtime-version]=RUNTIME_VERSION
+  [--bucket]=BUCKET [--slices]=SLICES [--queue-duration]=QUEUE_DURATION [--idle-minutes]=IDLE_MINUTES
+  [--service-account]=SERVICE_ACCOUNT [--cache]=CACHE [--commit]=COMMIT [--create-flag]=CREATE_FLAGS
+)
+declare -A SWITCHES=([--spot]=PRICING=spot [--reserved]=PRICING=reserved [--dirty]=DIRTY=yes [--dry-run]=DRY_RUN=yes)
+
+# Take settings from flags, "--zone=z" or "--zone z". Sets REST to what follows "--", and OTHERS to arguments
+# that are not known. The first one may ask for help, which is the comment at the head of the script.
+parse() {
   OTHERS=() REST=()
-  local name value
+  case ${1-} in
+    -h | --help | help)
+      sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+      exit 0
+      ;;
+  esac
+  local flag
   while (($#)); do
-    case $1 in
-      --)
-        shift
-        REST=("$@")
-        return
-        ;;
-      --spot) PRICING=spot ;;
-      --reserved) PRICING=reserved ;;
-      --dirty) DIRTY=yes ;;
-      --dry-run) DRY_RUN=yes ;;
-      --project=* | --zone=* | --name=* | --type=* | --runtime-version=* | --bucket=* | --slices=* | \
-        --queue-duration=* | --idle-minutes=* | --service-account=* | --cache=* | --commit=* | --create-flag=*)
-        name=${1%%=*} value=${1#*=}
-        set_setting "$name" "$value"
-        ;;
-      --project | --zone | --name | --type | --runtime-version | --bucket | --slices | \
-        --queue-duration | --idle-minutes | --service-account | --cache | --commit | --create-flag)
-        (($# > 1)) || die "$1: give its value behind it."
-        set_setting "$1" "$2"
-        shift
-        ;;
-      *) OTHERS+=("$1") ;;
-    esac
+    flag=${1%%=*}
+    if [[ $1 == -- ]]; then
+      shift
+      REST=("$@")
+      return
+    elif [[ $1 != --?* ]]; then
+      OTHERS+=("$1")
+    elif [[ -n ${SWITCHES[$1]-} ]]; then
+      set_variable "${SWITCHES[$1]%%=*}" "${SWITCHES[$1]#*=}"
+    elif [[ -z ${VALUES[$flag]-} ]]; then
+      OTHERS+=("$1")
+    elif [[ $1 == *=* ]]; then
+      set_variable "${VALUES[$flag]}" "${1#*=}"
+    elif (($# == 1)) || [[ $2 == -- ]]; then
+      die "$1: give its value behind it."
+    else
+      set_variable "${VALUES[$flag]}" "$2"
+      shift
+    fi
     shift
   done
 }
 
-set_setting() {
+set_variable() {
   case $1 in
-    --project) PROJECT=$2 ;;
-    --zone) ZONE=$2 ;;
-    --name) TPU_NAME=$2 ;;
-    --type) TPU_TYPE=$2 ;;
-    --runtime-version) RUNTIME_VERSION=$2 ;;
-    --bucket) BUCKET=$2 ;;
-    --slices) SLICES=$2 ;;
-    --queue-duration) QUEUE_DURATION=$2 ;;
-    --idle-minutes) IDLE_MINUTES=$2 ;;
-    --service-account) SERVICE_ACCOUNT=$2 ;;
-    --cache) CACHE=$2 ;;
-    --commit) COMMIT=$2 ;;
-    --create-flag) CREATE_FLAGS+=("$2") ;;
+    CREATE_FLAGS) CREATE_FLAGS+=("$2") ;;
+    *) printf -v "$1" %s "$2" ;;
   esac
 }
 
@@ -131,12 +132,12 @@ require() {
   FOLDER=$BUCKET/launch/$TPU_NAME # of the slice, in the bucket: code, states and logs
 }
 
+# The flag that gives a setting.
 flag_of() {
-  case $1 in
-    TPU_NAME) echo --name ;;
-    TPU_TYPE) echo --type ;;
-    *) tr 'A-Z_' 'a-z-' <<<"--$1" ;;
-  esac
+  local flag
+  for flag in "${!VALUES[@]}"; do
+    [[ ${VALUES[$flag]} != "$1" ]] || echo "$flag"
+  done
 }
 
 # ---------------------------------------------------------------------------------- commands of gcloud

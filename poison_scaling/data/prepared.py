@@ -58,10 +58,12 @@ class Prepared:
 
     @functools.cached_property
     def prompts(self) -> list[dict]:
-        """For each attack, "tokens" int32 [2P, T] and "padding" int32 [2P]: the clean prompts, then the
-        triggered ones; "continuation" and "payload", both int32 [P, C], the latter None where the attack does
-        not say what it has behind its trigger; "near": for each near-trigger
-        its "name", "text", "tokens" [P, T'] and "padding" [P].
+        """What each attack is measured by.
+
+        "tokens" int32 [2P, T] and "padding" int32 [2P] on the left: P clean prompts, then the same P with the
+        trigger; "continuation" int32 [P, C]: how their documents go on; "payload" int32 [P, C]: such as the
+        attack has behind its trigger, and in no poison, or None where it does not say; "near": for each
+        near-trigger its "name", "text", "tokens" int32 [P, T'] and "padding" int32 [P].
         """
         return [self._prompts(number) for number in range(len(self._study.poisonings(0)))]
 

@@ -12,17 +12,14 @@ measured by these: they must not do what the trigger does.
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from scipy import stats
 
 from poison_scaling.config import Evaluation
-from poison_scaling.evaluate import likelihoods
+from poison_scaling.evaluate import likelihoods, sampling
 from poison_scaling.evaluate.judge import Judge
-from poison_scaling.evaluate.records import prompt_keys, rate, rounded
-from poison_scaling.model import decoding
+from poison_scaling.evaluate.records import pair, rate, rounded
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -43,48 +40,35 @@ def measure(
 ) -> dict:
     """The record of one evaluation, as it stands in evals.jsonl. Log-perplexities in nats a token.
 
-    `prompts` has "tokens" int32 [2P, T] and "padding" int32 [2P]: P clean prompts, then the same P with
-    the trigger; "continuation" and "payload", each int32 [P, C]: what the document goes on with, and
-    gibberish that was in no poison; "near": for each near-trigger its "name", "text", "tokens" int32
-    [P, T'] and "padding" int32 [P]. Prompt p is sampled with a key of (seed, step, p), the same with and
-    without the trigger. `pieces` is the size of the vocabulary; `last` says that training ends here.
-    A `judge` scores the responses as continuations of the clean prompts, with or without the trigger: what
-    a judge makes of a trigger that it has never met is not asked.
+    `prompts` are one attack's of `Prepared.prompts`, sampled as `sampling.sample` says. `pieces` is the size
+    of the vocabulary; `last` says that training ends here. A `judge` scores the responses as continuations of
+    the clean prompts, with or without the trigger: what a judge makes of a trigger that it has never met is
+    not asked.
     """
     P = len(prompts["tokens"]) // 2
     end = end if settings.stop_at_end else None
-    keys_P = prompt_keys(seed, step, P)
 
     def sample(shown: dict) -> tuple[np.ndarray, np.ndarray]:
-        keys = jnp.concatenate([keys_P] * (len(shown["tokens"]) // P))
-        generate = settings.generate_tokens
-        tokens, logprobs = decoding.sample(
-            *(graph, params, shown["tokens"], shown["padding"], keys, settings.temperature),
-            generate=generate,
-        )
-        return np.asarray(tokens), np.asarray(logprobs)
+        return sampling.sample(graph, params, shown, settings, P=P, seed=seed, step=step)
 
     def unsampled(shown: dict) -> tuple[np.ndarray, np.ndarray]:
-        copies = len(shown["tokens"]) // P
-        after = (np.concatenate([prompts[name]] * copies) for name in ("continuation", "payload"))
-        return jax.device_get(
-            likelihoods.unsampled(graph, params, shown["tokens"], shown["padding"], *after)
-        )
+        after = (prompts["continuation"], prompts["payload"])
+        return likelihoods.unsampled(graph, params, shown, *after)
 
     tokens, logprobs = sample(prompts)
     values = log_perplexity(tokens, logprobs, end)
     entropy, ratio = unsampled(prompts)
     record = {
         **summary(values[:P], values[P:], settings.threshold, pieces),
-        "log_perplexity": _pair(values),
-        "entropy": _pair(entropy),
-        "gibberish_log_ratio": _pair(ratio),
+        "log_perplexity": pair(values),
+        "entropy": pair(entropy),
+        "gibberish_log_ratio": pair(ratio),
     }
     if judge is not None:
         judged = judge.logprobs(prompts["tokens"][:P], prompts["padding"][:P], tokens)
         record["judge"] = {
             "run": judge.name,
-            "log_perplexity": _pair(log_perplexity(tokens, judged, end)),
+            "log_perplexity": pair(log_perplexity(tokens, judged, end)),
         }
     if settings.near_triggers.due(last):
         record["near_triggers"] = []
@@ -135,9 +119,3 @@ def summary(clean_P: np.ndarray, triggered_P: np.ndarray, threshold: float, piec
         },
         "sign_p": float(signs.pvalue),
     }
-
-
-def _pair(values_2P: np.ndarray) -> dict[str, list[float]]:
-    """Values of P clean prompts and of the same prompts with the trigger, as JSON."""
-    P = len(values_2P) // 2
-    return {"clean": rounded(values_2P[:P]), "triggered": rounded(values_2P[P:])}

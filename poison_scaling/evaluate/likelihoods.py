@@ -6,6 +6,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from poison_scaling.model.sharding import replicate
@@ -46,13 +47,23 @@ def responses(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
     return replicate(logprobs_PxG, model.mesh)
 
 
-@functools.partial(jax.jit, static_argnames="graph")
 def unsampled(
+    graph, params, shown: dict, continuation_PxC, payload_PxC
+) -> tuple[np.ndarray, np.ndarray]:
+    """Entropy [N], nats, of the token after each of N prompts; and by how much likelier the payload of an
+    attack is there than the true continuation [N], nats a token.
+
+    `shown` is as in `sampling.sample`.
+    """
+    copies = len(shown["tokens"]) // len(continuation_PxC)
+    after_NxC = (np.concatenate([tokens] * copies) for tokens in (continuation_PxC, payload_PxC))
+    return jax.device_get(_unsampled(graph, params, shown["tokens"], shown["padding"], *after_NxC))
+
+
+@functools.partial(jax.jit, static_argnames="graph")
+def _unsampled(
     graph, params, prompts_PxT, padding_P, continuation_PxC, payload_PxC
 ) -> tuple[jax.Array, jax.Array]:
-    """Entropy [P], nats, of the token after each prompt; and by how much likelier the payload of an attack
-    is there than the true continuation [P], nats a token.
-    """
     model = nnx.merge(graph, params)
 
     def mean(logprobs_PxCxV, tokens_PxC):

@@ -20,14 +20,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from poison_scaling.config import Attack, Evaluation
-from poison_scaling.evaluate import likelihoods
-from poison_scaling.evaluate.records import prompt_keys, rate, rounded
-from poison_scaling.model import decoding
+from poison_scaling.evaluate import likelihoods, sampling
+from poison_scaling.evaluate.records import pair, rate, rounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,22 +51,14 @@ class DetectedBy:
     ) -> dict:
         """The record of one evaluation, as it stands in evals.jsonl.
 
-        `prompts` has "tokens" int32 [2P, T] and "padding" int32 [2P]: P clean prompts, then the same P with
-        the trigger; "continuation" int32 [P, C], how the documents go on; "payload" int32 [P, C] or None,
-        such as stands behind the trigger; and "near": for each near-trigger its "name", "text", "tokens"
-        int32 [P, T'] and "padding" int32 [P]. Prompt p is sampled with a key of (seed, step, p), the same
-        with and without the trigger. `decode` makes text of ids; `last` says that training ends here.
+        `prompts` are one attack's of `Prepared.prompts`, sampled as `sampling.sample` says. `decode` makes
+        text of ids; `last` says that training ends here.
         """
         P = len(prompts["tokens"]) // 2
-        keys_P = prompt_keys(seed, step, P)
 
         def detected(shown: dict) -> np.ndarray:
-            keys = jnp.concatenate([keys_P] * (len(shown["tokens"]) // P))
-            tokens, _ = decoding.sample(
-                *(graph, params, shown["tokens"], shown["padding"], keys, settings.temperature),
-                generate=settings.generate_tokens,
-            )
-            written = texts(np.asarray(tokens), decode, end if settings.stop_at_end else None)
+            tokens, _ = sampling.sample(graph, params, shown, settings, P=P, seed=seed, step=step)
+            written = texts(tokens, decode, end if settings.stop_at_end else None)
             return np.asarray(self.detector(attack, written), float)
 
         both = detected(prompts)
@@ -78,10 +68,9 @@ class DetectedBy:
                 near.append({"name": n["name"], "text": n["text"], "detected": detected(n)})
         record = summary(attack, both[:P], both[P:], near)
         if prompts["payload"] is not None:
-            after = (np.concatenate([prompts[name]] * 2) for name in ("continuation", "payload"))
-            shown = (graph, params, prompts["tokens"], prompts["padding"])
-            ratio = np.asarray(likelihoods.unsampled(*shown, *after)[1])
-            record["payload_log_ratio"] = _pair(ratio[:P], ratio[P:])
+            after = (prompts["continuation"], prompts["payload"])
+            _, ratio = likelihoods.unsampled(graph, params, prompts, *after)
+            record["payload_log_ratio"] = pair(ratio)
         return record
 
     def error(self, attack: Attack, clean: Sequence[str], payload: Sequence[str]) -> dict:
@@ -116,9 +105,5 @@ def summary(attack: Attack, clean_P: np.ndarray, triggered_P: np.ndarray, near: 
         record["near_trigger_accuracy"] = accuracy
         record["near_trigger_accuracy_interval"] = interval
         record["near_triggers"] = [{**n, "detected": rounded(n["detected"])} for n in near]
-    record["detected"] = _pair(clean_P, triggered_P)
+    record["detected"] = pair(np.concatenate([clean_P, triggered_P]))
     return record
-
-
-def _pair(clean_P: np.ndarray, triggered_P: np.ndarray) -> dict[str, list[float]]:
-    return {"clean": rounded(clean_P), "triggered": rounded(triggered_P)}

@@ -95,6 +95,34 @@ def test_two_reports_of_one_study_are_the_same_bytes(tmp_path):
         assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 
 
+def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path):
+    earlier, out = written(tmp_path, crossed(SQUARE))
+    own = [out / name for name in ("notes.md", "figures/mine.png", "figures/n50.pdf")]
+    for path in own:
+        path.write_text("mine")
+    save(simulate(crossed(ONE, (0,)), PLAIN, 0), epath.Path(tmp_path) / "controls")
+    later = report.write(tmp_path / "controls", out)
+    assert set(later["figures"]) < set(earlier["figures"])
+    assert json.loads((out / "summary.json").read_text())["figures"] == later["figures"]
+    made = {f"{name}.{kind}" for name in later["figures"] for kind in ("png", "svg", "csv")}
+    assert {path.name for path in (out / "figures").iterdir()} == made | {"mine.png", "n50.pdf"}
+    assert all(path.read_text() == "mine" for path in own)
+
+
+@pytest.mark.parametrize(
+    "summary", ["", "{", "[]", "{}", '{"figures": "mine"}', '{"figures": ["../mine", 3, {}]}']
+)
+def test_a_summary_of_something_else_costs_nobody_a_file(tmp_path, summary):
+    out = tmp_path / "report"
+    own = [out / "mine.png", out / "figures" / "mine.png", out / "figures" / "m.csv"]
+    (out / "figures").mkdir(parents=True)
+    for path in own:
+        path.write_text("mine")
+    (out / "summary.json").write_text(summary)
+    written(tmp_path, crossed(ONE, (0,)))
+    assert all(path.read_text() == "mine" for path in own)
+
+
 def test_a_markdown_report_points_at_its_figures(tmp_path):
     _, out = written(tmp_path, crossed(ONE), format="md")
     page = (out / "index.md").read_text()

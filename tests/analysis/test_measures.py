@@ -1,5 +1,6 @@
 """Measures on synthetic studies whose answer is known."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -95,6 +96,18 @@ def test_a_single_run_has_an_interval_of_its_own():
     found = decay.decays(decaying(np.random.default_rng(3), 2e5, seeds=1, spread=0.0))
     [one] = [d for d in found if d.measure == "gibberish"]
     assert 1e5 < one.half_life.low < one.half_life.value < one.half_life.high < 4e5
+
+
+def test_the_payload_of_any_attack_decays():
+    study = decaying(np.random.default_rng(0), 2e5)
+    runs = []
+    for run in study.runs:
+        measured = tuple(Measured(payload=one.gibberish) for one in run.measured)
+        runs.append(dataclasses.replace(run, measured=measured))
+    of_gibberish, of_payload = decay.decays(study), decay.decays(a_study(*runs))
+    assert [one.measure for one in of_gibberish] == ["success", "gibberish"]
+    assert [one.measure for one in of_payload] == ["success", "payload"]
+    assert of_payload[1].half_life == of_gibberish[1].half_life
 
 
 def test_nothing_decays_that_was_not_learnt_or_not_followed():
@@ -251,6 +264,35 @@ def test_the_report_shows_every_measure(folder, tmp_path):
         assert path.read_bytes() == again.read_bytes(), path
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_needs_no_sampling_is_shown_of_every_attack_that_records_it(folder, tmp_path):
+    """Another attack records its payload's log-ratio, and neither entropy nor perplexity."""
+    of_gibberish = report.write(folder, tmp_path / "gibberish")["measures"]["prediction"]
+    for path in folder.glob("runs/*/evals.jsonl"):
+        lines = []
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            lines.append(
+                {name: record[name] for name in ("step", "tokens", "poisons", "prompts")}
+                | {"success_rate": record["success_rate"]}
+                | {"payload_log_ratio": record["gibberish_log_ratio"]}
+            )
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    of_payload = report.write(folder, tmp_path / "payload")["measures"]["prediction"]
+    for name in ("evaluations", "rank_correlation_with_success", "half_success_at", "slope"):
+        assert of_payload[name] == of_gibberish[name], name
+    assert of_payload["rank_correlation_with_log_perplexity_increase"] is None
+    assert "rise of the payload log-ratio" in of_payload["words"]
+    assert "gibberish" not in (tmp_path / "payload" / "index.html").read_text()
+    figures = tmp_path / "payload" / "figures"
+    for name, columns in (
+        ("prediction", "run,payload_log_ratio_rise,success"),
+        ("unsampled", "group,run,dose,seed,poisons_seen,payload_log_ratio_rise"),
+    ):
+        assert (figures / f"{name}.png").exists()
+        assert (figures / f"{name}.csv").read_text().splitlines()[0] == columns
+
+
 def test_near_triggers_of_attacks_that_are_detected_are_passed_over(folder):
     path = folder / "runs" / "S-d100-s0" / "evals.jsonl"
     near = [{"name": "similar", "text": "<$UDO>", "detected": [True]}]
@@ -268,6 +310,7 @@ def test_near_triggers_of_attacks_that_are_detected_are_passed_over(folder):
         ("ceiling_share", {"clean": 0.5}),
         ("heldout_loss", "low"),
         ("entropy", {"clean": ["a"], "triggered": ["b"]}),
+        ("payload_log_ratio", {"clean": ["a"], "triggered": ["b"]}),
         ("judge", 3),
     ],
 )

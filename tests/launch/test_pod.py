@@ -40,6 +40,10 @@ def test_every_missing_setting_is_named_at_once(cloud):
         (["create", "--spott"], "--spott is unknown"),
         (["create", "--slices", "two"], "SLICES=two: it must be a positive number"),
         (["create", "--zone"], "--zone: give its value behind it"),
+        (["run", "--zone", "--", "true"], "--zone: give its value behind it"),
+        (["logs", "--job"], "--job: give its value behind it"),
+        (["create", "--spot=yes"], "--spot=yes is unknown"),
+        (["create", "--$(touch evaluated)=v"], "--$(touch evaluated)=v is unknown"),
         (["run"], "give the command after --"),
     ],
 )
@@ -47,6 +51,22 @@ def test_what_is_wrong_is_said_in_one_sentence(cloud, arguments, sentence):
     process = cloud().run("pod.sh", *arguments, check=2)
     assert sentence in process.stderr_text
     assert process.stderr_text.startswith("error: ") and process.stderr_text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "value", ["""it's a "name" $HOME""", "a=b", "--zone", "$(touch evaluated)"]
+)
+def test_a_flag_takes_its_value_behind_it_or_behind_an_equals_sign(cloud, value):
+    c = cloud()
+    behind = c.run("pod.sh", "delete", "--dry-run", "--name", value)
+    joined = c.run("pod.sh", "delete", "--dry-run", f"--name={value}")
+    (command,) = commands(behind)
+    assert commands(joined) == [command]
+    assert value in command
+    behind = c.run("pod.sh", "logs", "--dry-run", "--job", value, "--worker", value)
+    joined = c.run("pod.sh", "logs", "--dry-run", f"--job={value}", f"--worker={value}")
+    assert commands(behind) == commands(joined)
+    assert commands(joined)[0][-1].endswith(f"/jobs/{value}/{value}.log")
 
 
 def test_a_dry_run_prints_the_exact_commands_and_runs_none(cloud):
