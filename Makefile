@@ -21,8 +21,9 @@ demo: $(READY)
 smoke: $(READY)
 	$(BIN)/poison-scaling study configs/smoke.py --workdir results/smoke
 
-# Three processes on two cores, because many tests wait for others; each file in one of them.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
+# Three processes on two cores, because many tests wait for others; each file in one of them, in the order of
+# tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(PYTEST) -m 'not long'

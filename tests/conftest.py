@@ -14,6 +14,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import hypothesis
+import jax
 import pytest
 
 from poison_scaling.data.quiet import quiet
@@ -31,6 +32,23 @@ LOGS = ("manifest.jsonl", "metrics.jsonl", "evals.jsonl")
 # Tests share the cores: how long an example takes says nothing of it.
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
+
+
+# Files with tests that take a minute. They come first, so that no process is left alone with one in the end.
+LONGEST = (
+    "test_sweep",
+    "test_end_to_end",
+    "test_several_processes",
+    "test_interruptions",
+    "test_kills",
+    "test_rows",
+    "test_loop",
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 def contents(workdir: pathlib.Path) -> dict[str, bytes]:
@@ -64,9 +82,11 @@ def once(folder: pathlib.Path):
 @pytest.fixture(scope="session", autouse=True)
 def cache(shared, tmp_path_factory):
     """Prepared data of this process, apart from the user's own and from what other tests do to theirs."""
-    # The command line compiles each step once for all tests.
+    # What is compiled is compiled once for all tests: in processes of the command line, and in this one.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared / "compiled")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     with once(shared / "prepared") as new:
         if new:
             os.environ["POISON_SCALING_CACHE"] = str(new)

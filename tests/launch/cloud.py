@@ -20,8 +20,8 @@ SETTINGS = {
     "BUCKET": "gs://bucket",
 }
 FAST = {
-    "POLL_SECONDS": "0.05",
-    "BEAT_SECONDS": "0.2",
+    "POLL_SECONDS": "0.2",
+    "BEAT_SECONDS": "0.5",
     "SSH_PAUSE": "0.05",
     "DELETE_PAUSE": "0.05",
     "DELETE_TRIES": "4",
@@ -42,7 +42,7 @@ class Cloud:
         gcloud = folder / "bin" / "gcloud"
         gcloud.write_text(f"#!{sys.executable} -SE\n" + FAKE.read_text())
         gcloud.chmod(0o755)
-        script["environment"] = {"BEAT_SECONDS": "0.2"} | script.get("environment", {})
+        script["environment"] = {"BEAT_SECONDS": "0.5"} | script.get("environment", {})
         (folder / "script.json").write_text(json.dumps(script))
 
     @property
