@@ -19,7 +19,16 @@ from poison_scaling.files import read_lines
 def test_an_interrupted_study_goes_on_where_it_was(smoke, tmp_path, jobs, stop):
     """SIGTERM as from a scheduler, or Ctrl-C, which reaches the workers, too; then SIGKILL; then peace."""
     only = ("--set", "ladder=[{'size': '60k', 'tokens_per_parameter': 2.0}]")
-    command = ("study", "configs/smoke.py", *only, "--jobs", jobs, "--workdir")
+    command = (
+        "study",
+        "configs/smoke.py",
+        *only,
+        "--set",
+        "doses=[0, 8]",
+        "--jobs",
+        jobs,
+        "--workdir",
+    )
     stopped = tmp_path / "stopped"
 
     def start_and_signal(number):
@@ -33,14 +42,14 @@ def test_an_interrupted_study_goes_on_where_it_was(smoke, tmp_path, jobs, stop):
             start_new_session=True,
         )
         lines = len(metric_lines(stopped))
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while len(metric_lines(stopped)) <= lines and time.monotonic() < deadline:
             time.sleep(0.02)
         if number == signal.SIGINT:
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=400)
         return process.returncode, out + err
 
     code, said = start_and_signal(stop)
@@ -49,8 +58,9 @@ def test_an_interrupted_study_goes_on_where_it_was(smoke, tmp_path, jobs, stop):
     assert start_and_signal(signal.SIGKILL)[0] == -signal.SIGKILL
     time.sleep(1)  # workers notice that their parent is gone
     run_cli(*command, stopped)
-    whole = contents(smoke[0])
-    assert contents(stopped) == {name: whole[name] for name in whole if name.startswith("60k-")}
+    found, whole = contents(stopped), contents(smoke[0])
+    assert len({name.partition("/")[0] for name in found}) == 4
+    assert found == {name: whole[name] for name in found}
 
 
 def metric_lines(workdir) -> list:

@@ -78,7 +78,7 @@ def test_a_whole_study_over_two_slices_of_which_one_is_taken_away(cloud, smoke, 
     workdir = c.bucket / "smoke"
     arguments = ("configs/smoke.py", "--workdir", workdir, *SLICES, "--at-once=2", "--yes")
     process = sweep(c, *arguments, POLL_SECONDS="1")
-    wait_until(lambda: any(workdir.glob("runs/*/metrics.jsonl")), 120)
+    wait_until(lambda: any(workdir.glob("runs/*/metrics.jsonl")), 400)
     c.preempt("smoke-0-v5litepod-4")
     finish(process, seconds=900)
     assert "12 of 12 runs are done now." in process.stdout_text
