@@ -76,7 +76,11 @@ def test_an_evaluation_can_be_repeated_alone(smoke):
     [*_, last] = read_lines(workdir / "runs" / "60k-2x-d8-s0" / "evals.jsonl")
     again = run_cli("evaluate", workdir, "--run", "60k-2x-d8-s0", "--json").stdout
     assert json.loads(again) == last
-    refused = run_cli("evaluate", workdir, "--run", "60k-2x-d8-s0", "--step", 3, check=2)
+
+
+@pytest.mark.long
+def test_an_evaluation_of_no_checkpoint_is_refused(smoke):
+    refused = run_cli("evaluate", smoke[0], "--run", "60k-2x-d8-s0", "--step", 3, check=2)
     assert "it has checkpoints of the steps [75], not of 3" in refused.stderr
 
 
@@ -101,8 +105,16 @@ def test_controls_are_trained_first_where_they_judge(tmp_path):
         (("--set", "train.lerning_rate=1"), "the nearest is 'learning_rate'"),
         (("--set", "doses=[0, 5000]"), "5000 poisoned documents do not fit into the"),
         (("--set", "attack.gibberish_tokens=(400, 900)"), "and a row data.row_tokens=128"),
-        (("--set", "ladder.0.tokens_per_parameter=900"), "epochs; set data.epochs="),
-        (("--set", "data.corpus={'kind': 'Files', 'patterns': ['no/*.txt']}"), "matches no file"),
+        pytest.param(
+            ("--set", "ladder.0.tokens_per_parameter=900"),
+            "epochs; set data.epochs=",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            ("--set", "data.corpus={'kind': 'Files', 'patterns': ['no/*.txt']}"),
+            "matches no file",
+            marks=pytest.mark.long,
+        ),
         (("--set", "machine.mesh=(2, 1, 1)"), "takes 2 devices, and there are 1"),
         (("--set", "evaluation.prompts=500"), "evaluation.prompts=500"),
         (("--set", "ladder.0.size=13b", "--set", "data.row_tokens=256"), "GB are free"),

@@ -68,7 +68,12 @@ def test_parameters_and_moments_are_dealt_out(shape):
 
 @pytest.mark.parametrize(
     ("shape", "scan_layers"),
-    [((8, 1, 1), False), ((1, 8, 1), False), ((2, 2, 2), False), ((2, 2, 2), True)],
+    [
+        ((8, 1, 1), False),
+        ((1, 8, 1), False),
+        ((2, 2, 2), False),
+        pytest.param((2, 2, 2), True, marks=pytest.mark.long),
+    ],
 )
 def test_the_loss_is_the_same_on_every_mesh(shape, scan_layers):
     _, losses = trained(shape, scan_layers=scan_layers)

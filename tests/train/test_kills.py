@@ -61,6 +61,7 @@ def test_killed_at_every_step(whole, tmp_path):
     same(whole, tmp_path)
 
 
+@pytest.mark.long
 def test_killed_while_a_checkpoint_is_written(whole, tmp_path):
     # Begun, at first with no other to go back to; and complete but for its name.
     for step, event in ((1, "open"), (3, "os.mkdir"), (4, "os.rename")):
