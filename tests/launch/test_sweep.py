@@ -7,11 +7,11 @@ import sys
 
 import pytest
 from cloud import finish, wait_until
+from conftest import LOGS
 
 pytest_plugins = ["launching"]
 
 SLICES = ("--slice", "40k=v5e:2x2", "--slice", "60k=v5e:2x2")
-LOGS = ("manifest.jsonl", "metrics.jsonl", "evals.jsonl")
 
 
 def sweep(c, *arguments, **changes) -> subprocess.Popen:

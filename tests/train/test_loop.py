@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from conftest import LOGS
 from etils import epath
 
 from poison_scaling import config, runs
@@ -20,7 +21,6 @@ from poison_scaling.files import read_lines
 from poison_scaling.train import loop, optimizer
 
 RUN = "40k-2x-d32-s0"
-LOGS = ("manifest.jsonl", "metrics.jsonl", "evals.jsonl")
 
 
 @pytest.fixture(scope="module")
