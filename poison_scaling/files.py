@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-import uuid
+import secrets
 from collections.abc import Iterator
-from typing import Any
 
 from etils import epath
+
+from poison_scaling.errors import Damaged
 
 
 def in_bucket(path: epath.PathLike) -> bool:
@@ -18,37 +20,98 @@ def in_bucket(path: epath.PathLike) -> bool:
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """Write `path` whole or not at all."""
+    """Write `path` whole or not at all, and on the disk when this returns."""
     path = epath.Path(path)
     if in_bucket(path):
         path.write_text(text)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
-    temporary.write_text(text)
-    temporary.replace(path)
+    # A random name that must be new: a link that lies in wait there is not followed.
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
-def write_json(path: epath.PathLike, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+def read_text(path: epath.PathLike) -> str:
+    """Return the text of a regular file; raises Damaged where it cannot be read."""
+    path = epath.Path(path)
+    if path.exists() and not path.is_file():
+        raise Damaged(f"{path}: it is not a regular file.")
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as e:
+        raise Damaged(f"{path}: it is damaged (byte {e.start} is not text).") from e
 
 
-def read_json(path: epath.PathLike) -> Any:
-    return json.loads(epath.Path(path).read_text())
+# ------------------------------------------------------------------------------------ sealed JSON
+#
+# Objects are sealed: their last field, "digest", is the beginning of the SHA-256 of all that stands before
+# it, so that a flipped byte is noticed where the JSON stays valid.
 
 
-def json_line(value: Any) -> str:
-    """One line of a .jsonl file."""
-    return json.dumps(value, allow_nan=False) + "\n"
+def write_json(path: epath.PathLike, value: dict) -> None:
+    """Write a sealed JSON object."""
+    text = json.dumps(value, indent=1, allow_nan=False).removesuffix("\n}") + ",\n "
+    write_text(path, f"{text}{_digest(text)}\n}}\n")
 
 
-def read_lines(path: epath.PathLike) -> list[Any]:
-    """The values of a .jsonl file; a last line that was cut off while being written is left out."""
+def read_json(path: epath.PathLike) -> dict:
+    """Return a JSON object, without its digest; raises Damaged where that does not fit, or there is none."""
+    return _opened(read_text(path), str(path))
+
+
+def json_line(value: dict) -> str:
+    """Return one line of a .jsonl file: a sealed object."""
+    text = json.dumps(value, allow_nan=False).removesuffix("}") + ", "
+    return f"{text}{_digest(text)}}}\n"
+
+
+def read_lines(path: epath.PathLike) -> list[dict]:
+    """Return the objects of a .jsonl file, without their digests.
+
+    A last line that was cut off while it was written is left out, and a file that is not there has none.
+    Raises Damaged naming the first line whose digest does not fit, or that is no JSON object.
+    """
     path = epath.Path(path)
     if not path.exists():
         return []
-    text = path.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    *lines, _cut = read_text(path).split("\n")
+    return [_opened(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _digest(text: str) -> str:
+    """The field that seals `text`."""
+    return f'"digest": "{hashlib.sha256(text.encode()).hexdigest()[:16]}"'
+
+
+def _opened(text: str, where: str) -> dict:
+    try:
+        value = json.loads(text, parse_constant=_refused)
+    except (ValueError, RecursionError) as e:
+        reason = "it is empty" if not text.strip() else f"it is cut off or damaged ({_reason(e)})"
+        raise Damaged(f"{where}: {reason}.") from e
+    if not isinstance(value, dict):
+        raise Damaged(f"{where}: it is {type(value).__name__}, not a JSON object.")
+    if value.pop("digest", None) is not None:
+        body = text.rpartition('"digest"')[0]
+        if not text.startswith(body + _digest(body)):
+            raise Damaged(f"{where}: it is damaged: its digest is not that of what it holds.")
+    return value
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _reason(e: Exception) -> str:
+    return "nested too deeply" if isinstance(e, RecursionError) else str(e)
 
 
 @contextlib.contextmanager
@@ -58,7 +121,7 @@ def new_folder(path: epath.Path) -> Iterator[epath.Path]:
     When another process made `path` meanwhile, that one stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     temporary.mkdir()
     try:
         yield temporary
