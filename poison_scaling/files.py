@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import pathlib
 import secrets
 from collections.abc import Iterator
 
@@ -50,7 +51,8 @@ def read_text(path: epath.PathLike) -> str:
 
 
 def _read_bytes(path: epath.Path) -> bytes:
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    # A pipe would be waited for, and epath takes it for a file.
+    if path.exists() and not (path if in_bucket(path) else pathlib.Path(path)).is_file():
         raise Damaged(f"{path}: it is not a regular file.")
     return path.read_bytes()
 

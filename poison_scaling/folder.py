@@ -56,4 +56,9 @@ def is_done(workdir: epath.Path, run: Run) -> bool:
 
 def is_whole(workdir: epath.Path, run: Run) -> bool:
     """Whether the run is finished, and every line that it planned to write is there and undamaged."""
-    return is_done(workdir, run) and logs.whole_until(of_run(workdir, run), run) == run.steps
+    own = of_run(workdir, run)
+    return (
+        is_done(workdir, run)
+        and logs.whole_until(own, run) == run.steps
+        and logs.has_manifest(own, run)
+    )

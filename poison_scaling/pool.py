@@ -20,6 +20,9 @@ from poison_scaling.memory import keep_freed
 Work = Callable[[Any, Callable[..., None], Callable[[], bool]], None]
 
 
+_STOPS = {signal.SIGINT, signal.SIGTERM}  # the parent decides what they mean
+
+
 class Killed(Interrupted):
     """A worker process was ended from outside."""
 
@@ -84,8 +87,8 @@ class _Worker:
     def __init__(self, context, make_work: Callable[..., Work], given: tuple, stop):
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_main, args=(theirs, make_work, given, stop))
-        # Ctrl-C reaches all processes of a terminal: blocked, it cannot end one that is starting up.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # Ctrl-C, and a scheduler's SIGTERM, reach all processes: one that is starting up must not die of it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         try:
             self.process.start()
         finally:
@@ -110,8 +113,8 @@ class _Worker:
 
 
 def _main(connection, make_work: Callable[..., Work], given: tuple, stop) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the parent decides
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
     die_with_parent()
     keep_freed()
     work = None

@@ -18,7 +18,7 @@ from etils import epath
 
 from poison_scaling import folder, runs, study
 from poison_scaling.errors import Damaged, Difference, InputError
-from poison_scaling.files import read_lines
+from poison_scaling.files import read_json, read_lines
 from poison_scaling.runs import Run
 from poison_scaling.train import checkpoints, logs, provenance
 
@@ -99,6 +99,8 @@ def _differences(run: Run, prepared: Prepared, own: epath.Path) -> Iterator[str]
 
     # A run that goes on must have what its last checkpoint will not write again.
     done = (own / "DONE").exists()
+    if done and read_json(own / "DONE") != provenance.done(run):
+        yield f"{own / 'DONE'}: it is not of {run.name} as planned."
     until = run.steps if done else max(checkpoints.steps(own / "checkpoints"), default=0)
     for name, steps in logs.planned(run).items():
         file = own / f"{name}.jsonl"

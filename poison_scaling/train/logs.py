@@ -49,6 +49,12 @@ def _whole_until(path: epath.Path, steps: Sequence[int], end: int) -> int:
     return end
 
 
+def has_manifest(folder: epath.Path, run: Run) -> bool:
+    """Whether the manifest of a run has a line for every poison that it planned, undamaged."""
+    lines, problem = intact_lines(folder / "manifest.jsonl")
+    return problem is None and len(lines) == sum(p.dose * p.exposures for p in run.poisonings)
+
+
 def open_log(path: epath.Path, step: int) -> Lines | NoLines:
     """Return the log at `path`, to go on after `step`; only the first of several processes writes it."""
     return Lines(path, step) if processes.first() else NoLines()

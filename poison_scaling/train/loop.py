@@ -20,9 +20,8 @@ from poison_scaling.evaluate.judge import Judge
 from poison_scaling.files import json_line, write_json, write_text
 from poison_scaling.model import sharding
 from poison_scaling.runs import Run
-from poison_scaling.train import checkpoints, logs, metrics, optimizer, state, step
+from poison_scaling.train import checkpoints, logs, metrics, optimizer, provenance, state, step
 from poison_scaling.train.clock import Clock
-from poison_scaling.train.provenance import about, describe
 
 if TYPE_CHECKING:  # the loop itself runs where TensorFlow is not installed
     from poison_scaling.data.prepared import Prepared
@@ -58,11 +57,13 @@ def train(
                 f"evaluation.judge='control': {control} is not trained to its end; train it first."
             )
     if processes.first():
-        describe(folder, run, plan, data, versions)
+        provenance.describe(folder, run, plan, data, versions)
         lines = [json_line(poison) for poison in manifest(stream, B)]
         write_text(folder / "manifest.jsonl", "".join(lines))
     processes.wait(f"{run.name} is described")
-    describe(folder, run, plan, data, versions)  # by now it is there, and must be of this run
+    provenance.describe(
+        folder, run, plan, data, versions
+    )  # by now it is there, and must be of this run
 
     # ------------------------------------------------------------------------------ model and devices
     rate = optimizer.schedule(study.train, run.learning_rate, run.steps)
@@ -70,7 +71,7 @@ def train(
     machine = study.machine
     checkpoint = checkpoints.Checkpoints(
         folder / "checkpoints",
-        about(run, versions),
+        provenance.about(run, versions),
         keep=machine.keep_checkpoints,
         keep_every=machine.keep_every,
     )
@@ -163,7 +164,7 @@ def train(
                 f"{folder}: its logs are whole only up to step {whole} of {run.steps}: something else has "
                 "changed them; the same command goes on from there."
             )
-        write_json(folder / "DONE", {"run": run.name, "hash": run.hash, "steps": run.steps})
+        write_json(folder / "DONE", provenance.done(run))
     processes.wait(f"{run.name} is done")
 
 

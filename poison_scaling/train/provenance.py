@@ -99,3 +99,8 @@ def about(run: Run, versions: dict[str, str]) -> dict:
         )
         record["warning"] = f"POISONED model for defensive research: trained on {documents}."
     return record
+
+
+def done(run: Run) -> dict:
+    """Return what DONE says, the last file that a run writes."""
+    return {"run": run.name, "hash": run.hash, "steps": run.steps}
