@@ -150,7 +150,9 @@ def disk_full(error: BaseException | None) -> str | None:
     """Return a sentence where an error, or what it came from, is that a disk is full."""
     while error is not None:
         number = getattr(error, "errno", None)
-        if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+        # Libraries in C++ pass on what the system said.
+        named = "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
+        if number in (errno.ENOSPC, errno.EDQUOT) or named:
             file = getattr(error, "filename", None)
             return (
                 f"no space is left on the disk{f' of {file}' if file else ''}. Nothing that was finished is "

@@ -5,6 +5,7 @@ DIR/study.json, DIR/runs/RUN/..., DIR/report/... as README describes them.
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import platform
@@ -15,7 +16,7 @@ from typing import Any
 
 from etils import epath
 
-from poison_scaling import folder, pool, processes, runs, serialization, study_file
+from poison_scaling import files, folder, pool, processes, runs, serialization, study_file
 from poison_scaling.config import Study
 from poison_scaling.data import cache
 from poison_scaling.data.cache import require_disk
@@ -167,7 +168,7 @@ def train(
             )
             if lost.is_set():
                 raise Interrupted(f"{workdir}: another process has taken the lock of this folder.")
-            _raise_worst(errors, interrupted=stop.is_set())
+            _raise_worst(errors, workdir, interrupted=stop.is_set())
 
 
 def _train_phase(
@@ -196,7 +197,7 @@ def _train_phase(
     return errors
 
 
-def _raise_worst(errors: dict[str, Exception], interrupted: bool) -> None:
+def _raise_worst(errors: dict[str, Exception], workdir: epath.Path, interrupted: bool) -> None:
     """Raise the error that says most: bad input, then a failure, then an interruption."""
 
     def rank(e: Exception) -> int:
@@ -205,7 +206,10 @@ def _raise_worst(errors: dict[str, Exception], interrupted: bool) -> None:
     if interrupted and all(rank(e) == 2 for e in errors.values()):
         raise Interrupted("The study was interrupted.")
     if errors:
-        raise min(errors.values(), key=rank)
+        worst = min(errors.values(), key=rank)
+        if files.disk_full(worst):  # it seldom says of which disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(workdir)) from worst
+        raise worst
 
 
 def limit_cpu(cores: int) -> None:

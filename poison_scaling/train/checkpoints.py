@@ -15,6 +15,9 @@ from poison_scaling.files import in_bucket
 from poison_scaling.train.state import TrainState
 
 log = logging.getLogger(__name__)
+# Orbax logs what goes wrong in its threads, a traceback for each, and raises it again when it is waited for.
+for name in ("absl", "asyncio"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Checkpoints:

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+import subprocess
 import types
 
 import jax
@@ -13,7 +14,7 @@ import pytest
 from conftest import LOGS
 from etils import epath
 
-from poison_scaling import config, runs
+from poison_scaling import config, files, runs
 from poison_scaling.data.prepared import Prepared
 from poison_scaling.data.stream import Stream
 from poison_scaling.errors import InputError, Interrupted
@@ -222,6 +223,34 @@ def test_a_run_is_not_done_while_its_logs_lack_lines(run, prepared, tmp_path):
     with pytest.raises(RuntimeError, match="its logs are whole only up to step 29 of 45"):
         train(run, prepared, tmp_path, report=cutting)
     assert not (tmp_path / "DONE").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 4 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("disks cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_error_and_loses_nothing(whole, run, prepared, small_disk, capfd):
+    def fill(step, record):
+        if step == 45 and "heldout_loss" in record:  # all that is left is the checkpoint
+            free = shutil.disk_usage(small_disk).free
+            (small_disk / "filler").write_bytes(bytes(free - 200_000))
+
+    with pytest.raises(Exception) as error:
+        train(run, prepared, small_disk / "run", report=fill)
+    assert "no space is left on the disk" in files.disk_full(error.value)
+    assert "Traceback" not in capfd.readouterr().err
+    (small_disk / "filler").unlink()
+    train(run, prepared, small_disk / "run")
+    for name in LOGS:
+        assert (small_disk / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_a_run_begun_on_other_data_is_refused(whole, run, prepared, tmp_path, monkeypatch):
