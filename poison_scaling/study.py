@@ -12,6 +12,7 @@ import os
 import platform
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -98,10 +99,14 @@ def prepare(study: Study, workdir: epath.Path, progress) -> Any:
         "config": serialization.to_json(study),
         "data": data.digests(),
         "runs": [data.plan(run) for run in all_runs],
+        "clean_triggers": data.clean_triggers(),
     }
     if detectors := evaluation.detector_errors(study, data):
         record["detectors"] = detectors
     _write(workdir / "study.json", record)
+    if processes.first():
+        for sentence in data.warnings(record["runs"]):
+            print(f"warning: {sentence}", file=sys.stderr)
     return data
 
 

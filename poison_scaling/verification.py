@@ -44,12 +44,24 @@ def verify(workdir: epath.Path, progress: Callable[[str], None] = lambda name: N
                 f"{name}: the prepared data has digest {digest[:16]}, and the study was trained on "
                 f"{record['data'][name][:16]}; other versions of its packages or files?"
             )
+    for run, planned in zip(runs.of(recorded), record["runs"], strict=True):
+        for found, derived in zip(_attacks(planned), _attacks(prepared.plan(run)), strict=True):
+            if found != derived:
+                raise Difference(
+                    f"{workdir / 'study.json'}: by it {run.name} meets the trigger in clean text {found} "
+                    f"times, derived are {derived}."
+                )
     begun = [run for run in runs.of(recorded) if study.folder(workdir, run).exists()]
     for run in begun:
         progress(run.name)
         for difference in _differences(run, prepared, study.folder(workdir, run)):
             raise Difference(difference)
     return len(begun)
+
+
+def _attacks(plan: dict) -> list[int]:
+    """How often a run meets the trigger of each attack in clean text."""
+    return [entry.get("clean_triggers") for entry in (plan, *plan["also"])]
 
 
 def _differences(run: Run, prepared: Prepared, folder: epath.Path) -> Iterator[str]:
