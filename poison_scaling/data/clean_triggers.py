@@ -139,6 +139,7 @@ def prepare(
         }
 
     [record] = shards.complete(folder, write)["shards"]
+    shards.require_unchanged(file, record)
     return Places(file, record["occurrences"])
 
 

@@ -181,6 +181,8 @@ def _file_documents(corpus: Files) -> Iterator[str]:
     for path in _paths(corpus):
         compression = _COMPRESSIONS.get(path.suffix)
         kind = epath.Path(path.stem).suffix if compression else path.suffix
+        if compression and not path.stat().length:  # which its library would take for no text
+            raise InputError(f"data.corpus.patterns: {path} cannot be read: it is empty.")
         try:
             with path.open("rb") as file:
                 match kind, compression:
@@ -198,7 +200,8 @@ def _file_documents(corpus: Files) -> Iterator[str]:
                             f"may end in {', '.join(_COMPRESSIONS)}) nor {_PLAIN[-1]}."
                         )
         except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as e:
-            raise InputError(f"data.corpus.patterns: {path} cannot be read: {e}.") from e
+            reason = str(e).strip().splitlines()[0].removesuffix(".")
+            raise InputError(f"data.corpus.patterns: {path} cannot be read: {reason}.") from e
 
 
 def _unpacked(file: BinaryIO, compression: str | None) -> BinaryIO:

@@ -89,19 +89,25 @@ def record(file: epath.Path) -> dict | None:
 def check(folder: epath.Path) -> None:
     """Raise Difference naming the first shard of a whole folder that is not as it was written."""
     for shard in _record(folder / "info.json")["shards"]:
-        check_content(folder / shard["file"], shard)
+        if wrong := _changed(folder / shard["file"], shard):
+            raise Difference(wrong)
 
 
-def check_content(file: epath.Path, known: dict) -> None:
-    """Raise Difference unless a shard is as its record says, to the last byte."""
+def require_unchanged(file: epath.Path, known: dict) -> None:
+    """Raise Damaged unless a shard is to the last byte as its record says. For small ones."""
+    if wrong := _changed(file, known):
+        raise Damaged(wrong)
+
+
+def _changed(file: epath.Path, known: dict) -> str | None:
     if not file.exists():
-        raise Difference(f"{file} is gone; {_AGAIN}")
-    found = _sha256(file)
-    if found != known["sha256"]:
-        raise Difference(
-            f"{file} has changed since it was written: its SHA-256 is {found} and was "
-            f"{known['sha256']}; {_AGAIN}"
-        )
+        return f"{file} is gone; {_AGAIN}"
+    found, was = _sha256(file), known["sha256"]
+    if found == was:
+        return None
+    return (
+        f"{file} has changed since it was written: its SHA-256 is {found} and was {was}; {_AGAIN}"
+    )
 
 
 def _record(file: epath.Path) -> dict:

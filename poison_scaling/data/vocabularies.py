@@ -73,7 +73,7 @@ def prepare(
                 return {"shards": [shards.write(file, fill)]}
 
             [record] = shards.complete(folder, write)["shards"]
-            shards.check_content(file, record)
+            shards.require_unchanged(file, record)
             return _with_pieces(_read(str(file)), pieces)
 
 
