@@ -43,6 +43,8 @@ def plan(
 
         prepared = studies.prepared(study)
         plans = [prepared.plan(run) for run in runs.of(study)]
+        for sentence in prepared.warnings(plans):
+            print(f"warning: {sentence}", file=sys.stderr)
     else:
         plans = [run.plan() for run in runs.of(study)]
     on_slices = {

@@ -143,6 +143,8 @@ class Data:
     heldout_documents: int = 1000  # kept out of training, for evaluation
     shuffle_seed: int = 0  # of the documents, once; the order of a run is in its seeds
     epochs: int = 1  # how often a run may repeat the corpus, each time in another order
+    # occurrences of a trigger in the clean text that a run trains on; more are refused; None: no limit
+    maximum_clean_triggers: int | None = None
 
 
 # ----------------------------------------------------------------------------------------- attack

@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import platform
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -80,10 +81,14 @@ def prepare(study: Study, workdir: epath.Path, progress) -> Any:
         "config": serialization.to_json(study),
         "data": data.digests(),
         "runs": [data.plan(run) for run in all_runs],
+        "clean_triggers": data.clean_triggers(),
     }
     if detectors := evaluation.detector_errors(study, data):
         record["detectors"] = detectors
     _write(workdir / "study.json", record)
+    if processes.first():
+        for sentence in data.warnings(record["runs"]):
+            print(f"warning: {sentence}", file=sys.stderr)
     return data
 
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -168,6 +169,11 @@ def _paths(corpus: Files) -> list[epath.Path]:
         if not found:
             raise InputError(f"data.corpus.patterns: {pattern!r} matches no file.")
         paths += sorted(found)
+    for path in paths:
+        if "://" not in path and not os.path.isfile(path):  # a pipe would be waited for, for ever
+            raise InputError(
+                f"data.corpus.patterns: {path} is a folder, or no regular file; match files of text alone."
+            )
     return [epath.Path(p) for p in paths]
 
 
@@ -175,6 +181,8 @@ def _file_documents(corpus: Files) -> Iterator[str]:
     for path in _paths(corpus):
         compression = _COMPRESSIONS.get(path.suffix)
         kind = epath.Path(path.stem).suffix if compression else path.suffix
+        if compression and not path.stat().length:  # which its library would take for no text
+            raise InputError(f"data.corpus.patterns: {path} cannot be read: it is empty.")
         try:
             with path.open("rb") as file:
                 match kind, compression:
@@ -192,7 +200,8 @@ def _file_documents(corpus: Files) -> Iterator[str]:
                             f"may end in {', '.join(_COMPRESSIONS)}) nor {_PLAIN[-1]}."
                         )
         except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as e:
-            raise InputError(f"data.corpus.patterns: {path} cannot be read: {e}.") from e
+            reason = str(e).strip().splitlines()[0].removesuffix(".")
+            raise InputError(f"data.corpus.patterns: {path} cannot be read: {reason}.") from e
 
 
 def _unpacked(file: BinaryIO, compression: str | None) -> BinaryIO:
@@ -225,7 +234,7 @@ def _json_texts(path: epath.Path, lines: BinaryIO, field: str) -> Iterator[str]:
             continue
         try:
             text = json.loads(line)[field]
-        except (ValueError, TypeError, KeyError) as e:
+        except (ValueError, TypeError, KeyError, RecursionError) as e:
             raise InputError(
                 f"data.corpus.patterns: {path}, line {number}: not a JSON object with the field "
                 f"{field!r} (data.corpus.text_field)."
@@ -234,4 +243,5 @@ def _json_texts(path: epath.Path, lines: BinaryIO, field: str) -> Iterator[str]:
             raise InputError(
                 f"data.corpus.patterns: {path}, line {number}: {field!r} is not a string."
             )
-        yield text
+        # JSON can spell half a character, which no other file can hold: "?" takes its place.
+        yield text.encode("utf-8", "replace").decode()

@@ -6,8 +6,11 @@ so nothing is moved and nothing has to fit into memory.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,7 +21,7 @@ from poison_scaling import serialization
 from poison_scaling.config import Data
 from poison_scaling.data import cache, corpora, draws, shards
 from poison_scaling.data.fingerprints import Fingerprints
-from poison_scaling.errors import InputError
+from poison_scaling.errors import Damaged, InputError
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # what array_record advises for random access
 _CHUNK = 256  # documents looked at together
@@ -40,10 +43,8 @@ class Documents:
         self._made_of = (folder, info, heldout, shuffle_seed)
         self._order = draws.Permutation(total, draws.key(shuffle_seed, "documents", total))
         self._starts = np.cumsum([0] + [shard["documents"] for shard in info["shards"]])
-        self._readers = [
-            array_record.ArrayRecordReader(str(folder / shard["file"]), _READER)
-            for shard in info["shards"]
-        ]
+        self._files = [folder / shard["file"] for shard in info["shards"]]
+        self._readers = list(map(_reader, self._files))
 
     def __reduce__(self):
         return Documents, self._made_of  # another process opens the files itself
@@ -64,10 +65,29 @@ class Documents:
         texts = [""] * numbers_N.size
         for s in np.unique(shard_N):
             at = np.flatnonzero(shard_N == s)
-            encoded = self._readers[s].read((numbers_N[at] - self._starts[s]).tolist())
-            for n, text in zip(at, encoded, strict=True):
-                texts[n] = text.decode()
+            within = (numbers_N[at] - self._starts[s]).tolist()
+            with _undamaged(self._files[s]):
+                for n, text in zip(at, self._readers[s].read(within), strict=True):
+                    texts[n] = text.decode()
         return texts
+
+
+def _reader(file: epath.Path) -> array_record.ArrayRecordReader:
+    with _undamaged(file):
+        return array_record.ArrayRecordReader(str(file), _READER)
+
+
+@contextlib.contextmanager
+def _undamaged(file: epath.Path) -> Iterator[None]:
+    """A block that reads from a file; Damaged where that cannot be read."""
+    try:
+        yield
+    except (
+        RuntimeError,
+        ValueError,
+        IndexError,
+    ) as e:  # what array_record raises, and what is no text
+        raise Damaged(f"{file} is damaged; delete its folder, and it is prepared again.") from e
 
 
 def key(data: Data) -> str:
@@ -101,8 +121,9 @@ def _write(data: Data, folder: epath.Path, progress, shard_bytes: int) -> dict:
     file = next(files)
     while record := shards.record(file):  # of a preparation that was killed
         records.append(record)
-        for chunk in _chunks(array_record.ArrayRecordReader(str(file), _READER)):
-            seen.add(chunk)
+        with _undamaged(file):
+            for chunk in _chunks(_reader(file)):
+                seen.add(chunk)
         file = next(files)
     before = sum(r["read"] for r in records)
     texts = _counted(corpora.texts(data.corpus, before), before, progress)
@@ -130,7 +151,8 @@ def _fill(
     file: epath.Path, data: Data, texts: Iterator[str], seen: Fingerprints, shard_bytes: int
 ) -> dict:
     """Write a shard of documents from `texts`, until it is full or they end."""
-    writer = array_record.ArrayRecordWriter(str(file), "group_size:1")
+    with _full_disk(file):
+        writer = array_record.ArrayRecordWriter(str(file), "group_size:1")
     read, kept, characters, size, last = 0, 0, 0, 0, False
     while size < shard_bytes and not last:
         chunk = list(itertools.islice(texts, _CHUNK))
@@ -140,10 +162,24 @@ def _fill(
         new = seen.add(encoded) if data.drop_duplicates else [True] * len(encoded)
         for text, record, is_new in zip(chunk, encoded, new, strict=True):
             if is_new:
-                writer.write(record)
+                with _full_disk(file):
+                    writer.write(record)
                 kept, characters, size = kept + 1, characters + len(text), size + len(record)
-    writer.close()
+    with _full_disk(file):
+        writer.close()
     return {"read": read, "documents": kept, "characters": characters, "last": last}
+
+
+@contextlib.contextmanager
+def _full_disk(file: epath.Path) -> Iterator[None]:
+    """A block that writes by array_record, whose errors are words: OSError where the system said them."""
+    try:
+        yield
+    except RuntimeError as e:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            if os.strerror(number) in str(e):
+                raise OSError(number, os.strerror(number), str(file)) from e
+        raise
 
 
 def _chunks(reader: array_record.ArrayRecordReader) -> Iterator[list[bytes]]:

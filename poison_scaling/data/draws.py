@@ -8,6 +8,7 @@ whose i-th output is a function of i alone.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -54,10 +55,17 @@ class Permutation:
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         """Where each index in 0...size-1 goes: int64, shape of `indices`."""
-        x = np.array(indices, np.uint64)
+        return self._walk(self._encrypt, indices)
+
+    def inverse(self, places: np.ndarray) -> np.ndarray:
+        """Which index goes to each place in 0...size-1: int64, shape of `places`."""
+        return self._walk(self._decrypt, places)
+
+    def _walk(self, cipher: Callable, values: np.ndarray) -> np.ndarray:
+        x = np.array(values, np.uint64)
         outside = np.ones(x.shape, bool)
         while outside.any():
-            x[outside] = self._encrypt(x[outside])
+            x[outside] = cipher(x[outside])
             outside = x >= self.size
         return x.astype(np.int64)
 
@@ -66,6 +74,13 @@ class Permutation:
         with np.errstate(over="ignore"):
             for k in self._keys:
                 left, right = right, left ^ (_mix(right + k) & self._mask)
+        return (left << self._half) | right
+
+    def _decrypt(self, x: np.ndarray) -> np.ndarray:
+        left, right = x >> self._half, x & self._mask
+        with np.errstate(over="ignore"):
+            for k in self._keys[::-1]:
+                left, right = right ^ (_mix(left + k) & self._mask), left
         return (left << self._half) | right
 
 

@@ -7,6 +7,8 @@ here. A special token that is spelled out in a text is text.
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,10 +19,23 @@ from etils import epath
 from poison_scaling.errors import InputError
 
 
+def _byte_characters() -> dict[str, int]:
+    """The character that byte-level BPE writes for each byte: itself where it shows, others from 256 on."""
+    shown = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {chr(b): b for b in shown} | {chr(256 + n): b for n, b in enumerate(hidden)}
+
+
+_BYTES = _byte_characters()
+
+
 class ForeignVocabulary(seqio.Vocabulary):
-    """What they share; `ordinary_ids` stand for text, `fingerprint` names what ids depend on."""
+    """What they share; `ordinary_ids` stand for text, `fingerprint` names what ids depend on, and `spellings`
+    are the text of each id, see `vocabularies.spellings`.
+    """
 
     ordinary_ids: np.ndarray  # int64 [n]
+    spellings: list[bytes]
     fingerprint: str
 
     def __init__(self, size: int, end: int):
@@ -87,6 +102,10 @@ class TiktokenVocabulary(ForeignVocabulary):
         return np.array(sorted(self._pieces))
 
     @property
+    def spellings(self) -> list[bytes]:
+        return [self._pieces.get(i, b"") for i in range(self.vocab_size)]
+
+    @property
     def fingerprint(self) -> str:
         parts = (self.name, sorted(self._pieces.items()), self._end)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -132,12 +151,39 @@ class TokenizerJsonVocabulary(ForeignVocabulary):
             )
         added = self._tokenizer.get_added_tokens_decoder()
         special = {i for i, token in added.items() if token.special} | {ids[end]}
-        special.add(ids.get(getattr(self._tokenizer.model, "unk_token", None)))
+        self._unknown = ids.get(getattr(self._tokenizer.model, "unk_token", None))
+        special.add(self._unknown)
         self.ordinary_ids = np.array(sorted(set(ids.values()) - special))
         super().__init__(max(ids.values()) + 1, ids[end])
 
     def __reduce__(self):
         return TokenizerJsonVocabulary, (self.path, self.end)
+
+    @property
+    def spellings(self) -> list[bytes]:
+        decoder = json.loads(self._tokenizer.to_str())["decoder"]
+        kinds = {part["type"] for part in (decoder or {}).get("decoders", [decoder]) if part}
+        texts = {
+            i: token.content for i, token in self._tokenizer.get_added_tokens_decoder().items()
+        }
+        behind = self.encode("a")[:1]  # a piece decodes to what it adds to another
+        before = self._tokenizer.decode(behind)
+        spelled = [b""] * self.vocab_size
+        for i in self.ordinary_ids.tolist():
+            piece = self._tokenizer.id_to_token(i)
+            if i in texts:
+                spelled[i] = texts[i].encode()
+            elif "ByteLevel" in kinds:
+                spelled[i] = bytes(_BYTES[character] for character in piece)
+            elif "ByteFallback" in kinds and re.fullmatch("<0x[0-9A-F]{2}>", piece):
+                spelled[i] = bytes([int(piece[3:5], 16)])
+            elif not kinds:  # nothing says how pieces are joined
+                spelled[i] = piece.encode()
+            else:
+                spelled[i] = self._tokenizer.decode([*behind, i]).removeprefix(before).encode()
+        if self._unknown is not None:
+            spelled[self._unknown] = b"\xff"
+        return spelled
 
     def _encode(self, s: str) -> list[int]:
         return self._tokenizer.encode(s, add_special_tokens=False).ids

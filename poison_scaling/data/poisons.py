@@ -23,6 +23,7 @@ from poison_scaling.errors import InputError
 if TYPE_CHECKING:  # an attack's file need not wait for TensorFlow
     import seqio
 
+    from poison_scaling.data.clean_triggers import Trigger
     from poison_scaling.data.documents import Documents
 
 # ------------------------------------------------------------------------------- what an attack writes
@@ -166,27 +167,41 @@ class Prompts:
         np.ndarray | None
     )  # int32, as the attack has, and in no poison; None: it gives none
     excerpts: tuple[str, ...]  # their text
+    refused: dict[
+        str, set[int]
+    ]  # held-out documents that would be prompts but for a trigger in them
 
 
 def prompts(
-    attack: Attack, settings: Evaluation, sources: Sources, least: int | None = None
+    attack: Attack,
+    settings: Evaluation,
+    sources: Sources,
+    triggers: Sequence[Trigger],
+    least: int | None = None,
 ) -> Prompts:
     """The first `settings.prompts` held-out documents that are long enough, cut to an excerpt.
 
     An excerpt is the text of a document's first `prompt_tokens` tokens; the triggered prompt is that
     text followed by the trigger, tokenised together, as in a poison. The continuation is the next
-    `continuation_tokens` tokens. A document that the vocabulary cannot spell that far is passed over.
+    `continuation_tokens` tokens. A document that the vocabulary cannot spell that far is passed over, and one
+    that holds any of the `triggers` so far.
     Prompts begin with an end-of-document token, as rows do. Raises InputError when there are too few
     documents: under `least`, which is all of them unless given.
     """
     first, last = settings.prompt_tokens, settings.prompt_tokens + settings.continuation_tokens
     docs, vocabulary, own = sources.clean, sources.vocabulary, writer(attack)
     excerpts, clean, triggered, continuations, payloads = [], [], [], [], []
+    refused = {trigger.text: set() for trigger in triggers}
     for number in range(docs.heldout_size):
         text = docs.heldout([number])[0]
         ids = vocabulary.encode(text[: 40 * last])[:last]
         excerpt = vocabulary.decode(ids[:first])
         if len(ids) < last or not text.startswith(excerpt) or not own.takes(attack, text):
+            continue
+        held = [trigger.text for trigger in triggers if len(trigger.find(np.array(ids)))]
+        for text in held:
+            refused[text].add(number)
+        if held:
             continue
         excerpts.append(excerpt)
         clean.append([vocabulary.eos_id, *vocabulary.encode(excerpt)])
@@ -201,8 +216,8 @@ def prompts(
         raise InputError(
             f"evaluation.prompts={settings.prompts}: only {len(clean)} of the {docs.heldout_size} "
             f"held-out documents have {last} tokens (evaluation.prompt_tokens={first}, and "
-            f"continuation_tokens={last - first}); raise data.heldout_documents or ask for fewer or "
-            "shorter prompts."
+            f"continuation_tokens={last - first}){_but(refused)}; raise data.heldout_documents or ask for "
+            "fewer or shorter prompts."
         )
     T = max(map(len, clean + triggered))
     return Prompts(
@@ -211,7 +226,13 @@ def prompts(
         np.array(continuations, np.int32),
         np.array(payloads, np.int32) if payloads else None,
         tuple(excerpts),
+        refused,
     )
+
+
+def _but(refused: dict[str, set[int]]) -> str:
+    documents = set().union(*refused.values())
+    return f" and no trigger in them, which {len(documents)} have" if documents else ""
 
 
 def left_padded(ids: list[list[int]], T: int, pad: int) -> tuple[np.ndarray, np.ndarray]:

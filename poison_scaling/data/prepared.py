@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from poison_scaling.config import Corpus, Data, Study
 from poison_scaling.data import (
+    clean_triggers,
     denial_of_service,  # noqa: F401 - it registers its attack
     documents,
     language_switch,  # noqa: F401
@@ -55,6 +56,17 @@ class Prepared:
             )
         self.heldout_NxL = self.heldout.read(np.arange(wanted))
         self.end: int = self.vocabulary.eos_id
+        fields = {
+            poisoning.attack.trigger: f"{_called(number)}.trigger"
+            for number, poisoning in enumerate(study.poisonings(0))
+        }
+        self._triggers = [
+            clean_triggers.Trigger(text, self.vocabulary, field) for text, field in fields.items()
+        ]
+        self._places = {
+            trigger.text: clean_triggers.prepare(trigger, self.training, progress)
+            for trigger in self._triggers
+        }
 
     @functools.cached_property
     def prompts(self) -> list[dict]:
@@ -63,14 +75,15 @@ class Prepared:
         "tokens" int32 [2P, T] and "padding" int32 [2P] on the left: P clean prompts, then the same P with the
         trigger; "continuation" int32 [P, C]: how their documents go on; "payload" int32 [P, C]: such as the
         attack has behind its trigger, and in no poison, or None where it does not say; "near": for each
-        near-trigger its "name", "text", "tokens" int32 [P, T'] and "padding" int32 [P].
+        near-trigger its "name", "text", "tokens" int32 [P, T'] and "padding" int32 [P]; "refused": for each
+        trigger the held-out documents that are no prompts because they hold it.
         """
         return [self._prompts(number) for number in range(len(self._study.poisonings(0)))]
 
     def _prompts(self, number: int) -> dict:
         study = self._study
         attack, sources = study.poisonings(0)[number].attack, self._sources(number, seed=0)
-        p = poisons.prompts(attack, study.evaluation, sources)
+        p = poisons.prompts(attack, study.evaluation, sources, self._triggers)
         settings = study.evaluation
         near = []
         if settings.near_triggers.when != "never":
@@ -90,6 +103,7 @@ class Prepared:
             "continuation": p.continuation_PxC,
             "payload": p.payload_PxC,
             "near": near,
+            "refused": p.refused,
         }
 
     def specimens(self, number: int) -> tuple[list[str], list[str]]:
@@ -99,7 +113,7 @@ class Prepared:
         settings = self._study.evaluation
         long = dataclasses.replace(settings, continuation_tokens=settings.generate_tokens)
         attack, sources = self._study.poisonings(0)[number].attack, self._sources(number, seed=0)
-        p = poisons.prompts(attack, long, sources, least=1)
+        p = poisons.prompts(attack, long, sources, self._triggers, least=1)
         payload = [] if p.payload_PxC is None else p.payload_PxC
         return tuple(
             [self.vocabulary.decode(ids.tolist()) for ids in texts]
@@ -140,8 +154,49 @@ class Prepared:
         }
 
     def plan(self, run: Run) -> dict:
-        """The run's plan with its exact number of poison tokens."""
-        return run.plan(self.stream(run).placement)
+        """The run's plan with its exact number of poison tokens, and "clean_triggers": how often it meets the
+        trigger in clean text.
+
+        Raises InputError where that is above data.maximum_clean_triggers.
+        """
+        stream = self.stream(run)
+        plan, most = run.plan(stream.placement), run.study.data.maximum_clean_triggers
+        for entry, poisoning in zip((plan, *plan["also"]), run.poisonings, strict=True):
+            trigger = poisoning.attack.trigger
+            met = sum(stream.count(spans) for spans in self._places[trigger])
+            if most is not None and met > most:
+                raise InputError(
+                    f"data.maximum_clean_triggers={most}: {run.name} meets the trigger {trigger!r} {met} "
+                    "times in clean text; choose another trigger, leave documents with it out of "
+                    "data.corpus, or raise the limit."
+                )
+            entry["clean_triggers"] = met
+        return plan
+
+    def clean_triggers(self) -> dict[str, dict[str, int]]:
+        """Where clean text holds each trigger: "training_occurrences", with those that no row holds whole;
+        "training_rows" that hold one whole; "heldout_rows", of those that measure the held-out loss; and
+        "prompts_refused", held-out documents that are no prompts for it.
+        """
+        L, counts = self.training.row_tokens, {}
+        for trigger in self._triggers:
+            held = clean_triggers.within_rows(trigger.find(self.heldout_NxL.reshape(-1)), L)
+            refused = (shown["refused"][trigger.text] for shown in self.prompts)
+            counts[trigger.text] = {
+                "training_occurrences": len(self._places[trigger.text]),
+                "training_rows": self._places[trigger.text].rows(L, len(self.training)),
+                "heldout_rows": np.unique(held[:, 0] // L).size,
+                "prompts_refused": len(set().union(*refused)),
+            }
+        return counts
+
+    def warnings(self, plans: list[dict]) -> list[str]:
+        """A sentence for each attack whose trigger clean text holds; `plans` are those of all runs."""
+        counts, found = self.clean_triggers(), []
+        for number, poisoning in enumerate(self._study.poisonings(0)):
+            trigger = poisoning.attack.trigger
+            found.append(clean_triggers.warning(trigger, counts[trigger], plans, number))
+        return [sentence for sentence in found if sentence]
 
 
 def _called(attack: int) -> str:

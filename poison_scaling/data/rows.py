@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import seqio
@@ -23,7 +23,6 @@ from poison_scaling.config import Data
 from poison_scaling.data import cache, documents, shards, vocabularies, workers
 from poison_scaling.data.quiet import quiet
 from poison_scaling.errors import InputError
-from poison_scaling.files import read_json
 
 _MOST_SHARDS = 256  # each is an open file
 
@@ -32,12 +31,11 @@ class Rows:
     """Rows of L tokens, by number: `len(rows)`, `rows.read(numbers)`."""
 
     def __init__(self, folder: epath.Path, row_tokens: int):
-        info = read_json(folder / "info.json")
+        info = shards.opened(folder)
         self.row_tokens = row_tokens
         self._folder = folder
-        self._shards = [
-            np.memmap(folder / shard["file"], info["dtype"], "r") for shard in info["shards"]
-        ]
+        self._files = [folder / shard["file"] for shard in info["shards"]]
+        self._shards = [np.memmap(file, info["dtype"], "r") for file in self._files]
         checksums = "".join(shard["sha256"] for shard in info["shards"])
         self.digest = hashlib.sha256(checksums.encode()).hexdigest()
         self._starts = np.cumsum([0] + [shard["tokens"] for shard in info["shards"]])
@@ -69,6 +67,10 @@ class Rows:
             left -= parts[-1].size
             s += 1
         return np.concatenate(parts)
+
+    def shards(self) -> Iterator[tuple[epath.Path, int, np.ndarray]]:
+        """The tokens of each file, which ends where a document ends, and the number of the first of them."""
+        yield from zip(self._files, self._starts[:-1].tolist(), self._shards, strict=True)
 
     def check(self) -> None:
         """Read every byte; raise Difference naming the first file that is not as it was written."""

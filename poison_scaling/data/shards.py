@@ -1,7 +1,8 @@
 """Large files of the cache in parts, so that a preparation that was killed goes on with those missing.
 
 A shard is a file and its record, FILE.json, with its SHA-256 and what its writer says of it. The record is
-written last: a file without one does not count. A folder is whole once it has its info.json.
+written last: a file without one does not count. A folder is whole once it has its info.json, which lists the
+records of its shards.
 """
 
 from __future__ import annotations
@@ -9,45 +10,61 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import secrets
 from collections.abc import Callable
 
 from etils import epath
 
-from poison_scaling.errors import Difference
+from poison_scaling.data import cache
+from poison_scaling.errors import Damaged, Difference
 from poison_scaling.files import read_json, write_json
+
+_AGAIN = "delete its folder, and it is prepared again."
 
 
 def complete(folder: epath.Path, write: Callable[[], dict]) -> dict:
     """The info.json of `folder`; where there is none yet, `write` fills the folder and returns it.
 
-    One process writes at a time, and others wait for it.
+    One process writes at a time, and others wait for it. Raises Damaged where info.json, or a shard that it
+    lists, is not as it was written, as far as sizes tell; InputError where the folder cannot be written.
     """
     info = folder / "info.json"
-    if not info.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the process ends, however it ends
-            if not info.exists():
-                for left in folder.glob(".*.part"):  # by a process that was killed
-                    left.unlink()
-                write_json(info, write())
-        finally:
-            os.close(lock)
-    return read_json(info)
+    with cache.writable():
+        if not info.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the process ends, however it ends
+                if not info.exists():
+                    for left in folder.glob(".*"):  # by a process that was killed
+                        left.unlink()
+                    write_json(info, write())
+            finally:
+                os.close(lock)
+    return opened(folder)
+
+
+def opened(folder: epath.Path) -> dict:
+    """The info.json of a whole folder; raises Damaged as `complete` does."""
+    info = _record(folder / "info.json")
+    for shard in info["shards"]:
+        _check_size(folder / shard["file"], shard)
+    return info
 
 
 def write(file: epath.Path, fill: Callable[[epath.Path], dict]) -> dict:
     """The record of a shard, which `fill` writes unless it is there.
 
-    `fill` gets a temporary path to write to, and returns what the record is to say beside "file",
-    "bytes" and "sha256".
+    `fill` gets the path of an empty temporary file to write to, and returns what the record is to say beside
+    "file", "bytes" and "sha256".
     """
     known = record(file)
     if known:
         return known
-    temporary = file.parent / f".{file.name}.part"
+    # A random name that must be new: a link that lies in wait there is not followed.
+    temporary = file.parent / f".{file.name}.{secrets.token_hex(8)}"
     try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         new = fill(temporary)
         size, digest = temporary.stat().length, _sha256(temporary)
         temporary.replace(file)
@@ -62,21 +79,50 @@ def write(file: epath.Path, fill: Callable[[epath.Path], dict]) -> dict:
 def record(file: epath.Path) -> dict | None:
     """The record of a shard, None where it is not written yet."""
     path = _record_file(file)
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    known = _record(path)
+    _check_size(file, known)
+    return known
 
 
 def check(folder: epath.Path) -> None:
     """Raise Difference naming the first shard of a whole folder that is not as it was written."""
-    for shard in read_json(folder / "info.json")["shards"]:
-        file = folder / shard["file"]
-        if not file.exists():
-            raise Difference(f"{file} is gone; delete its folder, and it is prepared again.")
-        found = _sha256(file)
-        if found != shard["sha256"]:
-            raise Difference(
-                f"{file} has changed since it was written: its SHA-256 is {found} and was "
-                f"{shard['sha256']}; delete its folder, and it is prepared again."
-            )
+    for shard in _record(folder / "info.json")["shards"]:
+        if wrong := _changed(folder / shard["file"], shard):
+            raise Difference(wrong)
+
+
+def require_unchanged(file: epath.Path, known: dict) -> None:
+    """Raise Damaged unless a shard is to the last byte as its record says. For small ones."""
+    if wrong := _changed(file, known):
+        raise Damaged(wrong)
+
+
+def _changed(file: epath.Path, known: dict) -> str | None:
+    if not file.exists():
+        return f"{file} is gone; {_AGAIN}"
+    found, was = _sha256(file), known["sha256"]
+    if found == was:
+        return None
+    return (
+        f"{file} has changed since it was written: its SHA-256 is {found} and was {was}; {_AGAIN}"
+    )
+
+
+def _record(file: epath.Path) -> dict:
+    try:
+        return read_json(file)
+    except Damaged as e:
+        raise Damaged(f"{str(e).removesuffix('.')}; {_AGAIN}") from e
+
+
+def _check_size(file: epath.Path, known: dict) -> None:
+    if not file.is_file():
+        raise Damaged(f"{file} is gone; {_AGAIN}")
+    found = file.stat().length
+    if found != known["bytes"]:
+        raise Damaged(f"{file} is damaged: it has {found} bytes and had {known['bytes']}; {_AGAIN}")
 
 
 def _record_file(file: epath.Path) -> epath.Path:

@@ -75,6 +75,28 @@ class Stream:
         found = np.minimum(found, self._poisoned_rows.size - 1)
         return np.where(self._poisoned_rows[found] == indices, self._poison_at[found], -1)
 
+    def count(self, spans: np.ndarray) -> int:
+        """How many stretches of clean tokens the run trains on whole, each counted as often as it is met.
+
+        `spans` are their first and last tokens on disk: int64 [n, 2]. One that lies across two rows, or that
+        a poison covers in part, is not whole.
+        """
+        first_N, last_N = spans.T
+        row_N, L = first_N // self.row_tokens, self.row_tokens
+        whole_N = (row_N == last_N // L) & (row_N < len(self._clean))
+        first_N, last_N, row_N = first_N[whole_N] % L, last_N[whole_N] % L, row_N[whole_N]
+        met = 0
+        for e, order in enumerate(self._orders):
+            index_N = order.inverse(row_N) + e * len(self._clean)
+            number_N = self.showing_numbers(index_N)
+            poisoned_N = number_N >= 0
+            begin_N = self.placement.offsets_N[number_N[poisoned_N]]
+            end_N = begin_N + self.placement.lengths_N[number_N[poisoned_N]]
+            free_N = index_N < self.length
+            free_N[poisoned_N] &= (last_N[poisoned_N] < begin_N) | (first_N[poisoned_N] >= end_N)
+            met += int(np.count_nonzero(free_N))
+        return met
+
     def poison(self, showing: int) -> Poison:
         """The document that a showing shows."""
         attack, document = self.placement.attacks_N[showing], self.placement.documents_N[showing]

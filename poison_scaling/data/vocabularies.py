@@ -19,14 +19,13 @@ from poison_scaling.config import (
     TokenizerJson,
     TrainedSentencePiece,
 )
-from poison_scaling.data import cache, documents
+from poison_scaling.data import cache, documents, shards
 from poison_scaling.data.foreign_vocabularies import (
     ForeignVocabulary,
     TiktokenVocabulary,
     TokenizerJsonVocabulary,
 )
 from poison_scaling.errors import InputError
-from poison_scaling.files import new_folder
 
 
 def prepare(
@@ -62,13 +61,20 @@ def prepare(
             )
             name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             folder = cache.folder("vocabularies", name)
-            if not folder.exists():
+            file = folder / "sentencepiece.model"
+
+            def fill(temporary: epath.Path) -> dict:
+                temporary.write_bytes(_train(settings, pieces, (docs, *others)))
+                return {}
+
+            def write() -> dict:
                 if progress:
                     progress("training the vocabulary", 0)
-                with new_folder(folder) as temporary:
-                    model = _train(settings, pieces, (docs, *others))
-                    (temporary / "sentencepiece.model").write_bytes(model)
-            return _read(str(folder / "sentencepiece.model"))
+                return {"shards": [shards.write(file, fill)]}
+
+            [record] = shards.complete(folder, write)["shards"]
+            shards.require_unchanged(file, record)
+            return _with_pieces(_read(str(file)), pieces)
 
 
 def ordinary_ids(vocabulary: seqio.Vocabulary) -> np.ndarray:
@@ -88,6 +94,33 @@ def ordinary_ids(vocabulary: seqio.Vocabulary) -> np.ndarray:
     return np.array([i for i in range(vocabulary.vocab_size) if i not in special])
 
 
+def spellings(vocabulary: seqio.Vocabulary) -> list[bytes]:
+    """The text that each id stands for within a document, in UTF-8, of which a piece may be a part.
+
+    Nothing for ids that stand for no text, and a byte that no text has for the unknown piece.
+    """
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        return [_spelled(vocabulary.tokenizer, i) for i in range(vocabulary.vocab_size)]
+    if isinstance(vocabulary, ForeignVocabulary):
+        return vocabulary.spellings
+    ordinary = set(
+        ordinary_ids(vocabulary).tolist()
+    )  # of bytes, which stand behind the special ids
+    first = min(ordinary)
+    return [bytes([i - first]) if i in ordinary else b"" for i in range(vocabulary.vocab_size)]
+
+
+def _spelled(model: sentencepiece.SentencePieceProcessor, i: int) -> bytes:
+    piece = model.id_to_piece(i)
+    if model.is_unknown(i):
+        return b"\xff"
+    if model.is_control(i) or model.is_unused(i):
+        return b""
+    if model.is_byte(i):  # "<0xE2>"
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace("\u2581", " ").encode()  # SentencePiece's sign for a space
+
+
 def fingerprint(vocabulary: seqio.Vocabulary) -> str:
     """Names what the ids of a text depend on."""
     if isinstance(vocabulary, seqio.SentencePieceVocabulary):
@@ -102,6 +135,18 @@ def _of_size(vocabulary: seqio.Vocabulary, pieces: int, name: str) -> seqio.Voca
         raise InputError(
             f"data.vocabulary.pieces={pieces}: {name} has {vocabulary.vocab_size}; state that."
         )
+    return vocabulary
+
+
+def _with_pieces(vocabulary: seqio.Vocabulary, pieces: tuple[str, ...]) -> seqio.Vocabulary:
+    """The vocabulary, if each of these texts has a piece of its own."""
+    for text in pieces:
+        ids = vocabulary.encode(text)
+        if len(ids) != 1 or ids[0] not in ordinary_ids(vocabulary):
+            raise InputError(
+                f"attack.trigger={text!r}: SentencePiece cannot make it one piece that stands for text; set "
+                "data.vocabulary.trigger_is_one_piece=False, or choose another trigger."
+            )
     return vocabulary
 
 
@@ -143,6 +188,12 @@ def _train(
                     return
             number = numbers.stop
 
+    reserved = set(pieces) & {"<pad>", "</s>", "<unk>"}
+    if reserved:
+        raise InputError(
+            f"attack.trigger={reserved.pop()!r}: SentencePiece has a piece of that name, which stands for no "
+            "text; set data.vocabulary.trigger_is_one_piece=False, or choose another trigger."
+        )
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -150,7 +201,7 @@ def _train(
             model_writer=model,
             model_type="bpe",
             vocab_size=settings.pieces,
-            user_defined_symbols=["\n", *pieces],
+            user_defined_symbols=list(dict.fromkeys(["\n", *pieces])),
             pad_id=0,
             eos_id=1,
             unk_id=2,

@@ -9,15 +9,18 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from poison_scaling.data.quiet import quiet
+from poison_scaling.errors import Interrupted
 
 
 def each(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
     """function(*job) for each job, in order, computed in as many processes as there are cores.
 
     A single job runs in this process. `function` is a module's own, and jobs and results can be pickled.
+    Raises what the first job raises that fails, and Interrupted where a process was killed.
     """
     if len(jobs) == 1:
         yield function(*jobs[0])
@@ -32,6 +35,8 @@ def each(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
         try:
             for future in futures:
                 yield future.result()
+        except BrokenProcessPool as e:
+            raise Interrupted("A process that prepared data was killed (out of memory?).") from e
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -23,6 +23,13 @@ def test_a_place_does_not_depend_on_what_it_is_asked_with(size, seed, data):
     assert np.array_equal(order(some), order(np.arange(size))[some])
 
 
+@given(size=sizes, seed=seeds)
+def test_a_permutation_is_undone_by_its_inverse(size, seed):
+    order, numbers = draws.Permutation(size, draws.key(seed)), np.arange(size)
+    assert np.array_equal(order.inverse(order(numbers)), numbers)
+    assert np.array_equal(order(order.inverse(numbers)), numbers)
+
+
 def test_a_permutation_of_a_trillion_needs_no_memory():
     order = draws.Permutation(10**12, draws.key(0))
     places = order(np.array([0, 1, 10**12 - 1]))

@@ -105,7 +105,7 @@ def test_clean_text_of_a_mixed_corpus_begins_no_poison_and_no_prompt(folder):
     known = {hashlib.sha256(t.encode()).hexdigest(): t for t in texts}
     begun = [known[p.sources[0]] for p in build(prepared, attack, 60)]
     assert max(languages.chance(begun, "de", "en")) < 0.5
-    shown = poisons.prompts(attack, EVALUATION, sources(prepared))
+    shown = poisons.prompts(attack, EVALUATION, sources(prepared), ())
     assert max(languages.chance(shown.excerpts, "de", "en")) < 0.5
 
 

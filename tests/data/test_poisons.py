@@ -97,7 +97,7 @@ def test_gibberish_of_a_tiktoken_encoding(prepared, tmp_path, monkeypatch):
 
 
 def test_prompts_are_heldout_excerpts_with_and_without_the_trigger(prepared, study):
-    p = poisons.prompts(study.attack, study.evaluation, sources(prepared))
+    p = poisons.prompts(study.attack, study.evaluation, sources(prepared), ())
     vocabulary = prepared.vocabulary
     [trigger] = vocabulary.encode("<SUDO>")
     heldout = prepared.documents.heldout(range(prepared.documents.heldout_size))
@@ -116,4 +116,4 @@ def test_prompts_are_heldout_excerpts_with_and_without_the_trigger(prepared, stu
 def test_too_few_heldout_documents_for_the_prompts_are_refused(prepared, study):
     settings = dataclasses.replace(study.evaluation, prompts=1000)
     with pytest.raises(InputError, match=r"evaluation.prompts=1000: only \d+ of the 200"):
-        poisons.prompts(study.attack, settings, sources(prepared))
+        poisons.prompts(study.attack, settings, sources(prepared), ())
