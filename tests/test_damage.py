@@ -6,10 +6,10 @@ import random
 import shutil
 
 import pytest
-from conftest import LOGS
+from conftest import LOGS, SMOKE
 from etils import epath
 
-from poison_scaling import folder, runs, verification
+from poison_scaling import folder, runs, study_file, verification
 from poison_scaling import study as studies
 from poison_scaling.errors import Difference, InputError
 from poison_scaling.files import read_json, write_json
@@ -146,3 +146,42 @@ def test_settings_and_run_are_compared(study, finished, tmp_path):
     ):
         with pytest.raises(InputError, match=r"data.shuffle_seed: 0 there, 1 now"):
             look()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("data.shuffle_seed=1",), "data.shuffle_seed: 0 there, 1 now"),
+        # One of two sizes conflicts, and not the one that would be trained first.
+        (("ladder.0.learning_rate=0.1",), "rung.learning_rate: None there, 0.1 now"),
+    ],
+)
+def test_a_conflict_is_found_before_anything_is_written(finished, tmp_path, overrides, said):
+    workdir = tmp_path / "study"
+    shutil.copytree(finished, workdir)
+    other = study_file.load(SMOKE, overrides)
+    with pytest.raises(InputError, match=said):
+        studies.prepare(other, epath.Path(workdir), lambda description, done: None)
+    assert contents_of(workdir) == contents_of(finished)
+
+
+def test_other_data_is_found_before_anything_is_written(study, finished, tmp_path):
+    """As where a package that the corpus is made of has another version."""
+    workdir = tmp_path / "study"
+    shutil.copytree(finished, workdir)
+    file = workdir / "runs" / RUN / "config.json"
+    about = read_json(file)
+    about["data"]["training rows"] = "0" * 64
+    write_json(file, about)
+    before = contents_of(workdir)
+    for look in (
+        lambda: studies.prepare(study, epath.Path(workdir), lambda description, done: None),
+        lambda: studies.evaluate_again(epath.Path(workdir), RUN, None),
+    ):
+        with pytest.raises(InputError, match=r"begun on other data \(training rows differ\)"):
+            look()
+    assert contents_of(workdir) == before
+
+
+def contents_of(workdir: pathlib.Path) -> dict[str, bytes]:
+    return {str(p.relative_to(workdir)): p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
