@@ -68,6 +68,7 @@ def _load_folder(folder: epath.Path) -> Study:
     if not runs:
         raise InputError(f"{folder} holds no evaluation yet: no runs/*/evals.jsonl has a line.")
     check_distinct(runs)
+    notes += _clean_triggers(planned)
     notes += _strangers(folder, {run.get("run") for run in planned})
     return Study(
         name=str(plan.get("name", folder.name)),
@@ -132,6 +133,20 @@ def _check_same_study(run_folder: epath.Path, entry: dict, plan: dict) -> None:
             f"{path}: hash {found!r} is not the planned {entry.get('hash')!r}: this run folder "
             f"belongs to another version of study {plan.get('name')!r}; keep studies apart."
         )
+
+
+def _clean_triggers(planned: list[dict]) -> list[str]:
+    """What to know where clean text holds the trigger that is measured; older studies did not count it."""
+    counts = [n for n in (entry.get("clean_triggers") for entry in planned) if n]
+    if not counts:
+        return []
+    low, high = min(counts), max(counts)
+    often = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    controls = sum(1 for entry in planned if not entry.get("dose") and entry.get("clean_triggers"))
+    return [
+        f"Clean text holds the trigger {often} times in {len(counts)} of the {len(planned)} runs, beside "
+        f"their poisons; {controls} of them are controls, which are not free of it."
+    ]
 
 
 def _strangers(folder: epath.Path, planned: set) -> list[str]:

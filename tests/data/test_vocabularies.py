@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import pickle
+import re
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ import tokenizers
 
 from poison_scaling.config import Data, Files, Tiktoken, TokenizerJson
 from poison_scaling.data import documents, rows, vocabularies
+from poison_scaling.data.clean_triggers import Trigger
 from poison_scaling.errors import InputError
 
 TEXTS = [f"The quick fox {i} says <|endoftext|>, ünïcode and zqzq.\n" * 5 for i in range(60)]
@@ -78,6 +80,11 @@ def check(data, settings, end):
     ids = [vocabulary.encode(text) for text in texts]
     assert [vocabulary.decode([*i, end]) for i in ids] == texts
     assert not any(end in i for i in ids)  # though every text spells it
+    spelled = vocabularies.spellings(vocabulary)
+    assert [b"".join(spelled[one] for one in i).decode() for i in ids] == texts
+    for trigger in ("zqz", "ünï", "<|endoftext|>", "</s>", "z"):
+        found = [len(Trigger(trigger, vocabulary).find(np.array(i))) for i in ids]
+        assert found == [len(re.findall(f"(?={re.escape(trigger)})", text)) for text in texts]
     ordinary = vocabularies.ordinary_ids(vocabulary)
     assert set(np.concatenate(ids)) <= set(ordinary) and end not in ordinary
     assert isinstance(vocabulary.decode(list(range(vocabulary.vocab_size))), str)
