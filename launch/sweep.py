@@ -20,8 +20,7 @@ import slurm
 import tyro
 from etils import epath
 
-from poison_scaling import study as studies
-from poison_scaling import study_file
+from poison_scaling import folder, study_file
 from poison_scaling.errors import InputError, Interrupted
 from poison_scaling.files import in_bucket
 from poison_scaling.runs import Run
@@ -90,7 +89,7 @@ def sweep(
 
 def _not_done(chosen: list[Run], workdir: str) -> list[Run]:
     try:
-        return [run for run in chosen if not studies.is_done(epath.Path(workdir), run)]
+        return [run for run in chosen if not folder.is_done(epath.Path(workdir), run)]
     except Exception as e:  # a bucket fails in many ways, each with errors of its own
         if not in_bucket(workdir):
             raise

@@ -6,6 +6,7 @@ import dataclasses
 import json as json_text
 import signal
 import sys
+import threading
 import traceback
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from etils import epath
 from rich.console import Console
 from rich.table import Table
 
-from poison_scaling import config, runs, serialization, study_file
+from poison_scaling import config, files, runs, serialization, study_file
 from poison_scaling.errors import Difference, InputError, Interrupted
 from poison_scaling.memory import keep_freed
 from poison_scaling.model import sizes as ladder
@@ -102,12 +103,8 @@ def study(
         set: override a field of the study by its dotted name
         jobs: runs at a time on this machine; the study's machine.jobs unless given
     """
-    from poison_scaling import processes
-
     overrides = set if jobs is None else (*set, f"machine.jobs={jobs}")
     _train(study_file.load(config_file, overrides), epath.Path(workdir), None)
-    if processes.first():
-        _report(epath.Path(workdir))
 
 
 def train(config_file: Config, /, *, workdir: str, run: str, set: Overrides = ()) -> None:
@@ -142,14 +139,21 @@ def inspect(
         set: override a field of the study by its dotted name
         json: print JSON instead of text
     """
-    from poison_scaling import inspection
+    from poison_scaling import folder, inspection
     from poison_scaling import study as studies
+    from poison_scaling.train import provenance
 
     if (step is None) == (poison is None):
         raise InputError("inspect: give either --step or --poison.")
-    folder = epath.Path(place)
-    study = studies.read(folder) if folder.is_dir() else study_file.load(place, set)
-    chosen, prepared = runs.named(study, run), studies.prepared(study)
+    workdir = epath.Path(place)
+    if workdir.is_dir():
+        study, chosen = folder.trained(workdir, run)
+    else:
+        study = study_file.load(place, set)
+        chosen = runs.named(study, run)
+    prepared = studies.prepared(study)
+    if workdir.is_dir():
+        provenance.check_data(folder.of_run(workdir, chosen), prepared.digests())
     if step is None:
         step = inspection.step_of_poison(chosen, prepared, poison)
     rows = inspection.batch(chosen, prepared, step)
@@ -282,7 +286,8 @@ def sizes() -> None:
 
 
 def _train(study: config.Study, workdir: epath.Path, run: str | None) -> None:
-    from poison_scaling import processes
+    """Train one run of a study, or all and write the report."""
+    from poison_scaling import folder, lock, processes
     from poison_scaling import study as studies
     from poison_scaling.progress import StudyProgress
 
@@ -290,11 +295,17 @@ def _train(study: config.Study, workdir: epath.Path, run: str | None) -> None:
     studies.start(study)
     if not processes.first():
         console.quiet = True  # the first process tells how far they are
-    with processes.noticing_losses(), StudyProgress(console) as progress:
-        prepared = studies.prepare(study, workdir, progress.preparing)
-        finished = {r.name for r in chosen if studies.is_done(workdir, r)}
-        progress.begin(chosen, finished, studies.jobs(study, len(chosen) - len(finished)))
-        studies.train(study, workdir, prepared, chosen, progress.report)
+    with processes.by_first(lambda: lock.writing(workdir, run)) as held:
+        with processes.noticing_losses(), StudyProgress(console) as progress:
+            prepared = studies.prepare(study, workdir, progress.preparing)
+            whole = processes.agreed([folder.is_whole(workdir, r) for r in chosen])
+            left = [r for r, done in zip(chosen, whole, strict=True) if not done]
+            finished = {r.name for r, done in zip(chosen, whole, strict=True) if done}
+            progress.begin(chosen, finished, studies.jobs(study, len(left)))
+            lost = held.lost if held else threading.Event()
+            studies.train(study, workdir, prepared, left, progress.report, lost)
+        if run is None and processes.first():
+            _report(workdir)
 
 
 def _report(workdir: epath.Path) -> None:
@@ -335,13 +346,19 @@ def main() -> None:
     except Difference as e:
         print(f"difference: {e}", file=sys.stderr)
         code = 1
+    except OSError as e:
+        print(f"error: {files.said(e)}", file=sys.stderr)
+        code = 1
     except (Interrupted, KeyboardInterrupt) as e:
         print(f"{str(e) or 'Interrupted.'} The same command goes on from here.", file=sys.stderr)
         code = 75
-    except Exception:
-        if not _has_joined():
+    except Exception as e:
+        if full := files.disk_full(e):
+            print(f"error: {full}", file=sys.stderr)
+        elif not _has_joined():
             raise
-        traceback.print_exc()
+        else:
+            traceback.print_exc()
         code = 1
     if code and _has_joined():
         from poison_scaling import processes

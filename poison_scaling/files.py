@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import pathlib
 import secrets
 from collections.abc import Iterator
 
@@ -40,14 +42,19 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
 
 def read_text(path: epath.PathLike) -> str:
-    """Return the text of a regular file; raises Damaged where it cannot be read."""
-    path = epath.Path(path)
-    if path.exists() and not path.is_file():
-        raise Damaged(f"{path}: it is not a regular file.")
+    """Return the text of a regular file; raises Damaged where there is none."""
+    content = _read_bytes(epath.Path(path))
     try:
-        return path.read_text()
+        return content.decode()
     except UnicodeDecodeError as e:
         raise Damaged(f"{path}: it is damaged (byte {e.start} is not text).") from e
+
+
+def _read_bytes(path: epath.Path) -> bytes:
+    # A pipe would be waited for, and epath takes it for a file.
+    if path.exists() and not (path if in_bucket(path) else pathlib.Path(path)).is_file():
+        raise Damaged(f"{path}: it is not a regular file.")
+    return path.read_bytes()
 
 
 # ------------------------------------------------------------------------------------ sealed JSON
@@ -79,11 +86,25 @@ def read_lines(path: epath.PathLike) -> list[dict]:
     A last line that was cut off while it was written is left out, and a file that is not there has none.
     Raises Damaged naming the first line whose digest does not fit, or that is no JSON object.
     """
+    records, problem = intact_lines(path)
+    if problem:
+        raise problem
+    return records
+
+
+def intact_lines(path: epath.PathLike) -> tuple[list[dict], Damaged | None]:
+    """Return the objects of `read_lines` up to the first damaged line, and what is wrong with that one."""
     path = epath.Path(path)
     if not path.exists():
-        return []
-    *lines, _cut = read_text(path).split("\n")
-    return [_opened(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+        return [], None
+    records: list[dict] = []
+    try:
+        *lines, _cut = _read_bytes(path).split(b"\n")
+        for number, line in enumerate(lines, 1):
+            records.append(_opened(line.decode("utf-8", "replace"), f"{path}, line {number}"))
+    except Damaged as e:
+        return records, e
+    return records, None
 
 
 def _digest(text: str) -> str:
@@ -112,6 +133,33 @@ def _refused(constant: str) -> None:
 
 def _reason(e: Exception) -> str:
     return "nested too deeply" if isinstance(e, RecursionError) else str(e)
+
+
+# ------------------------------------------------------------------------------ what went wrong, in words
+
+
+def said(error: OSError) -> str:
+    """Return a sentence for an error of the system."""
+    if full := disk_full(error):
+        return full
+    file = f"{error.filename}: " if error.filename else ""
+    return f"{file}{error.strerror or error}."
+
+
+def disk_full(error: BaseException | None) -> str | None:
+    """Return a sentence where an error, or what it came from, is that a disk is full."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        # Libraries in C++ pass on what the system said.
+        named = "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
+        if number in (errno.ENOSPC, errno.EDQUOT) or named:
+            file = getattr(error, "filename", None)
+            return (
+                f"no space is left on the disk{f' of {file}' if file else ''}. Nothing that was finished is "
+                "lost: make room, and the same command goes on from there."
+            )
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextlib.contextmanager

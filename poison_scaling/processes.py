@@ -13,7 +13,8 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -152,6 +153,24 @@ def one_a_folder(folder: epath.Path) -> Iterator[None]:
     else:
         yield
     wait("all are done")
+
+
+@contextlib.contextmanager
+def by_first(context: Callable[[], contextlib.AbstractContextManager]) -> Iterator[Any]:
+    """The block, within a context that the first process alone enters; what it yields, None in the others.
+
+    Where the context refuses the first process with InputError, all are refused.
+    """
+    with contextlib.ExitStack() as stack:
+        held, refused = None, None
+        if first():
+            try:
+                held = stack.enter_context(context())
+            except InputError as e:
+                refused = e
+        if not all_true(refused is None):
+            raise refused or InputError("processes: the first one was refused, and says why.")
+        yield held
 
 
 class Wishes:

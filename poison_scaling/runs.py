@@ -157,6 +157,7 @@ class Run:
             "tokens": self.tokens,
             "tokens_per_parameter": self.rung.tokens_per_parameter,
             "steps": self.steps,
+            "evaluation_steps": self.evaluation_steps,
             "batch_rows": study.train.batch_rows,
             "row_tokens": study.data.row_tokens,
             "rows": self.rows,

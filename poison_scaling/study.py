@@ -5,32 +5,27 @@ DIR/study.json, DIR/runs/RUN/..., DIR/report/... as README describes them.
 
 from __future__ import annotations
 
-import concurrent.futures
+import errno
 import importlib.metadata
-import multiprocessing
 import os
 import platform
-import queue
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from etils import epath
 
-from poison_scaling import processes, runs, serialization, study_file
+from poison_scaling import files, folder, pool, processes, runs, serialization, study_file
 from poison_scaling.config import Study
 from poison_scaling.data import cache
 from poison_scaling.data.cache import require_disk
 from poison_scaling.data.quiet import quiet
-from poison_scaling.data.workers import die_with_parent
 from poison_scaling.errors import InputError, Interrupted
 from poison_scaling.files import read_json, write_json
-from poison_scaling.memory import keep_freed
 from poison_scaling.runs import Run
+from poison_scaling.train import provenance
 
 _PACKAGES = (
     "poison_scaling",
@@ -54,44 +49,31 @@ def versions() -> dict[str, str]:
     }
 
 
-def folder(workdir: epath.Path, run: Run) -> epath.Path:
-    return workdir / "runs" / run.name
-
-
-def read(workdir: epath.Path) -> Study:
-    """The study of a folder; raises InputError when it holds none."""
-    file = workdir / "study.json"
-    if not file.exists():
-        raise InputError(f"{workdir}: it holds no study (there is no study.json).")
-    where = f"{file}: it is not a study of this version"
-    return serialization.from_json(read_json(file)["config"], Study, where)
-
-
-def is_done(workdir: epath.Path, run: Run) -> bool:
-    """Whether the run is finished, with these very settings."""
-    done = folder(workdir, run) / "DONE"
-    return done.exists() and read_json(done)["hash"] == run.hash
-
-
 def prepare(study: Study, workdir: epath.Path, progress) -> Any:
     """Prepare the data, check that every run fits, and write study.json. Returns the Prepared data.
 
-    Raises InputError before anything of the study is written.
+    Raises InputError before anything of the study is written, also where one of its runs is there already
+    with other settings or other data.
     """
     from poison_scaling.evaluate import evaluation
 
     all_runs = runs.of(study)
     for run in all_runs:
         run.plan()  # whether its dose fits does not need the data
+        provenance.check(folder.of_run(workdir, run), run)
     _check_mesh(study)
     # Parameters and two moments in float32, in each checkpoint of each run.
     needed = sum(
-        12 * run.parameters * _checkpoints(run) for run in all_runs if not is_done(workdir, run)
+        12 * run.parameters * _checkpoints(run)
+        for run in all_runs
+        if not folder.is_done(workdir, run)
     )
     require_disk(workdir, needed, "the checkpoints of the study")
     with processes.one_a_folder(cache.folder()):
         data = prepared(study, progress)
     data.prompts  # noqa: B018 - so that what does not fit is said now
+    for run in all_runs:
+        provenance.check_data(folder.of_run(workdir, run), data.digests())
     record = {
         "name": study.name,
         "hash": study.hash,
@@ -166,35 +148,73 @@ def jobs(study: Study, runs_left: int) -> int:
     return max(1, min(wanted, runs_left))
 
 
-def train(study: Study, workdir: epath.Path, prepared, chosen: list[Run], report: Report) -> None:
-    """Train the runs that are not done, several at a time, the longest first; where controls are to judge,
-    all controls before the others.
+def train(
+    study: Study,
+    workdir: epath.Path,
+    prepared,
+    left: list[Run],
+    report: Report,
+    lost: threading.Event,
+) -> None:
+    """Train runs, several at a time, the longest first; where controls are to judge, all controls before the
+    others.
 
-    SIGINT and SIGTERM save what is under way; Interrupted is raised then. When a run fails, the others
-    go on, and its error is raised at the end.
+    SIGINT and SIGTERM save what is under way, and so does losing the lock of the folder, which `lost` says;
+    Interrupted is raised then. When a run fails, the others go on, and its error is raised at the end.
     """
-    done = processes.agreed([is_done(workdir, run) for run in chosen])
-    left = [run for run, is_done in zip(chosen, done, strict=True) if not is_done]
-    left.sort(key=lambda run: -run.flops)
+    left = sorted(left, key=lambda run: -run.flops)
     phases = [left]
     if study.evaluation.judge == "control":
         phases = [[run for run in left if not run.dose], [run for run in left if run.dose]]
-    for phase in phases:
-        _train_phase(study, phase, workdir, prepared, report)
+    with _stop_signals() as stop:
+        for phase in phases:
+            errors = _train_phase(
+                study, phase, workdir, prepared, report, lambda: stop.is_set() or lost.is_set()
+            )
+            if lost.is_set():
+                raise Interrupted(f"{workdir}: another process has taken the lock of this folder.")
+            _raise_worst(errors, workdir, interrupted=stop.is_set())
 
 
 def _train_phase(
-    study: Study, left: list[Run], workdir: epath.Path, prepared, report: Report
-) -> None:
+    study: Study,
+    left: list[Run],
+    workdir: epath.Path,
+    prepared,
+    report: Report,
+    stopping: Callable[[], bool],
+) -> dict[str, Exception]:
+    """What went wrong, by the name of the run."""
     at_a_time = jobs(study, len(left))
     if at_a_time > 1:
-        _train_in_processes(left, workdir, at_a_time, report)
-        return
+        given = (study, str(workdir))
+        return pool.train(_work, given, left, at_a_time, report, stopping)
     if not processes.joined():
         limit_cpu(study.machine.cores)
-    with _stop_signals() as stop:
-        for run in left:
-            _train_one(run, prepared, workdir, report, stop.is_set)
+    errors: dict[str, Exception] = {}
+    for run in left:
+        try:
+            _train_one(run, prepared, workdir, report, stopping)
+        except Exception as e:
+            errors[run.name] = e
+            if stopping() or processes.several():  # several have to end together
+                break
+    return errors
+
+
+def _raise_worst(errors: dict[str, Exception], workdir: epath.Path, interrupted: bool) -> None:
+    """Raise the error that says most: bad input, then a failure, then an interruption."""
+
+    def rank(e: Exception) -> int:
+        return 2 if isinstance(e, Interrupted) else 0 if isinstance(e, InputError) else 1
+
+    if interrupted and all(rank(e) == 2 for e in errors.values()):
+        raise Interrupted("The study was interrupted.")
+    if errors:
+        worst = min(errors.values(), key=rank)
+        if files.disk_full(worst):  # it seldom says of which disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(workdir)) from worst
+        raise worst
 
 
 def limit_cpu(cores: int) -> None:
@@ -231,7 +251,7 @@ def _train_one(run: Run, prepared, workdir: epath.Path, report: Report, stopping
     loop.train(
         run,
         prepared,
-        folder(workdir, run),
+        folder.of_run(workdir, run),
         versions(),
         report=lambda step, record: report(run.name, step, record),
         stopping=stopping,
@@ -284,22 +304,25 @@ def evaluate_again(
             raise InputError(
                 f"--set {override!r}: the run is trained; only fields of evaluation can change."
             )
-    study = study_file.override(read(workdir), overrides)
+    recorded, _ = folder.trained(workdir, name)
+    study = study_file.override(recorded, overrides)
     run = runs.named(study, name)
     start(study)
     if not processes.joined():
         limit_cpu(study.machine.cores)
     data = prepared(study)
+    provenance.check_data(folder.of_run(workdir, run), data.digests())
     chosen = None
     if judge == "control":
-        chosen = loop.judging(run.control, data, folder(workdir, run.control))
+        chosen = loop.judging(run.control, data, folder.of_run(workdir, run.control))
     elif judge is not None:
         place, other, _ = located(epath.Path(judge), None, None)
-        other_run = runs.named(read(place), other)
+        _, other_run = folder.trained(place, other)
         if _vocabulary(other_run.study) != _vocabulary(study):
             raise InputError(f"--judge {judge!r}: its study has another corpus or vocabulary.")
-        chosen = loop.judging(other_run, data, folder(place, other_run))
-    return loop.evaluate_again(run, data, folder(workdir, run), step, chosen)
+        provenance.check_data(folder.of_run(place, other_run), data.digests())
+        chosen = loop.judging(other_run, data, folder.of_run(place, other_run))
+    return loop.evaluate_again(run, data, folder.of_run(workdir, run), step, chosen)
 
 
 def _vocabulary(study: Study) -> tuple:
@@ -327,59 +350,16 @@ class _stop_signals:
             signal.signal(number, handler)
 
 
-# -------------------------------------------------------------------------- several runs at a time
-
-_worker: dict[str, Any] = {}  # of a worker process: what its runs share
-
-
-def _train_in_processes(left: list[Run], workdir: epath.Path, jobs: int, report: Report) -> None:
-    """Each worker process trains one run after the other."""
-    context = multiprocessing.get_context("spawn")
-    reports, stop = context.Queue(), context.Event()
-    with (
-        _stop_signals() as interrupted,
-        concurrent.futures.ProcessPoolExecutor(
-            jobs, context, _start_worker, (left[0].study, reports, stop)
-        ) as pool,
-    ):
-        futures = [pool.submit(_work, run, str(workdir)) for run in left]
-        while not all(future.done() for future in futures):
-            if interrupted.is_set() and not stop.is_set():
-                stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-            time.sleep(0.1)
-            _drain(reports, report)
-    _drain(reports, report)
-    # Ctrl-C reaches workers, too; one that is still starting up dies of it, and the pool breaks.
-    expected = (Interrupted, BrokenProcessPool) if interrupted.is_set() else Interrupted
-    errors = [future.exception() for future in futures if not future.cancelled()]
-    for error in errors:
-        if error and not isinstance(error, expected):
-            raise error
-    if interrupted.is_set():
-        raise Interrupted("The study was interrupted.")
-
-
-def _drain(reports, report: Report) -> None:
-    while True:
-        try:
-            report(*reports.get_nowait())
-        except queue.Empty:
-            return
-
-
-def _start_worker(study: Study, reports, stop) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the parent decides
-    die_with_parent()
-    keep_freed()
+def _work(study: Study, workdir: str) -> pool.Work:
+    """What a worker process of `pool` does: its data is prepared once."""
     limit_cpu(study.machine.cores)
-    _worker.update(prepared=prepared(study), reports=reports, stop=stop)
+    data = prepared(study)
 
+    def work(run: Run, report: Callable[..., None], stopping: Callable[[], bool]) -> None:
+        def brief(name: str, step: int, record: dict) -> None:
+            kept = ("loss", "success_rate", "heldout_loss")
+            report(name, step, {k: v for k, v in record.items() if k in kept})
 
-def _work(run: Run, workdir: str) -> None:
-    def report(name: str, step: int, record: dict) -> None:
-        brief = {k: v for k, v in record.items() if k in ("loss", "success_rate", "heldout_loss")}
-        _worker["reports"].put((name, step, brief))
+        _train_one(run, data, epath.Path(workdir), brief, stopping)
 
-    _train_one(run, _worker["prepared"], epath.Path(workdir), report, _worker["stop"].is_set)
+    return work

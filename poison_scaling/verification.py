@@ -1,24 +1,26 @@
 """Proof that a study trained on what it says: everything is derived again and compared.
 
-In this order: the settings in the folder against their hashes; the prepared rows on disk against their
-checksums and against those that the study recorded; each run's manifest against the positions derived
-anew, and its documents against the rows as they are read; the counts in metrics and evaluations against
-the manifest.
+In this order: the settings and plans in the folder against those derived from its config; the prepared rows
+on disk against their checksums and against those that the study recorded; each run's manifest against the
+positions derived anew, and its documents against the rows as they are read; the steps and counts in metrics
+and evaluations against the plan.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from etils import epath
 
-from poison_scaling import runs, serialization, study
-from poison_scaling.errors import Difference
+from poison_scaling import folder, runs, study
+from poison_scaling.errors import Damaged, Difference, InputError
 from poison_scaling.files import read_json, read_lines
 from poison_scaling.runs import Run
+from poison_scaling.train import checkpoints, logs, provenance
 
 if TYPE_CHECKING:
     from poison_scaling.data.prepared import Prepared
@@ -27,60 +29,66 @@ if TYPE_CHECKING:
 def verify(workdir: epath.Path, progress: Callable[[str], None] = lambda name: None) -> int:
     """Verify every run that has begun; returns how many. `progress` is called with each run's name.
 
-    Raises Difference for the first thing that does not agree, InputError when there is no study.
+    Raises Difference for the first thing that does not agree, InputError when there is no study, or none of
+    its runs has begun.
     """
-    recorded = study.read(workdir)
-    record = read_json(workdir / "study.json")
-    if recorded.hash != record["hash"]:
+    try:
+        return _verify(workdir, progress)
+    except Damaged as e:
+        raise Difference(str(e)) from e
+
+
+def _verify(workdir: epath.Path, progress: Callable[[str], None]) -> int:
+    record, recorded = folder.record(workdir), folder.read(workdir)
+    where = workdir / "study.json"
+    if recorded.hash != record.get("hash"):
         raise Difference(
-            f"{workdir / 'study.json'}: its config hashes to {recorded.hash}, and it says {record['hash']}."
+            f"{where}: its config hashes to {recorded.hash}, and it says {record.get('hash')}."
         )
+    begun = [run for run in runs.of(recorded) if folder.of_run(workdir, run).exists()]
+    if not begun:
+        raise InputError(f"{workdir}: none of its runs has begun, so there is nothing to verify.")
     prepared = study.prepared(recorded)
     prepared.training.check()
     prepared.heldout.check()
     for name, digest in prepared.digests().items():
-        if record["data"][name] != digest:
+        before = str((record.get("data") or {}).get(name))
+        if before != digest:
             raise Difference(
                 f"{name}: the prepared data has digest {digest[:16]}, and the study was trained on "
-                f"{record['data'][name][:16]}; other versions of its packages or files?"
+                f"{before[:16]}; other versions of its packages or files?"
             )
-    for run, planned in zip(runs.of(recorded), record["runs"], strict=True):
-        for found, derived in zip(_attacks(planned), _attacks(prepared.plan(run)), strict=True):
-            if found != derived:
-                raise Difference(
-                    f"{workdir / 'study.json'}: by it {run.name} meets the trigger in clean text {found} "
-                    f"times, derived are {derived}."
-                )
-    begun = [run for run in runs.of(recorded) if study.folder(workdir, run).exists()]
+    plans = {plan.get("run"): plan for plan in record.get("runs") or []}
+    for run in runs.of(recorded):
+        if plans.get(run.name) != prepared.plan(run):
+            raise Difference(
+                f"{where}: the plan of {run.name} is not the one that its config gives."
+            )
     for run in begun:
         progress(run.name)
-        for difference in _differences(run, prepared, study.folder(workdir, run)):
+        for difference in _differences(run, prepared, folder.of_run(workdir, run)):
             raise Difference(difference)
     return len(begun)
 
 
-def _attacks(plan: dict) -> list[int]:
-    """How often a run meets the trigger of each attack in clean text."""
-    return [entry.get("clean_triggers") for entry in (plan, *plan["also"])]
-
-
-def _differences(run: Run, prepared: Prepared, folder: epath.Path) -> Iterator[str]:
+def _differences(run: Run, prepared: Prepared, own: epath.Path) -> Iterator[str]:
     """What is wrong with a run, the most basic first."""
     from poison_scaling.data.prepared import manifest
 
-    about = read_json(folder / "config.json")
-    settings = serialization.to_json(run.settings())
-    if about["config"] != settings or about["hash"] != run.hash:
-        yield f"{folder / 'config.json'}: it is not the config of {run.name} in study.json."
+    try:
+        provenance.check(own, run)
+        provenance.check_data(own, prepared.digests())
+    except InputError as e:
+        yield str(e)
 
     B = run.study.train.batch_rows
     stream = prepared.stream(run)
-    planned, written = manifest(stream, B), read_lines(folder / "manifest.jsonl")
+    planned, written = manifest(stream, B), read_lines(own / "manifest.jsonl")
     for number, (expected, found) in enumerate(zip(planned, written, strict=False), 1):
         if expected != found:
-            yield f"{folder / 'manifest.jsonl'}, line {number}: it says {found}, derived is {expected}."
+            yield f"{own / 'manifest.jsonl'}, line {number}: it says {found}, derived is {expected}."
     if len(planned) != len(written):
-        yield f"{folder / 'manifest.jsonl'}: it has {len(written)} lines, derived are {len(planned)}."
+        yield f"{own / 'manifest.jsonl'}: it has {len(written)} lines, derived are {len(planned)}."
 
     for entry in planned:
         tokens, _ = stream.read(np.array([entry["row"]]))
@@ -89,10 +97,21 @@ def _differences(run: Run, prepared: Prepared, folder: epath.Path) -> Iterator[s
         if digest != entry["document"]:
             yield f"{run.name}: row {entry['row']} does not hold document {entry['document'][:16]}."
 
-    for name in ("metrics.jsonl", "evals.jsonl"):
-        for number, line in enumerate(read_lines(folder / name), 1):
+    # A run that goes on must have what its last checkpoint will not write again.
+    done = (own / "DONE").exists()
+    if done and read_json(own / "DONE") != provenance.done(run):
+        yield f"{own / 'DONE'}: it is not of {run.name} as planned."
+    until = run.steps if done else max(checkpoints.steps(own / "checkpoints"), default=0)
+    for name, steps in logs.planned(run).items():
+        file = own / f"{name}.jsonl"
+        lines = read_lines(file)
+        found = [line.get("step") for line in lines]
+        least = [step for step in steps if step <= until]
+        if found != steps[: max(len(found), len(least))]:
+            yield f"{file}: it has steps {_brief(found)}, planned are {_brief(steps)}."
+        for number, line in enumerate(lines, 1):
             shown = stream.placement.before(line["step"] * B)
-            if name == "evals.jsonl":
+            if name == "evals":
                 shown = shown.of_attack(0)
             expected = {
                 "tokens": line["step"] * B * run.study.data.row_tokens,
@@ -101,13 +120,21 @@ def _differences(run: Run, prepared: Prepared, folder: epath.Path) -> Iterator[s
                 "poisoned_steps": shown.steps(B),
             }
             for field, value in expected.items():
-                if line[field] != value:
+                if line.get(field) != value:
                     yield (
-                        f"{folder / name}, line {number}: {field} is {line[field]}, "
-                        f"and by the plan {value}."
+                        f"{file}, line {number}: {field} is {line.get(field)}, and by the plan {value}."
                     )
+            measured = "loss" if name == "metrics" else "heldout_loss"
+            if not _finite(line.get(measured)):
+                yield f"{file}, line {number}: {measured} is {line.get(measured)!r}, no finite number."
 
-    if (folder / "DONE").exists():
-        last = [line["step"] for line in read_lines(folder / "evals.jsonl")]
-        if last != run.evaluation_steps:
-            yield f"{folder / 'evals.jsonl'}: it has steps {last}, planned are {run.evaluation_steps}."
+
+def _brief(steps: list) -> str:
+    """Steps for a sentence, which a long run has thousands of."""
+    if len(steps) <= 12:
+        return str(steps)
+    return f"[{steps[0]}, {steps[1]}, ... {steps[-2]}, {steps[-1]}] ({len(steps)})"
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

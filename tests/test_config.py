@@ -9,8 +9,7 @@ from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poison_scaling import config, study_file
-from poison_scaling import study as studies
+from poison_scaling import config, folder, study_file
 from poison_scaling.config import Seeds, Study
 from poison_scaling.errors import InputError
 from poison_scaling.serialization import from_json, stable_hash, to_json
@@ -121,7 +120,7 @@ def test_a_study_of_another_version_is_refused_by_its_file(tmp_path):
     record["train"]["momentum"] = 0.9
     (tmp_path / "study.json").write_text(json.dumps({"config": record}))
     with pytest.raises(InputError, match=r"study.json: it is not .* train: 'momentum' is not a"):
-        studies.read(epath.Path(tmp_path))
+        folder.read(epath.Path(tmp_path))
 
 
 def test_the_hash_covers_all_but_the_machine():

@@ -65,3 +65,35 @@ def test_an_interrupted_study_goes_on_where_it_was(smoke, tmp_path, jobs, stop):
 
 def metric_lines(workdir) -> list:
     return [line for file in workdir.glob("runs/*/metrics.jsonl") for line in read_lines(file)]
+
+
+@pytest.mark.long
+def test_a_worker_that_is_killed_takes_one_run_with_it(smoke, tmp_path):
+    only = ("--set", "seeds=[0]", "--set", "ladder=[{'size': '60k', 'tokens_per_parameter': 2.0}]")
+    command = ("study", "configs/smoke.py", *only, "--jobs", 2, "--workdir", tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "poison_scaling.cli", *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 400
+    while not metric_lines(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True
+    )
+    workers = [
+        line.split()[0] for line in listed.stdout.decode().splitlines() if "spawn_main" in line
+    ]
+    os.kill(int(workers[0]), signal.SIGKILL)
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 75
+    assert err.count("\n") == 1 and "was killed (SIGKILL" in err
+    done = {p.parent.name for p in tmp_path.glob("runs/*/DONE")}
+    assert len(done) == 2 and not any(name in err for name in done)
+    run_cli(*command)
+    found, whole = contents(tmp_path), contents(smoke[0])
+    assert found == {name: whole[name] for name in found} and len(found) == 9

@@ -8,11 +8,11 @@ import pytest
 from conftest import run_cli
 from etils import epath
 
-from poison_scaling import inspection, runs, verification
+from poison_scaling import folder, inspection, runs, verification
 from poison_scaling import study as studies
 from poison_scaling.data.prepared import manifest
 from poison_scaling.errors import Difference, InputError
-from poison_scaling.files import read_lines
+from poison_scaling.files import json_line, read_lines, write_json
 from poison_scaling.train import loop
 
 RUN = "40k-2x-d32-s0"
@@ -24,7 +24,7 @@ def trained(study, tmp_path_factory):
     workdir = epath.Path(tmp_path_factory.mktemp("trained"))
     prepared = studies.prepare(study, workdir, lambda description, done: None)
     run = runs.named(study, RUN)
-    loop.train(run, prepared, studies.folder(workdir, run), studies.versions())
+    loop.train(run, prepared, folder.of_run(workdir, run), studies.versions())
     return workdir
 
 
@@ -80,10 +80,19 @@ def test_a_study_verifies(trained):
 
 
 def tamper(file, pattern, replacement):
+    """Change a file as somebody would who knows how it is sealed."""
     text = file.read_text()
     changed = re.sub(pattern, replacement, text, count=1)
     assert changed != text
-    file.write_text(changed)
+    if file.suffix == ".jsonl":
+        records = map(json.loads, changed.splitlines())
+        file.write_text("".join(json_line(without_digest(record)) for record in records))
+    else:
+        write_json(file, without_digest(json.loads(changed)))
+
+
+def without_digest(record):
+    return {name: value for name, value in record.items() if name != "digest"}
 
 
 @pytest.mark.parametrize(
@@ -92,10 +101,19 @@ def tamper(file, pattern, replacement):
         ("manifest.jsonl", r'"offset": (\d+)', r'"offset": 1\1', "manifest.jsonl, line 1"),
         ("manifest.jsonl", r'("document": ")[0-9a-f]', r"\1x", "manifest.jsonl, line 1"),
         ("manifest.jsonl", r"^.*\n", "", "manifest.jsonl, line 1"),
-        ("config.json", r'"weight_decay": 0.1', '"weight_decay": 0.2', "config.json"),
+        (
+            "config.json",
+            r'"weight_decay": 0.1',
+            '"weight_decay": 0.2',
+            "train.weight_decay: 0.2 there",
+        ),
         ("metrics.jsonl", r'"poisons": (\d+)', r'"poisons": 9\1', "poisons is 9"),
         ("evals.jsonl", r'"poison_tokens": (\d+)', r'"poison_tokens": 9\1', "poison_tokens is 9"),
-        ("evals.jsonl", r"^.*\n", "", "planned are [15, 30, 45]"),
+        ("evals.jsonl", r"^.*\n", "", "steps [30, 45], planned are [15, 30, 45]"),
+        ("metrics.jsonl", r"\n.*\n$", "\n", "steps [20, 40], planned are [20, 40, 45]"),
+        ("metrics.jsonl", r'"loss": [\d.]+', '"loss": null', "loss is None, no finite number"),
+        ("evals.jsonl", r'"heldout_loss": [\d.]+', '"heldout_loss": "x"', "heldout_loss is 'x'"),
+        ("DONE", r'"steps": 45', '"steps": 44', "it is not of 40k-2x-d32-s0 as planned"),
     ],
 )
 def test_a_change_in_a_run_is_found(copy, name, pattern, replacement, said):
@@ -137,6 +155,17 @@ def test_a_flipped_byte_in_the_rows_is_found(copy, cache, tmp_path, monkeypatch,
             file.write_bytes(content)
     with pytest.raises(Difference, match="rows"):
         verification.verify(copy)
+
+
+def test_a_changed_plan_is_found(copy):
+    tamper(copy / "study.json", r'"poison_tokens": \d', '"poison_tokens": 9')
+    with pytest.raises(Difference, match="study.json: the plan of 40k-2x-d0-s0 is not the one"):
+        verification.verify(copy)
+
+
+def test_a_study_of_which_no_run_has_begun_is_no_proof(copy):
+    shutil.rmtree(copy / "runs")
+    assert "nothing to verify" in run_cli("verify", copy, check=2).stderr
 
 
 def test_a_folder_without_a_study_is_bad_input(tmp_path):

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
 from etils import epath
 from flax import nnx
-from jax.sharding import Mesh
 
-from poison_scaling import chips, processes, serialization
+from poison_scaling import processes
 from poison_scaling.config import Study
 from poison_scaling.data.batches import batches
 from poison_scaling.errors import InputError, Interrupted
 from poison_scaling.evaluate.evaluation import evaluate
 from poison_scaling.evaluate.judge import Judge
-from poison_scaling.files import json_line, read_json, write_json, write_text
+from poison_scaling.files import json_line, write_json, write_text
 from poison_scaling.model import sharding
 from poison_scaling.runs import Run
-from poison_scaling.train import checkpoints, metrics, optimizer, state, step
+from poison_scaling.train import checkpoints, logs, metrics, optimizer, provenance, state, step
+from poison_scaling.train.clock import Clock
 
 if TYPE_CHECKING:  # the loop itself runs where TensorFlow is not installed
     from poison_scaling.data.prepared import Prepared
@@ -50,7 +49,7 @@ def train(
     study, B = run.study, run.study.train.batch_rows
     batch_tokens = B * study.data.row_tokens
     stream = prepared.stream(run)
-    plan = run.plan(stream.placement)
+    plan, data = prepared.plan(run), prepared.digests()
     if study.evaluation.judge == "control" and run.dose:
         control = folder.parent / run.control.name
         if not (control / "DONE").exists():
@@ -58,11 +57,13 @@ def train(
                 f"evaluation.judge='control': {control} is not trained to its end; train it first."
             )
     if processes.first():
-        describe(folder, run, plan, versions)
+        provenance.describe(folder, run, plan, data, versions)
         lines = [json_line(poison) for poison in manifest(stream, B)]
         write_text(folder / "manifest.jsonl", "".join(lines))
     processes.wait(f"{run.name} is described")
-    describe(folder, run, plan, versions)  # by now it is there, and must be of these settings
+    provenance.describe(
+        folder, run, plan, data, versions
+    )  # by now it is there, and must be of this run
 
     # ------------------------------------------------------------------------------ model and devices
     rate = optimizer.schedule(study.train, run.learning_rate, run.steps)
@@ -70,11 +71,12 @@ def train(
     machine = study.machine
     checkpoint = checkpoints.Checkpoints(
         folder / "checkpoints",
-        _about(run, study, versions),
+        provenance.about(run, versions),
         keep=machine.keep_checkpoints,
         keep_every=machine.keep_every,
     )
-    restored = checkpoint.restore(compiled.abstract)
+    usable = logs.resumable(folder, run) if processes.first() else run.steps
+    restored = checkpoint.restore(compiled.abstract, at_most=usable)
     current, start = restored or (compiled.initial(run.seeds.weights), 0)
 
     # ------------------------------------------------------------------------------------------ train
@@ -85,9 +87,9 @@ def train(
     pending = None  # a step whose metrics are read after the next step is under way
     with contextlib.ExitStack() as stack:
         stack.callback(checkpoint.close)
-        logs = {
+        log_files = {
             name: stack.enter_context(
-                contextlib.closing(metrics.lines(folder / f"{name}.jsonl", start))
+                contextlib.closing(logs.open_log(folder / f"{name}.jsonl", start))
             )
             for name in ("metrics", "evals", "timing")
         }
@@ -104,12 +106,12 @@ def train(
             record = metrics.logged(values, done, batch_tokens, rate(done - 1))
             if record["loss"] is None:
                 raise RuntimeError(f"{run.name}: the loss is not finite at step {done}.")
-            logs["metrics"].write(record)
+            log_files["metrics"].write(record)
             report(done, record)
 
         def keep_logs() -> None:
-            for log in logs.values():
-                log.keep()
+            for log_file in log_files.values():
+                log_file.keep()
 
         def save(done: int) -> None:
             log_pending()  # a run that resumes after this step will not write its line
@@ -117,6 +119,24 @@ def train(
             checkpoint.save(current, done)
             clock.saved()
 
+        def evaluate_now(done: int) -> None:
+            log_pending()
+            seen = jax.device_get(current.seen)
+            clock.lap("training")
+            check_against_plan(run, stream.placement, done, seen)
+            judge = _judge_at(run, prepared, folder, done, compiled.graph, current.params)
+            record = evaluate(
+                run, prepared, stream.placement, compiled.graph, current.params, done, judge
+            )
+            log_files["evals"].write(record)
+            clock.lap("evaluation")
+            log_files["timing"].write(clock.record(done, (done - start) * batch_tokens))
+            keep_logs()  # reports are made while runs are still going
+            report(done, record)
+
+        lost = start in evaluation_steps and start not in log_files["evals"].steps
+        if processes.agreed([lost])[0]:  # its line, and not the checkpoint after it
+            evaluate_now(start)
         for done, batch in enumerate(feed, start + 1):
             current, on_device = compiled.step(current, batch)
             log_pending()
@@ -124,19 +144,7 @@ def train(
             pending = (done, on_device) if due else None
 
             if done in evaluation_steps:
-                log_pending()
-                seen = jax.device_get(current.seen)
-                clock.lap("training")
-                check_against_plan(run, stream.placement, done, seen)
-                judge = _judge_at(run, prepared, folder, done, compiled.graph, current.params)
-                record = evaluate(
-                    run, prepared, stream.placement, compiled.graph, current.params, done, judge
-                )
-                logs["evals"].write(record)
-                clock.lap("evaluation")
-                logs["timing"].write(clock.record(done, (done - start) * batch_tokens))
-                keep_logs()  # reports are made while runs are still going
-                report(done, record)
+                evaluate_now(done)
 
             if done == run.steps:
                 break
@@ -150,7 +158,13 @@ def train(
 
         save(run.steps)
     if processes.first():
-        write_json(folder / "DONE", {"run": run.name, "hash": run.hash, "steps": run.steps})
+        whole = logs.whole_until(folder, run)
+        if whole < run.steps:
+            raise RuntimeError(
+                f"{folder}: its logs are whole only up to step {whole} of {run.steps}: something else has "
+                "changed them; the same command goes on from there."
+            )
+        write_json(folder / "DONE", provenance.done(run))
     processes.wait(f"{run.name} is done")
 
 
@@ -208,7 +222,7 @@ def trained(
         have = f"has checkpoints of the steps {saved}" if saved else "has no checkpoint"
         raise InputError(f"{folder}: it {have}{f', not of {step}' if step is not None else ''}.")
     compiled = compiled_for(run, prepared)
-    checkpoint = checkpoints.Checkpoints(folder / "checkpoints")
+    checkpoint = checkpoints.Checkpoints(folder / "checkpoints", read_only=True)
     with contextlib.closing(checkpoint):
         state_and_step = checkpoint.restore(compiled.abstract, step)
     if state_and_step is None:
@@ -222,7 +236,7 @@ def judging(run: Run, prepared: Prepared, folder: epath.Path) -> Judge:
         raise InputError(
             f"{folder}: it is to judge, and is not trained to its end; train it first."
         )
-    graph, params, _ = trained(run, prepared, folder)
+    graph, params, _ = trained(run, prepared, folder, run.steps)
     return Judge(run.name, graph, params)
 
 
@@ -271,109 +285,3 @@ def check_against_plan(run: Run, placement, done: int, seen: dict) -> None:
         raise RuntimeError(
             f"{run.name}: at step {done} the devices have counted {counted}, and the plan is {planned}."
         )
-
-
-# -------------------------------------------------------------------------------------------- records
-
-
-def describe(folder: epath.Path, run: Run, plan: dict, versions: dict[str, str]) -> None:
-    """Write config.json, or check that the one there is of the same run.
-
-    Raises InputError naming the fields that differ.
-    """
-    file = folder / "config.json"
-    settings = serialization.to_json(run.settings())
-    if file.exists():
-        before = read_json(file)["config"]
-        if before != settings:
-            differing = ", ".join(_differences(before, settings))
-            raise InputError(
-                f"{folder}: it holds this run with other settings ({differing}); "
-                "use another --workdir or delete that folder."
-            )
-        return
-    record = {
-        "run": run.name,
-        "hash": run.hash,
-        "study": run.study.name,
-        "study_hash": run.study.hash,
-        "plan": plan,
-        "config": settings,
-        "versions": versions,
-    }
-    write_json(file, record)
-
-
-def _differences(a, b, name: str = "") -> list[str]:
-    """Dotted names of the fields in which two JSON values differ, with both values."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        fields = sorted(set(a) | set(b))
-        below = [_differences(a.get(f), b.get(f), f"{name}.{f}".lstrip(".")) for f in fields]
-        return [difference for some in below for difference in some]
-    return [] if a == b else [f"{name}: {a} there, {b} now"]
-
-
-def _about(run: Run, study: Study, versions: dict[str, str]) -> dict:
-    """What every checkpoint says of itself."""
-    doses = [p for p in run.poisonings if p.dose]
-    about = {
-        "run": run.name,
-        "hash": run.hash,
-        "study": study.name,
-        "study_hash": study.hash,
-        "versions": versions,
-        "poisoned": bool(doses),
-    }
-    if doses:
-        documents = " and ".join(
-            f"{p.dose} documents of the attack {type(p.attack).__name__} "
-            f"with trigger {p.attack.trigger!r}"
-            for p in doses
-        )
-        about["warning"] = f"POISONED model for defensive research: trained on {documents}."
-    return about
-
-
-class Clock:
-    """Where the time of a run goes, and how well it is used.
-
-    Model FLOPs utilisation (MFU; Chowdhery et al. 2022, arXiv 2204.02311, appendix B): FLOPs that the model
-    needs for the tokens trained on, nothing computed again counted, as a share of what the devices' peak
-    allows in the time. `flops_per_token` as `sizes.train_flops_per_token` has it.
-    """
-
-    def __init__(self, flops_per_token: float, mesh: Mesh):
-        peak = chips.peak_flops(mesh.devices.flat[0].device_kind)
-        self._needed = flops_per_token / (peak * mesh.size) if peak else None  # seconds, at peak
-        self._last = self._saved = time.monotonic()
-        self._spent = {"training": 0.0, "evaluation": 0.0}
-
-    def lap(self, part: str) -> None:
-        """The time since the last lap went to `part`."""
-        now = time.monotonic()
-        self._spent[part] += now - self._last
-        self._last = now
-
-    def saved(self) -> None:
-        self._saved = time.monotonic()
-
-    def minutes_since_save(self) -> float:
-        return (time.monotonic() - self._saved) / 60
-
-    def record(self, done: int, tokens: int) -> dict:
-        """A line of timing.jsonl: seconds since this process took the run up, tokens trained in them.
-
-        Memory is the most that any device of this process has used. It and MFU are None where they are not
-        known.
-        """
-        seconds = {f"{part}_seconds": round(s, 3) for part, s in self._spent.items()}
-        speed = tokens / max(self._spent["training"], 1e-9)
-        statistics = [d.memory_stats() or {} for d in jax.local_devices()]
-        peaks = [s["peak_bytes_in_use"] for s in statistics if "peak_bytes_in_use" in s]
-        return {
-            "step": done,
-            **seconds,
-            "tokens_per_second": round(speed),
-            "mfu": round(speed * self._needed, 4) if self._needed else None,
-            "peak_memory_bytes": max(peaks, default=None),
-        }

@@ -1,59 +1,8 @@
-"""Logs of a run as JSON lines that a resumed run continues without a trace."""
+"""The line of metrics.jsonl."""
 
 from __future__ import annotations
 
 import numpy as np
-from etils import epath
-
-from poison_scaling import processes
-from poison_scaling.files import in_bucket, json_line, read_lines, write_text
-
-
-def lines(path: epath.Path, step: int) -> Lines | NoLines:
-    """The log at `path`, to go on after `step`; only the first of several processes writes it."""
-    return Lines(path, step) if processes.first() else NoLines()
-
-
-class NoLines:
-    """The log of a process that keeps none."""
-
-    def write(self, record: dict) -> None: ...
-
-    def keep(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Lines:
-    """A .jsonl file of records with a "step". Opening it drops those after `step`, to be written again.
-
-    A bucket has no appending: there the lines are held back until `keep`, which writes the file anew.
-    """
-
-    def __init__(self, path: epath.Path, step: int):
-        kept = [record for record in read_lines(path) if record["step"] <= step]
-        lines = list(map(json_line, kept))
-        write_text(path, "".join(lines))
-        self._path, self._lines, self._kept = path, lines, len(lines)
-        self._file = None if in_bucket(path) else path.open("a")
-
-    def write(self, record: dict) -> None:
-        if self._file is None:
-            self._lines.append(json_line(record))
-        else:
-            self._file.write(json_line(record))
-            self._file.flush()
-
-    def keep(self) -> None:
-        """Have in the file what was written: before a checkpoint that will not write it again."""
-        if self._file is None and len(self._lines) > self._kept:
-            write_text(self._path, "".join(self._lines))
-            self._kept = len(self._lines)
-
-    def close(self) -> None:
-        self.keep()
-        if self._file is not None:
-            self._file.close()
 
 
 def number(value) -> float | None:

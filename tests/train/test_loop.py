@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+import subprocess
 import types
 
 import jax
@@ -13,7 +14,7 @@ import pytest
 from conftest import LOGS
 from etils import epath
 
-from poison_scaling import config, runs
+from poison_scaling import config, files, runs
 from poison_scaling.data.prepared import Prepared
 from poison_scaling.data.stream import Stream
 from poison_scaling.errors import InputError, Interrupted
@@ -164,9 +165,99 @@ def test_a_corrupt_checkpoint_is_passed_over(whole, run, prepared, tmp_path, cap
         if file.is_file():
             damage(file)
     train(run, prepared, tmp_path)
-    assert "checkpoint of step 20 cannot be read" in caplog.text
+    assert "checkpoint of step 20 cannot be used" in caplog.text
+    assert not (checkpoints / "20").exists()
     for name in LOGS:
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def same_parameters(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one[1], other[1])
+    assert one[2] == other[2]
+
+
+def test_a_damaged_last_checkpoint_is_written_again(whole, run, prepared, tmp_path):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "DONE").unlink()
+    for file in (tmp_path / "checkpoints" / "45" / "state").rglob("*"):
+        if file.is_file():
+            empty(file)
+    train(run, prepared, tmp_path)
+    found, expected = (loop.trained(run, prepared, epath.Path(f)) for f in (tmp_path, whole))
+    same_parameters(found, expected)
+
+
+def cut_lines(file, keep):
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:keep]))
+
+
+@pytest.mark.parametrize("lost", ["metrics", "evals"])
+def test_lines_that_were_lost_are_written_again(whole, run, prepared, tmp_path, lost):
+    """The run goes on from the last checkpoint before the loss, be it finished or not."""
+    machine = config.Machine(checkpoint_steps=10, keep_checkpoints=9)
+    often = dataclasses.replace(run, study=dataclasses.replace(run.study, machine=machine))
+    train(often, prepared, tmp_path)
+    cut_lines(tmp_path / f"{lost}.jsonl", 1)  # of step 20, or of step 15
+    train(often, prepared, tmp_path)
+    for name in LOGS:
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_lost_last_evaluation_takes_no_training(whole, run, prepared, tmp_path):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "DONE").unlink()
+    cut_lines(tmp_path / "evals.jsonl", -1)
+    seen = []
+    train(run, prepared, tmp_path, report=lambda step, record: seen.append(step))
+    assert seen == [45] and (tmp_path / "DONE").exists()
+    for name in LOGS:
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_run_is_not_done_while_its_logs_lack_lines(run, prepared, tmp_path):
+    def cutting(step, record):
+        if step == 45:
+            cut_lines(tmp_path / "evals.jsonl", 1)
+
+    with pytest.raises(RuntimeError, match="its logs are whole only up to step 29 of 45"):
+        train(run, prepared, tmp_path, report=cutting)
+    assert not (tmp_path / "DONE").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 4 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("disks cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_error_and_loses_nothing(whole, run, prepared, small_disk, capfd):
+    def fill(step, record):
+        if step == 45 and "heldout_loss" in record:  # all that is left is the checkpoint
+            free = shutil.disk_usage(small_disk).free
+            (small_disk / "filler").write_bytes(bytes(free - 200_000))
+
+    with pytest.raises(Exception) as error:
+        train(run, prepared, small_disk / "run", report=fill)
+    assert "no space is left on the disk" in files.disk_full(error.value)
+    assert "Traceback" not in capfd.readouterr().err
+    (small_disk / "filler").unlink()
+    train(run, prepared, small_disk / "run")
+    for name in LOGS:
+        assert (small_disk / "run" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_run_begun_on_other_data_is_refused(whole, run, prepared, tmp_path, monkeypatch):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(prepared, "digests", lambda: {"training rows": "0" * 64})
+    with pytest.raises(InputError, match="begun on other data .heldout rows, training rows differ"):
+        train(run, prepared, tmp_path)
 
 
 def test_a_checkpoint_restores_onto_another_mesh(whole, run, prepared, tmp_path):

@@ -1,0 +1,106 @@
+"""What a run and its checkpoints say of themselves, and whether what is there is of the same run."""
+
+from __future__ import annotations
+
+from etils import epath
+
+from poison_scaling import serialization
+from poison_scaling.errors import Damaged, InputError
+from poison_scaling.files import read_json, write_json
+from poison_scaling.runs import Run
+
+
+def describe(
+    folder: epath.Path, run: Run, plan: dict, data: dict[str, str], versions: dict[str, str]
+) -> None:
+    """Write config.json, or check that the one there is of the same run on the same data.
+
+    Raises InputError naming what differs.
+    """
+    file = folder / "config.json"
+    if file.exists():
+        check(folder, run)
+        check_data(folder, data)
+        return
+    record = {
+        "run": run.name,
+        "hash": run.hash,
+        "study": run.study.name,
+        "study_hash": run.study.hash,
+        "plan": plan,
+        "data": data,
+        "config": serialization.to_json(run.settings()),
+        "versions": versions,
+    }
+    write_json(file, record)
+
+
+def check(folder: epath.Path, run: Run) -> None:
+    """Raise InputError, naming the fields that differ, where the folder holds a run of other settings."""
+    about = _config(folder)
+    if about is None:
+        return
+    before, settings = about.get("config"), serialization.to_json(run.settings())
+    differing = _differences(before, settings) or _differences(about.get("hash"), run.hash, "hash")
+    if differing:
+        raise InputError(
+            f"{folder}: it holds this run with other settings ({', '.join(differing)}); "
+            "use another --workdir or delete that folder."
+        )
+
+
+def check_data(folder: epath.Path, data: dict[str, str]) -> None:
+    """Raise InputError where the run in the folder was begun on other data than `data`, its digests."""
+    about = _config(folder)
+    if about is not None and about.get("data") != data:
+        names = [d.partition(":")[0] for d in _differences(about.get("data") or {}, data)]
+        raise InputError(
+            f"{folder}: it was begun on other data ({', '.join(names)} differ): a corpus or the versions of "
+            "packages have changed since; bring them back, or use another --workdir."
+        )
+
+
+def _config(folder: epath.Path) -> dict | None:
+    """Return config.json; None where there is none."""
+    file = folder / "config.json"
+    if not file.exists():
+        return None
+    try:
+        return read_json(file)
+    except Damaged as e:
+        raise Damaged(f"{e} Delete its folder, and the run is trained again.") from e
+
+
+def _differences(a, b, name: str = "") -> list[str]:
+    """Return the dotted names of the fields in which two JSON values differ, with both values."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        fields = sorted(set(a) | set(b))
+        below = [_differences(a.get(f), b.get(f), f"{name}.{f}".lstrip(".")) for f in fields]
+        return [difference for some in below for difference in some]
+    return [] if a == b else [f"{name}: {a} there, {b} now"]
+
+
+def about(run: Run, versions: dict[str, str]) -> dict:
+    """Return what every checkpoint of a run says of itself."""
+    doses = [p for p in run.poisonings if p.dose]
+    record = {
+        "run": run.name,
+        "hash": run.hash,
+        "study": run.study.name,
+        "study_hash": run.study.hash,
+        "versions": versions,
+        "poisoned": bool(doses),
+    }
+    if doses:
+        documents = " and ".join(
+            f"{p.dose} documents of the attack {type(p.attack).__name__} "
+            f"with trigger {p.attack.trigger!r}"
+            for p in doses
+        )
+        record["warning"] = f"POISONED model for defensive research: trained on {documents}."
+    return record
+
+
+def done(run: Run) -> dict:
+    """Return what DONE says, the last file that a run writes."""
+    return {"run": run.name, "hash": run.hash, "steps": run.steps}
