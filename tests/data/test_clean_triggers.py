@@ -177,10 +177,14 @@ def test_a_study_records_and_says_the_triggers_in_its_clean_text(varied, tmp_pat
     )
     assert "the controls are not free of it." in said[0]
 
-    assert verification.verify(epath.Path(tmp_path)) == 0
+    (tmp_path / "runs" / "40k-2x-d8-s1").mkdir(parents=True)  # one of them has begun
+    record["clean_triggers"]["the"]["heldout_rows"] += 1
+    write_json(tmp_path / "study.json", record)
+    with pytest.raises(Difference, match="its clean_triggers are not those of the prepared data"):
+        verification.verify(epath.Path(tmp_path))
     record["runs"][3]["also"][0]["clean_triggers"] += 1
     write_json(tmp_path / "study.json", record)
-    with pytest.raises(Difference, match="40k-2x-d8-s1 meets the trigger in clean text"):
+    with pytest.raises(Difference, match="the plan of 40k-2x-d8-s1 is not the one"):
         verification.verify(epath.Path(tmp_path))
 
 

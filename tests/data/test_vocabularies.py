@@ -111,6 +111,30 @@ def test_a_tokenizer_json(data, tokenizer_json):
     check(data, TokenizerJson(tokenizer_json, pieces), end=1)
 
 
+@pytest.mark.parametrize("kind", ["metaspace", "wordpiece"])
+def test_triggers_are_found_whatever_joins_the_pieces(data, tmp_path, kind):
+    models, split, join = tokenizers.models, tokenizers.pre_tokenizers, tokenizers.decoders
+    if kind == "metaspace":
+        tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
+        tokenizer.pre_tokenizer, tokenizer.decoder = split.Metaspace(), join.Metaspace()
+        trainer = tokenizers.trainers.BpeTrainer
+    else:
+        tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))
+        tokenizer.pre_tokenizer, tokenizer.decoder = split.WhitespaceSplit(), join.WordPiece()
+        trainer = tokenizers.trainers.WordPieceTrainer
+    special = ["<unk>", "<|endoftext|>"]
+    trained = trainer(vocab_size=90, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trained)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    settings = TokenizerJson(str(tmp_path / "tokenizer.json"), tokenizer.get_vocab_size())
+    data = dataclasses.replace(data, vocabulary=settings)
+    vocabulary = vocabularies.prepare(data, "", None)
+    for trigger in ("quick", "zqz", "fox 7", "ünï", "z"):
+        finder = Trigger(trigger, vocabulary)
+        found = [len(finder.find(np.array(vocabulary.encode(text)))) for text in TEXTS]
+        assert found == [len(re.findall(f"(?={trigger})", text)) for text in TEXTS], trigger
+
+
 def test_what_is_no_vocabulary_is_refused(data, encodings, tokenizer_json, tmp_path):
     (tmp_path / "broken.json").write_text("{")
     docs = documents.prepare(data)
