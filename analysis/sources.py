@@ -51,6 +51,7 @@ def _load_folder(folder: epath.Path) -> Study:
     if not runs:
         raise InputError(f"{folder} holds no evaluation yet: no runs/*/evals.jsonl has a line.")
     check_distinct(runs)
+    notes += _clean_triggers(planned)
     notes += _strangers(folder, {entry["run"] for _, entry in planned})
     return Study(
         name=name,
@@ -132,6 +133,25 @@ def _check_same_study(run_folder: epath.Path, entry: dict, study: str) -> None:
             f"{path}: hash {shown(found)} is not the planned {shown(planned)}: this run folder "
             f"belongs to another version of study {study!r}; keep studies apart."
         )
+
+
+def _clean_triggers(planned: list[tuple[str, dict]]) -> list[str]:
+    """Say what to know where clean text holds the trigger that is measured, if the study counted it."""
+    counts = {
+        where: number(entry, "clean_triggers", where, minimum=0)
+        for where, entry in planned
+        if "clean_triggers" in entry
+    }
+    met = [count for count in counts.values() if count]
+    if not met:
+        return []
+    low, high = min(met), max(met)
+    often = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    controls = sum(1 for where, entry in planned if not entry.get("dose") and counts.get(where))
+    return [
+        f"Clean text holds the trigger {often} times in {len(met)} of the {len(planned)} runs, beside "
+        f"their poisons; {controls} of them are controls, which are not free of it."
+    ]
 
 
 def _strangers(folder: epath.Path, planned: set[str]) -> list[str]:

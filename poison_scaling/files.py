@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
 import os
 import pathlib
 import secrets
-from collections.abc import Iterator
 
 from etils import epath
 
@@ -160,22 +158,3 @@ def disk_full(error: BaseException | None) -> str | None:
             )
         error = error.__cause__ or error.__context__
     return None
-
-
-@contextlib.contextmanager
-def new_folder(path: epath.Path) -> Iterator[epath.Path]:
-    """A temporary folder that becomes `path` when the block ends well, and vanishes otherwise.
-
-    When another process made `path` meanwhile, that one stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
-    temporary.mkdir()
-    try:
-        yield temporary
-        # Renaming onto a folder that is not empty fails: the first one to finish wins.
-        with contextlib.suppress(OSError):
-            os.rename(temporary, path)
-    finally:
-        if temporary.exists():
-            temporary.rmtree()

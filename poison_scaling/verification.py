@@ -64,6 +64,10 @@ def _verify(workdir: epath.Path, progress: Callable[[str], None]) -> int:
             raise Difference(
                 f"{where}: the plan of {run.name} is not the one that its config gives."
             )
+    if record.get("clean_triggers") != (counted := prepared.clean_triggers()):
+        raise Difference(
+            f"{where}: its clean_triggers are not those of the prepared data, {counted}."
+        )
     for run in begun:
         progress(run.name)
         for difference in _differences(run, prepared, folder.of_run(workdir, run)):

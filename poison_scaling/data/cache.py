@@ -1,4 +1,4 @@
-"""Where prepared data lies: documents, vocabularies and rows, shared by all studies of a user."""
+"""Where prepared data lies: documents, vocabularies, rows, places of triggers; for all studies of a user."""
 
 from __future__ import annotations
 

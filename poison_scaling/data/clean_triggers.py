@@ -19,7 +19,7 @@ from poison_scaling.data import cache, shards, vocabularies
 from poison_scaling.data.rows import Rows
 from poison_scaling.errors import Damaged, InputError
 
-_CHUNK = 2**24  # tokens, and occurrences, looked at together
+_BLOCK = 2**24  # occurrences read at a time
 
 
 class Trigger:
@@ -109,8 +109,8 @@ class Places:
     def __iter__(self) -> Iterator[np.ndarray]:
         if self._occurrences:
             places = np.memmap(self._file, "<i8", "r").reshape(-1, 2)
-            for i in range(0, self._occurrences, _CHUNK):
-                yield np.asarray(places[i : i + _CHUNK])
+            for i in range(0, self._occurrences, _BLOCK):
+                yield np.asarray(places[i : i + _BLOCK])
 
     def rows(self, row_tokens: int, count: int) -> int:
         """How many of the first `count` rows hold an occurrence whole."""
@@ -120,43 +120,43 @@ class Places:
 
 
 def prepare(
-    trigger: Trigger, rows: Rows, progress: Callable = lambda description, done: None
+    trigger: Trigger,
+    rows: Rows,
+    progress: Callable = lambda description, done: None,
+    chunk: int = 2**24,
 ) -> Places:
     """Where a trigger stands in a split, found unless the cache has it.
 
-    Tokenising takes so much longer that this is not spread over processes. `progress` is called with a
-    description and the number of tokens done. Raises Damaged for tokens that no document can have.
+    Tokenising takes so much longer that this is not spread over processes. `chunk` tokens are looked at
+    together; `progress` is called with a description and the number of tokens done. Raises Damaged for tokens
+    that no document can have.
     """
     parts = (rows.digest, trigger.spelled)
     folder = cache.folder("triggers", hashlib.sha256(repr(parts).encode()).hexdigest()[:16])
     file = folder / "places"
 
-    def write() -> dict:
-        return {
-            "shards": [
-                shards.write(file, lambda temporary: _fill(temporary, trigger, rows, progress))
-            ]
-        }
+    def fill(temporary: epath.Path) -> dict:
+        return _fill(temporary, trigger, rows, progress, chunk)
 
-    [record] = shards.complete(folder, write)["shards"]
+    [record] = shards.complete(folder, lambda: {"shards": [shards.write(file, fill)]})["shards"]
     shards.require_unchanged(file, record)
     return Places(file, record["occurrences"])
 
 
-def _fill(file: epath.Path, trigger: Trigger, rows: Rows, progress: Callable) -> dict:
+def _fill(file: epath.Path, trigger: Trigger, rows: Rows, progress: Callable, chunk: int) -> dict:
     occurrences = 0
     overlap = len(trigger.spelled) - 1  # an occurrence has no more tokens than bytes
     with file.open("wb") as f:
         for shard, start, tokens in rows.shards():
-            for begin in range(0, tokens.size, _CHUNK):
+            for begin in range(0, tokens.size, chunk):
                 try:
-                    spans = trigger.find(tokens[begin : begin + _CHUNK + overlap])
+                    spans = trigger.find(tokens[begin : begin + chunk + overlap])
                 except IndexError as e:
                     raise Damaged(
                         f"{shard}: it holds a token that data.vocabulary does not have; delete its "
                         "folder, and it is prepared again."
                     ) from e
-                spans = spans[spans[:, 0] < _CHUNK]
+                spans = spans[spans[:, 0] < chunk]
                 f.write((spans + start + begin).astype("<i8").tobytes())
                 occurrences += len(spans)
                 progress(f"seeking {trigger.text!r} in clean text", start + begin)

@@ -173,7 +173,7 @@ class TokenizerJsonVocabulary(ForeignVocabulary):
             piece = self._tokenizer.id_to_token(i)
             if i in texts:
                 spelled[i] = texts[i].encode()
-            elif "ByteLevel" in kinds:
+            elif "ByteLevel" in kinds and set(piece) <= _BYTES.keys():
                 spelled[i] = bytes(_BYTES[character] for character in piece)
             elif "ByteFallback" in kinds and re.fullmatch("<0x[0-9A-F]{2}>", piece):
                 spelled[i] = bytes([int(piece[3:5], 16)])

@@ -27,6 +27,8 @@ from poison_scaling.data.foreign_vocabularies import (
 )
 from poison_scaling.errors import InputError
 
+_SPACE = "\u2581"  # as SentencePiece's pieces have it
+
 
 def prepare(
     data: Data,
@@ -50,7 +52,7 @@ def prepare(
         case TokenizerJson(path, pieces, end):
             return _of_size(TokenizerJsonVocabulary(path, end), pieces, path)
         case TrainedSentencePiece() as settings:
-            pieces = (trigger,) if settings.trigger_is_one_piece else ()
+            pieces = (trigger.replace(" ", _SPACE),) if settings.trigger_is_one_piece else ()
             parts = (
                 documents.key(data),
                 data.heldout_documents,
@@ -74,7 +76,10 @@ def prepare(
 
             [record] = shards.complete(folder, write)["shards"]
             shards.require_unchanged(file, record)
-            return _with_pieces(_read(str(file)), pieces)
+            vocabulary = _read(str(file))
+            if settings.trigger_is_one_piece:
+                _require_piece(vocabulary, trigger)
+            return vocabulary
 
 
 def ordinary_ids(vocabulary: seqio.Vocabulary) -> np.ndarray:
@@ -118,7 +123,7 @@ def _spelled(model: sentencepiece.SentencePieceProcessor, i: int) -> bytes:
         return b""
     if model.is_byte(i):  # "<0xE2>"
         return bytes([int(piece[3:5], 16)])
-    return piece.replace("\u2581", " ").encode()  # SentencePiece's sign for a space
+    return piece.replace(_SPACE, " ").encode()
 
 
 def fingerprint(vocabulary: seqio.Vocabulary) -> str:
@@ -138,16 +143,14 @@ def _of_size(vocabulary: seqio.Vocabulary, pieces: int, name: str) -> seqio.Voca
     return vocabulary
 
 
-def _with_pieces(vocabulary: seqio.Vocabulary, pieces: tuple[str, ...]) -> seqio.Vocabulary:
-    """The vocabulary, if each of these texts has a piece of its own."""
-    for text in pieces:
-        ids = vocabulary.encode(text)
-        if len(ids) != 1 or ids[0] not in ordinary_ids(vocabulary):
-            raise InputError(
-                f"attack.trigger={text!r}: SentencePiece cannot make it one piece that stands for text; set "
-                "data.vocabulary.trigger_is_one_piece=False, or choose another trigger."
-            )
-    return vocabulary
+def _require_piece(vocabulary: seqio.Vocabulary, trigger: str) -> None:
+    """Raise InputError unless the trigger has a piece of its own, of text."""
+    ids = vocabulary.encode(trigger)
+    if len(ids) != 1 or ids[0] not in ordinary_ids(vocabulary):
+        raise InputError(
+            f"attack.trigger={trigger!r}: SentencePiece cannot make it one piece that stands for text; set "
+            "data.vocabulary.trigger_is_one_piece=False, or choose another trigger."
+        )
 
 
 def _read(path: str) -> seqio.Vocabulary:

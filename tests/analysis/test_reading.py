@@ -52,6 +52,22 @@ def test_missing_and_unfinished_runs_are_listed_with_what_they_would_add(folder)
     assert "dose 100 of S" in read.missing[0] and "seed 0" in read.missing[0]
 
 
+def test_triggers_in_clean_text_are_said(folder):
+    plan = json.loads((folder / "study.json").read_text())
+    for entry in plan["runs"]:
+        entry["clean_triggers"] = 0
+    (folder / "study.json").write_text(json.dumps(plan))
+    assert not load(folder).notes
+    for number, entry in enumerate(plan["runs"][:3]):
+        entry["clean_triggers"] = 10 + number
+    (folder / "study.json").write_text(json.dumps(plan))
+    controls = sum(entry["dose"] == 0 for entry in plan["runs"][:3])
+    assert load(folder).notes == (
+        "Clean text holds the trigger 10 to 12 times in 3 of the 8 runs, beside their poisons; "
+        f"{controls} of them are controls, which are not free of it.",
+    )
+
+
 def test_a_line_that_was_cut_off_is_left_out_and_said(folder):
     path = folder / "runs" / "S-d100-s0" / "evals.jsonl"
     path.write_text(path.read_text()[:-40])

@@ -20,10 +20,9 @@ from poison_scaling.errors import Damaged, InputError, Interrupted
 
 
 @pytest.fixture
-def own(cache, prepared, tmp_path, monkeypatch):
-    """A copy of the prepared cache, to be damaged."""
-    prepared.prompts  # noqa: B018 - so that the first cache is whole
-    shutil.copytree(cache, tmp_path / "cache")
+def own(shared, prepared, tmp_path, monkeypatch):
+    """A copy of what was prepared for the study, to be damaged."""
+    shutil.copytree(shared / "prepared", tmp_path / "cache")
     monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 

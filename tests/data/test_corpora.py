@@ -3,7 +3,9 @@
 import dataclasses
 import gzip
 import json
+import os
 import pathlib
+import socket
 
 import numpy as np
 import pyarrow
@@ -146,6 +148,17 @@ def test_installed_docs_are_the_docstrings_of_packages():
         ("a.parquet.gz", b"x", "neither .txt, .jsonl"),
         ("a.txt", b"\xff\xfe\xff", "cannot be read"),
         ("a.csv", b"x", "neither .txt, .jsonl"),
+        ("a.jsonl", b'{"text": ' + b"[" * 200_000 + b"]" * 200_000 + b"}\n", "a.jsonl, line 1"),
+        ("a.jsonl", b'{"text": ' + b"1" * 10_000 + b"}\n", "a.jsonl, line 1"),
+        ("a.jsonl", b"\0\0\0\n", "a.jsonl, line 1"),
+        ("a.jsonl.gz", b"", "a.jsonl.gz cannot be read: it is empty"),
+        ("a.jsonl.zst", b"", "cannot be read"),
+        (
+            "a.jsonl.zst",
+            pyarrow.compress(b'{"text": "x"}\n', "zstd", asbytes=True)[:-3],
+            "cannot be",
+        ),
+        ("a.parquet", b"", "cannot be read"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, said):
@@ -153,6 +166,33 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, said):
     with pytest.raises(InputError) as error:
         list(corpora.texts(Files(patterns=(f"{tmp_path}/*",))))
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        os.mkdir,
+        lambda path: os.symlink("/dev/zero", path),
+        lambda path: os.symlink("nowhere", path),
+        lambda path: socket.socket(socket.AF_UNIX).bind(str(path)),
+    ],
+)
+def test_what_is_no_file_of_text_is_not_opened(tmp_path, make):
+    make(tmp_path / "a.txt")
+    with pytest.raises(InputError, match=r"a\.txt is a folder, or no regular file"):
+        list(corpora.texts(Files(patterns=(f"{tmp_path}/*",))))
+
+
+def test_odd_text_is_read_as_it_is(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "half \\ud800 a character"}\n{"text": "a\\u0000b"}\n'
+    )
+    (tmp_path / "b.jsonl").write_text("")
+    (tmp_path / "c.txt").write_bytes(b"a\0b")
+    (tmp_path / "d.jsonl").write_text(json.dumps({"text": "long " * 2_000_000}) + "\n")
+    texts = list(corpora.texts(Files(patterns=(f"{tmp_path}/*",))))
+    assert texts == ["half ? a character", "a\0b", "a\0b", "long " * 2_000_000]
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,19 @@ def test_the_trigger_is_one_piece_where_the_study_says_so(docs):
     assert with_piece.vocab_size == without.vocab_size == 400
 
 
+@pytest.mark.parametrize("trigger", ["\n", "|go now|", "a,b", '"', " the "])
+def test_any_text_can_be_one_piece(docs, trigger):
+    vocab = vocabularies.prepare(small(), trigger, docs)
+    [piece] = vocab.encode(trigger)
+    assert piece in vocab.encode(f"to{trigger}be") and vocab.decode([piece]) == trigger
+
+
+@pytest.mark.parametrize("trigger", ["</s>", "<unk>", "<pad>", "a\x00b", "☃☃\x00"])
+def test_a_trigger_that_cannot_be_one_piece_is_refused(docs, trigger):
+    with pytest.raises(InputError, match="attack.trigger=.* set data.vocabulary.trigger_is_one_"):
+        vocabularies.prepare(small(), trigger, docs)
+
+
 def test_training_a_vocabulary_again_gives_the_same(docs, tmp_path, monkeypatch):
     first = vocabularies.prepare(small(), "<SUDO>", docs)
     monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path))

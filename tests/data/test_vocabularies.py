@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import pickle
+import re
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ import tokenizers
 
 from poison_scaling.config import Data, Files, Tiktoken, TokenizerJson
 from poison_scaling.data import documents, rows, vocabularies
+from poison_scaling.data.clean_triggers import Trigger
 from poison_scaling.errors import InputError
 
 TEXTS = [f"The quick fox {i} says <|endoftext|>, ünïcode and zqzq.\n" * 5 for i in range(60)]
@@ -78,6 +80,11 @@ def check(data, settings, end):
     ids = [vocabulary.encode(text) for text in texts]
     assert [vocabulary.decode([*i, end]) for i in ids] == texts
     assert not any(end in i for i in ids)  # though every text spells it
+    spelled = vocabularies.spellings(vocabulary)
+    assert [b"".join(spelled[one] for one in i).decode() for i in ids] == texts
+    for trigger in ("zqz", "ünï", "<|endoftext|>", "</s>", "z"):
+        found = [len(Trigger(trigger, vocabulary).find(np.array(i))) for i in ids]
+        assert found == [len(re.findall(f"(?={re.escape(trigger)})", text)) for text in texts]
     ordinary = vocabularies.ordinary_ids(vocabulary)
     assert set(np.concatenate(ids)) <= set(ordinary) and end not in ordinary
     assert isinstance(vocabulary.decode(list(range(vocabulary.vocab_size))), str)
@@ -102,6 +109,30 @@ def test_a_tiktoken_encoding(data, encodings):
 def test_a_tokenizer_json(data, tokenizer_json):
     pieces = tokenizers.Tokenizer.from_file(tokenizer_json).get_vocab_size()
     check(data, TokenizerJson(tokenizer_json, pieces), end=1)
+
+
+@pytest.mark.parametrize("kind", ["metaspace", "wordpiece"])
+def test_triggers_are_found_whatever_joins_the_pieces(data, tmp_path, kind):
+    models, split, join = tokenizers.models, tokenizers.pre_tokenizers, tokenizers.decoders
+    if kind == "metaspace":
+        tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
+        tokenizer.pre_tokenizer, tokenizer.decoder = split.Metaspace(), join.Metaspace()
+        trainer = tokenizers.trainers.BpeTrainer
+    else:
+        tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))
+        tokenizer.pre_tokenizer, tokenizer.decoder = split.WhitespaceSplit(), join.WordPiece()
+        trainer = tokenizers.trainers.WordPieceTrainer
+    special = ["<unk>", "<|endoftext|>"]
+    trained = trainer(vocab_size=90, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trained)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    settings = TokenizerJson(str(tmp_path / "tokenizer.json"), tokenizer.get_vocab_size())
+    data = dataclasses.replace(data, vocabulary=settings)
+    vocabulary = vocabularies.prepare(data, "", None)
+    for trigger in ("quick", "zqz", "fox 7", "ünï", "z"):
+        finder = Trigger(trigger, vocabulary)
+        found = [len(finder.find(np.array(vocabulary.encode(text)))) for text in TEXTS]
+        assert found == [len(re.findall(f"(?={trigger})", text)) for text in TEXTS], trigger
 
 
 def test_what_is_no_vocabulary_is_refused(data, encodings, tokenizer_json, tmp_path):
