@@ -177,6 +177,7 @@ def evaluate(
         set: override a field of evaluation by its dotted name
         json: print the line of evals.jsonl instead of a summary
     """
+    keep_freed()
     from poison_scaling import study as studies
 
     workdir, name, step = studies.located(epath.Path(place), run, step)
@@ -280,6 +281,7 @@ def sizes() -> None:
 
 
 def _train(study: config.Study, workdir: epath.Path, run: str | None) -> None:
+    keep_freed()
     from poison_scaling import processes
     from poison_scaling import study as studies
     from poison_scaling.progress import StudyProgress
@@ -308,7 +310,6 @@ def _report(workdir: epath.Path) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # preemption is an interruption
-    keep_freed()
     verbs = {
         "plan": plan,
         "study": study,
