@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 import re
+import tempfile
 import time
 
 import jax
@@ -68,7 +70,7 @@ def compile(study: Study, place: Slice) -> Result:
     }
     start = time.monotonic()
     try:
-        compiled = traced.lower().compile()
+        compiled, text = _compiled(traced.lower())
     except jax.errors.JaxRuntimeError as e:
         if "RESOURCE_EXHAUSTED" not in str(e):
             raise
@@ -86,7 +88,7 @@ def compile(study: Study, place: Slice) -> Result:
         + results
         + m.generated_code_size_in_bytes,
         seconds=seconds,
-        collectives=hlo.collectives(compiled.as_text()),
+        collectives=hlo.collectives(text),
     )
 
 
@@ -127,8 +129,19 @@ def _devices(topology: str, slices: int) -> list[jax.Device]:
     os.environ.setdefault(
         "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
     )  # no chip here that two could fight over
+    # A program that comes from the cache is not compiled, and leaves no text.
+    jax.config.update("jax_enable_compilation_cache", False)
     options = {"num_slices": slices} if slices > 1 else {}
     return list(topologies.get_topology_desc(topology, "tpu", **options).devices)
+
+
+def _compiled(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, str]:
+    """The program, and its text as the compiler wrote it: jaxlib may not read that of a newer libtpu."""
+    with tempfile.TemporaryDirectory() as folder:
+        dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        compiled = lowered.compile(compiler_options=dump)
+        (file,) = pathlib.Path(folder).glob("*.after_optimizations.txt")
+        return compiled, file.read_text()
 
 
 def _wanted(message: str) -> int:

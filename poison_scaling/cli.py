@@ -186,6 +186,7 @@ def evaluate(
         set: override a field of evaluation by its dotted name
         json: print the line of evals.jsonl instead of a summary
     """
+    keep_freed()
     from poison_scaling import study as studies
 
     workdir, name, step = studies.located(epath.Path(place), run, step)
@@ -290,6 +291,7 @@ def sizes() -> None:
 
 def _train(study: config.Study, workdir: epath.Path, run: str | None) -> None:
     """Train one run of a study, or all and write the report."""
+    keep_freed()
     from poison_scaling import folder, lock, processes
     from poison_scaling import study as studies
     from poison_scaling.progress import StudyProgress
@@ -326,7 +328,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupted)  # preemption is an interruption
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGINT, _interrupted)
-    keep_freed()
     verbs = {
         "plan": plan,
         "study": study,

@@ -5,9 +5,11 @@ import importlib.util
 import re
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from conftest import run_cli
 
@@ -93,6 +95,39 @@ def test_slices_of_a_study_are_checked_and_timed():
             runs.of(dataclasses.replace(largest.study, machine=machine))
 
 
+def test_the_compiler_is_given_what_the_chips_generation_supports():
+    def options(kind, platform):
+        device = types.SimpleNamespace(device_kind=kind, platform=platform)
+        return sharding.compiler_options(types.SimpleNamespace(devices=np.array([device])))
+
+    for name in ("v5e", "v5p", "v6e"):
+        chip = chips.CHIPS[name]
+        assert options(chip.kind, "tpu") == chip.options
+        # Fused into products, they give wrong results or hang on any other generation.
+        assert name == "v5e" or not any("all_gather" in option for option in chip.options)
+    assert chips.CHIPS["v5e"].options
+    assert options("TPU v4", "tpu") == options("cpu", "cpu") == {}
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs libtpu")
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+def test_the_compiler_warns_of_no_option(topology, tmp_path):
+    """libtpu warns in its log of what is unsupported; some versions go on, and others refuse to compile."""
+    process = run_cli(
+        *("compile", "configs/demo.py", "--size", "90k", "--topology", topology),
+        *("--set", "machine.mesh=(1,-1,1)"),
+        TPU_LOG_DIR=str(tmp_path),
+    )
+    logs = [path.read_text() for path in tmp_path.glob("*.log.INFO.*")]
+    said = "".join((process.stderr, *logs)).splitlines()
+    assert any("HLO optimization" in line for line in said)
+    warning = re.compile(r"not supported|unsupported|incorrect result|\bhangs?\b|\bSDC\b")
+    assert not [line for line in said if line[:1] in "WEF" and warning.search(line)]
+    printed = r"90k on |bytes a chip: |FLOPs a step: |collectives a step: |time: |smallest slice "
+    assert all(re.match(printed, line) for line in process.stdout.splitlines()), process.stdout
+
+
 @pytest.mark.long
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs libtpu")
 @pytest.mark.parametrize("segment_mask", ["false", "true"])
@@ -104,7 +139,7 @@ def test_the_largest_size_compiles_for_a_pod(segment_mask):
     )
     assert "13b on v5p:4x4x4 (64 chips): fits" in process.stdout
     assert float(re.search(r"peak ([\d.]+) GB of", process.stdout)[1]) < 10
-    assert "all-gather" in process.stdout and "smallest slice that fits: v5p:" in process.stdout
+    assert "all-reduce" in process.stdout and "smallest slice that fits: v5p:" in process.stdout
 
 
 @pytest.mark.long

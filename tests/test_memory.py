@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from conftest import SMOKE
+
+from poison_scaling import cli
 
 SCRIPT = """
 import ctypes, resource, sys
@@ -35,3 +38,22 @@ def test_freed_memory_is_kept_where_the_cpu_computes(monkeypatch):
     assert page_faults("keep") < 1000 < page_faults("leave")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu,cuda")
     assert page_faults("keep") > 1000
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "asks"),
+    [
+        ("sizes", (), False),
+        ("compile", (SMOKE, "--size", "none", "--topology", "v5p:2x2x1"), False),
+        ("train", (SMOKE, "--workdir", "none", "--run", "none"), True),
+    ],
+)
+def test_only_commands_that_compute_keep_freed_memory(monkeypatch, command, arguments, asks):
+    """The compiler for TPUs allocates in many threads: one arena between them doubles its CPU time."""
+    asked = []
+    monkeypatch.setattr(cli, "keep_freed", lambda: asked.append(command))
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["poison-scaling", command, *arguments])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert asked == [command] * asks

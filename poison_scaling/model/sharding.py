@@ -14,6 +14,7 @@ from flax import nnx
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from poison_scaling import chips
 from poison_scaling.errors import InputError
 
 AXES = ("data", "fsdp", "tensor")
@@ -27,20 +28,6 @@ RULES = {
     "vocabulary": "tensor",
 }
 
-# Of the TPU compiler. Without them it gathers parameters that lie over three torus axes by an all-reduce,
-# twice the bytes, and keeps them for the backward pass: https://github.com/pytorch/xla/pull/6528.
-_TPU_OPTIONS = dict.fromkeys(
-    (
-        "xla_enable_async_all_gather",
-        "xla_tpu_prefer_async_allgather_to_allreduce",
-        "xla_tpu_enable_async_collective_fusion",
-        "xla_tpu_enable_async_collective_fusion_fuse_all_gather",
-        "xla_tpu_enable_async_collective_fusion_multiple_steps",
-        "xla_tpu_overlap_compute_collective_tc",
-    ),
-    "true",
-)
-
 
 def platform(mesh: Mesh | None) -> str:
     """Of the devices of the mesh: "cpu", "gpu" or "tpu"; without one, of JAX's own."""
@@ -48,8 +35,8 @@ def platform(mesh: Mesh | None) -> str:
 
 
 def compiler_options(mesh: Mesh) -> dict[str, str]:
-    """For jax.jit of a train step."""
-    return _TPU_OPTIONS if platform(mesh) == "tpu" else {}
+    """For jax.jit of a train step: what the generation of the mesh's chips supports."""
+    return chips.compiler_options(mesh.devices.flat[0].device_kind)
 
 
 def spec(*axes: str | None) -> PartitionSpec:

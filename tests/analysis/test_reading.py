@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sealing import rewrite_lines
+from sealing import rewrite_file, rewrite_lines
 
 from analysis.errors import InputError
 from analysis.simulation import Truth, crossed, save, simulate
@@ -53,15 +53,16 @@ def test_missing_and_unfinished_runs_are_listed_with_what_they_would_add(folder)
 
 
 def test_triggers_in_clean_text_are_said(folder):
-    plan = json.loads((folder / "study.json").read_text())
-    for entry in plan["runs"]:
-        entry["clean_triggers"] = 0
-    (folder / "study.json").write_text(json.dumps(plan))
+    doses = [run.dose for run in load(folder).runs]
+
+    def counted(plan, counts):
+        runs = zip(plan["runs"], counts, strict=True)
+        return {**plan, "runs": [entry | {"clean_triggers": count} for entry, count in runs]}
+
+    rewrite_file(folder / "study.json", lambda plan: counted(plan, [0] * 8))
     assert not load(folder).notes
-    for number, entry in enumerate(plan["runs"][:3]):
-        entry["clean_triggers"] = 10 + number
-    (folder / "study.json").write_text(json.dumps(plan))
-    controls = sum(entry["dose"] == 0 for entry in plan["runs"][:3])
+    rewrite_file(folder / "study.json", lambda plan: counted(plan, [10, 11, 12, *[0] * 5]))
+    controls = sum(dose == 0 for dose in doses[:3])
     assert load(folder).notes == (
         "Clean text holds the trigger 10 to 12 times in 3 of the 8 runs, beside their poisons; "
         f"{controls} of them are controls, which are not free of it.",
