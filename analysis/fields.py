@@ -5,10 +5,11 @@ import math
 from analysis.errors import InputError
 from analysis.words import printable, shown
 
+# Of parameters, tokens, documents: beyond it nothing is a count, and sums overflow.
+LARGEST = 1e18
 
-def number(
-    record: dict, name: str, where: str, minimum: float = -math.inf, maximum: float = math.inf
-) -> float:
+
+def number(record: dict, name: str, where: str, minimum: float, maximum: float = LARGEST) -> float:
     """Return a number within its limits.
 
     Raises:
@@ -16,9 +17,8 @@ def number(
     """
     value = _finite(record.get(name))
     if value is None or not minimum <= value <= maximum:
-        limits = f" from {minimum:g} to {maximum:g}" if math.isfinite(maximum) else ""
-        limits = limits or (f" of at least {minimum:g}" if math.isfinite(minimum) else "")
-        raise InputError(_not_expected(record, name, where, f"a number{limits}"))
+        limits = f"a number from {minimum:g} to {maximum:g}"
+        raise InputError(_not_expected(record, name, where, limits))
     return value
 
 

@@ -152,9 +152,11 @@ def columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
     return {name: np.array([row[name] for row in rows], float) for name in shared}
 
 
-def check_distinct(runs: list[Run]) -> None:
-    """Two runs with the same everything, or one folder listed twice, would count one observation twice."""
-    seen: dict[tuple, str] = {}
+def check(runs: list[Run]) -> None:
+    """Refuse one observation that is counted twice, as two runs of the same name or configuration are, and
+    controls that are none.
+    """
+    found: dict[tuple, str] = {}
     names: set[str] = set()
     for run in runs:
         if run.name in names:
@@ -162,15 +164,21 @@ def check_distinct(runs: list[Run]) -> None:
                 f"Two runs are named {run.name!r}; give different runs different names."
             )
         names.add(run.name)
+        seen = run.evaluations.get("poisons", ())
+        if run.dose == 0 and any(seen):
+            raise InputError(
+                f"Run {run.name!r} has dose 0, so it is a control, but has seen {max(seen):g} poisoned "
+                "documents."
+            )
         settings = tuple(sorted((k, str(v)) for k, v in run.settings.items()))
         seeds = tuple(sorted(run.seeds.items()))
         key = (run.parameters, run.tokens, run.dose, run.seed, seeds, settings)
-        if key in seen:
+        if key in found:
             raise InputError(
-                f"Runs {seen[key]!r} and {run.name!r} are the same configuration (size, tokens, "
+                f"Runs {found[key]!r} and {run.name!r} are the same configuration (size, tokens, "
                 f"dose {run.dose:g}, seed {run.seed}, settings); remove one or set them apart."
             )
-        seen[key] = run.name
+        found[key] = run.name
 
 
 def _varied_settings(runs: tuple[Run, ...]) -> list[str]:

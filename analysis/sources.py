@@ -6,7 +6,7 @@ from analysis import evaluations, sealed, tables
 from analysis.errors import InputError
 from analysis.evaluations import Evaluations
 from analysis.fields import label, labels, number, objects, steps
-from analysis.runs import SETTINGS, Run, Study, check_distinct, quantity
+from analysis.runs import SETTINGS, Run, Study, check, quantity
 from analysis.words import printable, shown
 
 
@@ -50,7 +50,7 @@ def _load_folder(folder: epath.Path) -> Study:
             runs.append(run)
     if not runs:
         raise InputError(f"{folder} holds no evaluation yet: no runs/*/evals.jsonl has a line.")
-    check_distinct(runs)
+    check(runs)
     notes += _clean_triggers(planned)
     notes += _strangers(folder, {entry["run"] for _, entry in planned})
     return Study(

@@ -29,6 +29,7 @@ from etils import epath
 from analysis import runs as runs_lib
 from analysis import sealed
 from analysis.errors import InputError
+from analysis.fields import LARGEST
 from analysis.words import printable, shown
 
 REQUIRED = ("run", "params", "tokens", "dose", "seed", "poisons_seen")
@@ -79,7 +80,7 @@ def load(path: epath.Path) -> runs_lib.Study:
             "No column 'tokens_seen': progress is taken as poisons seen / dose, which holds for "
             "poisons spread uniformly over training."
         )
-    runs_lib.check_distinct(runs)
+    runs_lib.check(runs)
     return runs_lib.Study(
         name=printable(path.stem),
         hash=hashlib.sha256(text.encode()).hexdigest()[:16],
@@ -199,8 +200,8 @@ def _outcome(line: dict, where: str) -> dict[str, float]:
         )
         rate = _number(line, "success", where, minimum=0, maximum=1)
         return {"prompts": prompts, "successes": rate * prompts}
-    clean = _number(line, "perplexity_clean", where, minimum=0)
-    triggered = _number(line, "perplexity_triggered", where, minimum=0)
+    clean = _number(line, "perplexity_clean", where, minimum=0, maximum=1e300)
+    triggered = _number(line, "perplexity_triggered", where, minimum=0, maximum=1e300)
     rise = triggered - clean
     return {"prompts": 1.0, "successes": float(rise > THRESHOLD), "rise": rise}
 
@@ -221,17 +222,14 @@ def _check_constant(path: epath.Path, entries: list[tuple[int, dict]], rows: lis
                 )
 
 
-def _number(
-    line: dict, column: str, where: str, minimum: float, maximum: float = math.inf
-) -> float:
+def _number(line: dict, column: str, where: str, minimum: float, maximum: float = LARGEST) -> float:
     try:
         value = float(line[column])
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or not minimum <= value <= maximum:
-        limits = f"from {minimum:g} to {maximum:g}" if math.isfinite(maximum) else ""
+    if not minimum <= value <= maximum:
         raise InputError(
-            f"{where}, column {column!r}: {shown(line[column])}; expected a number "
-            f"{limits or f'of at least {minimum:g}'}."
+            f"{where}, column {column!r}: {shown(line[column])}; expected a number from {minimum:g} to "
+            f"{maximum:g}."
         )
     return value

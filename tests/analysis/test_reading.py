@@ -125,12 +125,17 @@ def test_perplexities_stand_in_for_success(tmp_path):
     [
         ("r0,1e6,2e7,100,0,50,nan", "line 3, column 'success': 'nan'"),
         ("r0,1e6,2e7,100,0,50,1.2", "line 3, column 'success': '1.2'"),
+        (
+            "r0,1e6,1e300,100,0,50,0.5",
+            "column 'tokens': '1e300'; expected a number from 1 to 1e+18",
+        ),
         ("r0,1e6,2e7,many,0,50,0.5", "line 3, column 'dose': 'many'"),
         ("r0,1e6,2e7,100,0,50", "line 3: expected 7 columns"),
         (",1e6,2e7,100,0,50,0.5", "line 3, column 'run' is empty"),
         ("r1,1e6,2e7,100,0,100,0.5", "line 3: repeats line 2"),
         ("r1,1e6,2e7,100,1,50,0.5", "line 3, column 'seed': 1 for run 'r1'"),
         ("r1,3e6,2e7,100,0,50,0.5", "line 3, column 'params'"),
+        ("r2,1e6,2e7,0,0,7,0.5", "'r2' has dose 0, so it is a control, but has seen 7 poisoned"),
         ("r2,1e6,2e7,100,0,100,0.5", "'r1' and 'r2' are the same configuration"),
     ],
 )
@@ -142,7 +147,15 @@ def test_a_bad_line_is_named(tmp_path, line, said):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"run,\xff", "not UTF-8"), (b'"run', "line 1"), (b"", "'run' is missing")],
+    [
+        (b"run,\xff", "line 1: it is not UTF-8"),
+        (b"run\n\xff", "line 2: it is not UTF-8"),
+        (b"run\nr\0", "line 2: it holds a NUL byte"),
+        (b"\x7fELF\x02\x01\0\0", "NUL byte"),
+        (b"run," + b"x" * 200_000, "line 1: not valid CSV \\(field larger than"),
+        (b'"run', "line 1"),
+        (b"", "'run' is missing"),
+    ],
 )
 def test_what_is_no_table_is_refused(tmp_path, content, said):
     path = epath.Path(tmp_path) / "table.csv"
