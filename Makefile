@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # The demo and the tests are for the CPU; a machine's accelerator is for real studies.
 export JAX_PLATFORMS ?= cpu
+# Whatever the locale is, files and pipes are UTF-8.
+export PYTHONUTF8 := 1
 
 .PHONY: venv demo smoke test test-all lint bench clean
 

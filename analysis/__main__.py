@@ -12,7 +12,7 @@ from rich.table import Table
 
 from analysis import comparison, power, report, simulation
 from analysis.errors import InputError
-from analysis.words import share
+from analysis.words import printable, share
 
 Plain = tyro.conf.OmitArgPrefixes
 TRUTH = simulation.Truth()
@@ -39,7 +39,7 @@ def report_command(
     """
     summary = report.write(source, out, margin=margin, threshold=threshold, format=format)
     print(report.answer(summary))
-    print(f"Report: {epath.Path(out) / f'index.{format}'}")
+    print(printable(f"Report: {epath.Path(out) / f'index.{format}'}"))
 
 
 def compare_command(
@@ -60,7 +60,7 @@ def compare_command(
     """
     summary = comparison.write(first, second, out, margin=margin, format=format)
     print(comparison.answer(summary))
-    print(f"Report: {epath.Path(out) / f'index.{format}'}")
+    print(printable(f"Report: {epath.Path(out) / f'index.{format}'}"))
 
 
 def simulate_command(
@@ -183,10 +183,12 @@ def main(arguments: list[str]) -> int:
     try:
         tyro.cli(command, args=arguments, prog=name)
     except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a terminal that has no sign for infinity
     sys.exit(main(sys.argv[1:]))

@@ -16,7 +16,7 @@ from analysis.law_figures import cells, point
 from analysis.laws import N50
 from analysis.pages import Block, Bullets, Heading, Paragraph, Table
 from analysis.sources import load
-from analysis.words import interval
+from analysis.words import interval, printable
 
 COLOURS = ("#0072B2", "#D55E00")
 # Sizes and budgets of two studies are the same group when they agree to this, in logs.
@@ -74,13 +74,13 @@ def write(
 
 def answer(result: dict) -> str:
     """Both answers, and the ratios of N50 where the studies share a size and budget."""
-    lines = [summary.answer(one) for one in result["studies"]]
     second, first = (result["studies"][i]["study"]["name"] for i in (1, 0))
-    lines.append(f"N50 of {second} over that of {first} (95% interval):")
+    lines = [f"N50 of {second} over that of {first} (95% interval):"]
     lines += [f"  {ratio['group']}  {ratio['words']}" for ratio in result["ratios"]]
     if not result["ratios"]:
         lines[-1] = "The studies share no size and token budget, so no N50 can be set side by side."
-    return "\n".join(lines)
+    answers = [summary.answer(one) for one in result["studies"]]
+    return "\n".join([*answers, *map(printable, lines)])
 
 
 def pair(first: Findings, second: Findings) -> list[Pair]:

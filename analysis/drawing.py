@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.runs import Group, Run, Study, quantity
+from analysis.words import brief
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -32,6 +33,7 @@ STYLE = {
     "figure.dpi": 100,
     "savefig.dpi": 150,
     "svg.hashsalt": "poison_scaling",
+    "text.parse_math": False,  # a $ in a name is a $
 }
 # Okabe and Ito (2008), in an order whose neighbours differ in lightness too.
 SIZE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
@@ -111,7 +113,7 @@ def trajectories(
                     for x, y in zip(seen, values, strict=True)
                 ]
         counts(axis)
-        axis.set_title(size)
+        axis.set_title(brief(size))
         axis.set_xlabel("poisoned documents seen")
     legend(figure, axes)
     lines = "One line a run"
@@ -137,7 +139,7 @@ def legend(figure: Figure, axes: list[Axes], columns: int = 6) -> None:
             entries.setdefault(label, handle)
     figure.legend(
         entries.values(),
-        entries.keys(),
+        map(brief, entries.keys()),
         loc="outside lower center",
         ncols=min(columns, len(entries)),
     )

@@ -23,7 +23,7 @@ from analysis.drawing import (
 )
 from analysis.findings import Findings
 from analysis.runs import Run
-from analysis.words import share
+from analysis.words import brief, share
 
 
 def draw(findings: Findings) -> list[Drawing]:
@@ -94,7 +94,7 @@ def _dose_response(findings: Findings) -> Drawing:
                 rows.append((group.label, run.name, run.dose, run.seed, int(done), round(rate, 6)))
         counts(axis)
         rate_axis(axis)
-        axis.set_title(size)
+        axis.set_title(brief(size))
         axis.set_xlabel("poisoned documents in the run")
     axes[0].set_ylabel("attack success at the end")
     legend(figure, axes)

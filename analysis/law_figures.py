@@ -9,7 +9,7 @@ from analysis.estimates import Estimate
 from analysis.findings import Findings
 from analysis.laws import N50
 from analysis.variables import NAMES
-from analysis.words import documents, interval
+from analysis.words import brief, documents, interval
 
 
 def half_doses(findings: Findings) -> Drawing:
@@ -185,7 +185,11 @@ def residuals(findings: Findings) -> Drawing:
     axes[1].set_title("runs")
     axes[1].set_ylabel("run's N50 / law")
     axes[1].set_xticks(
-        range(len(o.groups)), [g.label for g in o.groups], rotation=30, ha="right", fontsize=7
+        range(len(o.groups)),
+        [brief(g.label) for g in o.groups],
+        rotation=30,
+        ha="right",
+        fontsize=7,
     )
     legend(figure, axes)
     outside = float((np.abs(residual) > 2).mean())

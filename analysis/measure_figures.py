@@ -19,7 +19,7 @@ from analysis.drawing import (
 )
 from analysis.findings import Findings
 from analysis.runs import quantity
-from analysis.words import interval, share
+from analysis.words import brief, interval, share
 
 _WORDS = {"gibberish": "fresh gibberish", "payload": "the attack's payload"}
 
@@ -122,7 +122,7 @@ def near_triggers(findings: Findings) -> Drawing:
         "the trigger",
         *(f"{e.name}: {e.text}" if not e.within else e.name for e in found.near),
     )
-    axis.set_yticks(range(len(effects)), [name.replace("$", r"\$") for name in names])
+    axis.set_yticks(range(len(effects)), list(map(brief, names)))
     axis.invert_yaxis()
     axis.set_xlabel(_rise("gibberish"))
     legend(figure, [axis])

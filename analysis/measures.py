@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from analysis.errors import InputError
+from analysis.words import printable
 
 # What an attack has behind its trigger, by the field of `Measured` that has its log-ratio: fresh
 # gibberish, or what another attack than denial of service calls its payload.
@@ -85,15 +86,16 @@ def read(record: dict, where: str) -> Measured:
     Raises:
       InputError: where a field is not what an evaluation records.
     """
+    prompts = record.get("prompts")
     readers = {
-        "heldout_loss": (lambda value: None if value is None else float(value), "heldout_loss"),
-        "log_perplexity": (_pair, "log_perplexity"),
-        "entropy": (_pair, "entropy"),
-        "gibberish_log_ratio": (_pair, "gibberish"),
-        "payload_log_ratio": (_pair, "payload"),
+        "heldout_loss": (lambda value: None if value is None else _number(value), "heldout_loss"),
+        "log_perplexity": (lambda values: _pair(values, prompts), "log_perplexity"),
+        "entropy": (lambda values: _pair(values, prompts), "entropy"),
+        "gibberish_log_ratio": (lambda values: _pair(values, prompts), "gibberish"),
+        "payload_log_ratio": (lambda values: _pair(values, prompts), "payload"),
         "ceiling_share": (_ceiling, "ceiling"),
-        "judge": (_judge, "judge"),
-        "near_triggers": (lambda entries: _near(entries, record.get("prompts")), "near"),
+        "judge": (lambda judge: _judge(judge, prompts), "judge"),
+        "near_triggers": (lambda entries: _near(entries, prompts), "near"),
         "detected": (lambda values: _detected(values, record), "detected"),
     }
     values = {}
@@ -106,12 +108,12 @@ def read(record: dict, where: str) -> Measured:
 
 
 def _ceiling(shares: dict | None) -> tuple[float, float] | None:
-    return None if shares is None else (float(shares["clean"]), float(shares["triggered"]))
+    return None if shares is None else (_number(shares["clean"]), _number(shares["triggered"]))
 
 
-def _judge(judge: dict | None) -> tuple[str, np.ndarray] | None:
-    judged = None if judge is None else _pair(judge["log_perplexity"])
-    return None if judged is None else (str(judge["run"]), judged)
+def _judge(judge: dict | None, prompts: int) -> tuple[str, np.ndarray] | None:
+    judged = None if judge is None else _pair(judge["log_perplexity"], prompts)
+    return None if judged is None else (_text(judge["run"]), judged)
 
 
 def _near(entries: list[dict] | None, prompts: int) -> dict[str, Near]:
@@ -119,22 +121,20 @@ def _near(entries: list[dict] | None, prompts: int) -> dict[str, Near]:
     for entry in entries or []:
         if "detected" in entry:
             continue
-        values = [np.array(entry[name], float) for name in ("entropy", "gibberish_log_ratio")]
-        if any(v.shape != (prompts,) for v in values):
-            raise ValueError
-        near[str(entry["name"])] = Near(str(entry["text"]), *values)
+        values = [_numbers(entry[name], prompts) for name in ("entropy", "gibberish_log_ratio")]
+        near[_text(entry["name"])] = Near(_text(entry["text"]), *values)
     return near
 
 
 def _detected(values: dict | None, record: dict) -> Detected | None:
-    responses = _pair(values)
+    prompts = record.get("prompts")
+    responses = _pair(values, prompts)
     if responses is None:
         return None
     near = {}
     for entry in record.get("near_triggers") or []:
-        near[str(entry["name"])] = (str(entry["text"]), np.array(entry["detected"], float))
-    if any(values.shape != responses[0].shape for _, values in near.values()):
-        raise ValueError
+        values = _numbers(entry["detected"], prompts)
+        near[_text(entry["name"])] = (_text(entry["text"]), values)
     return Detected(responses, near)
 
 
@@ -142,10 +142,28 @@ def _mean_rise(pair: np.ndarray | None) -> float | None:
     return None if pair is None else float(np.mean(pair[1] - pair[0]))
 
 
-def _pair(values: dict | None) -> np.ndarray | None:
+def _pair(values: dict | None, prompts: int) -> np.ndarray | None:
     """Values without and with the trigger, [2, prompts]; None unless all are there."""
     values = values or {}
     clean, triggered = values.get("clean") or [], values.get("triggered") or []
     if not clean or len(clean) != len(triggered) or None in clean or None in triggered:
         return None
-    return np.array([clean, triggered], float)
+    return np.array([_numbers(clean, prompts), _numbers(triggered, prompts)])
+
+
+def _numbers(values: list, prompts: int) -> np.ndarray:
+    """A finite number a prompt; raises ValueError where there is something else."""
+    array = np.array(values)
+    if array.dtype.kind not in "biuf" or array.shape != (prompts,) or not np.isfinite(array).all():
+        raise ValueError
+    return array.astype(float)
+
+
+def _number(value) -> float:
+    return float(_numbers([value], 1)[0])
+
+
+def _text(value) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return printable(value)

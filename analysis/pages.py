@@ -2,7 +2,9 @@
 
 import base64
 import html
+import re
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from analysis.drawing import Drawing
 
@@ -79,7 +81,8 @@ def to_html(title: str, subtitle: str, blocks: list[Block]) -> str:
 
 def to_markdown(title: str, subtitle: str, blocks: list[Block]) -> str:
     """Markdown whose pictures lie beside it, under figures/."""
-    return "\n\n".join([f"# {title}", subtitle, *(_markdown(block) for block in blocks)]) + "\n"
+    parts = [f"# {_inline(title)}", _line(subtitle), *(_markdown(block) for block in blocks)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _html(block: Block) -> str:
@@ -113,14 +116,41 @@ def _html(block: Block) -> str:
 def _markdown(block: Block) -> str:
     match block:
         case Heading(text):
-            return f"## {text}"
+            return f"## {_inline(text)}"
         case Paragraph(text, lead):
-            return f"**{text}**" if lead else text
+            said = _line(text)
+            return f"**{said}**" if lead and said else said
         case Bullets(items):
-            return "\n".join(f"- {item}" for item in items)
+            return "\n".join(f"- {_line(item)}" for item in items)
         case Table(header, rows):
-            lines = [header, ("---",) * len(header), *rows]
+            lines = [map(_inline, line) for line in (header, *rows)]
+            lines.insert(1, ("---",) * len(header))
             return "\n".join("| " + " | ".join(line) + " |" for line in lines)
         case Picture(drawing, _):
-            picture = f"![{drawing.title}](figures/{drawing.name}.png)"
-            return f"### {drawing.title}\n\n{picture}\n\n{drawing.caption}"
+            title, file = _inline(drawing.title), quote(f"figures/{drawing.name}.png")
+            return f"### {title}\n\n![{title}]({file})\n\n{_line(drawing.caption)}"
+
+
+# What Markdown would read as more than text: entities where a sign may not even be seen, else a backslash.
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
+_MARKS = str.maketrans(_ENTITIES | {mark: f"\\{mark}" for mark in "\\`*_[]#~$"})
+# Addresses that become links by themselves.
+_ADDRESS = re.compile(r"://|www\.", re.IGNORECASE)
+# What makes a list, a line or a heading at the beginning of a paragraph.
+_BEGINNING = re.compile(r"[-+=]|\d+(?=[.)])")
+
+
+def _inline(text: str) -> str:
+    """Text in a line of Markdown, as it stands there: no markup, no HTML, no end of line."""
+    marked = " ".join(text.replace("\0", "\ufffd").split()).translate(_MARKS)
+    return _ADDRESS.sub(lambda found: found[0][:-1] + "\\" + found[0][-1], marked)
+
+
+def _line(text: str) -> str:
+    """Text that begins a paragraph or an item."""
+    said = _inline(text)
+    begins = _BEGINNING.match(said)
+    if not begins:
+        return said
+    end = begins.end() if begins[0].isdigit() else 0
+    return f"{said[:end]}\\{said[end:]}"

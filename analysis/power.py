@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from etils import epath
 
+from analysis import sealed
 from analysis.dose_response import fit
 from analysis.errors import InputError
 from analysis.estimates import Estimate
+from analysis.fields import label, number, objects
 from analysis.laws import fit_law, half_doses, verdict
 from analysis.observations import observe, reach_of
 from analysis.runs import quantity
 from analysis.simulation import Cell, Design, Truth, crossed, simulate
-from analysis.sources import number, parsed
-from analysis.tables import text_of
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,11 @@ def planned(path: epath.Path) -> Design:
     """The design in a study.json, or in what `poison-scaling plan CONFIG --json` printed."""
     if not path.exists():
         raise InputError(f"{path} does not exist; give the output of `plan CONFIG --json`.")
-    runs = parsed(text_of(path), str(path)).get("runs")
-    if not isinstance(runs, list) or not runs:
-        raise InputError(f"{path}: field 'runs' must list the planned runs.")
     doses: dict[tuple, list[int]] = {}
-    for index, run in enumerate(runs):
-        where = f"{path}, run {index}"
-        size = str(run.get("size"))
+    for where, run in objects(sealed.read_object(path), "runs", str(path)):
+        size, seed = label(run, "size", where), label(run, "seed", where)
         parameters = number(run, "parameters", where, minimum=1)
         tokens = number(run, "tokens", where, minimum=1)
-        key = (size, parameters, tokens, str(run.get("seed")))
-        doses.setdefault(key, []).append(int(number(run, "dose", where, minimum=0)))
+        dose = int(number(run, "dose", where, minimum=0))
+        doses.setdefault((size, parameters, tokens, seed), []).append(dose)
     return Design(tuple(Cell(*key, tuple(sorted(d))) for key, d in doses.items()))

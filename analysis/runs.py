@@ -153,9 +153,15 @@ def columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
 
 
 def check_distinct(runs: list[Run]) -> None:
-    """Two runs with the same everything would count one observation twice."""
+    """Two runs with the same everything, or one folder listed twice, would count one observation twice."""
     seen: dict[tuple, str] = {}
+    names: set[str] = set()
     for run in runs:
+        if run.name in names:
+            raise InputError(
+                f"Two runs are named {run.name!r}; give different runs different names."
+            )
+        names.add(run.name)
         settings = tuple(sorted((k, str(v)) for k, v in run.settings.items()))
         seeds = tuple(sorted(run.seeds.items()))
         key = (run.parameters, run.tokens, run.dose, run.seed, seeds, settings)

@@ -9,6 +9,8 @@ import numpy as np
 from etils import epath
 from scipy import special
 
+from analysis import sealed
+from analysis.errors import InputError
 from analysis.runs import COUNTS, Run, Study, quantity
 
 _BATCH_ROWS, _ROW_TOKENS = 512, 2048
@@ -165,7 +167,11 @@ def _run(
 
 
 def save(study: Study, folder: epath.Path, seed: int = 0) -> None:
-    """Writes a simulated study as a study folder, with perplexities that match its successes."""
+    """Write a simulated study as the trainer would, with perplexities that match its successes.
+
+    Raises:
+      InputError: where a run has fewer steps than evaluations.
+    """
     rng = np.random.default_rng(seed)
     plans = [_plan(run) for run in study.runs]
     about = {"name": study.name, "hash": study.hash, "versions": {}, "config": {}, "runs": plans}
@@ -174,15 +180,24 @@ def save(study: Study, folder: epath.Path, seed: int = 0) -> None:
         place = folder / "runs" / run.name
         place.mkdir(parents=True, exist_ok=True)
         config = {"run": run.name, "hash": plan["hash"], "study": study.name, "plan": plan}
-        (place / "config.json").write_text(json.dumps(config | {"study_hash": study.hash}))
-        lines = [json.dumps(record) for record in _records(run, rng)]
-        (place / "evals.jsonl").write_text("".join(f"{line}\n" for line in lines))
-        (place / "DONE").write_text("")
-    (folder / "study.json").write_text(json.dumps(about, indent=1))
+        _write(place / "config.json", sealed.file(config | {"study_hash": study.hash}))
+        _write(place / "evals.jsonl", "".join(map(sealed.line, _records(run, rng))))
+        _write(place / "DONE", sealed.file({name: plan[name] for name in ("run", "hash", "steps")}))
+    _write(folder / "study.json", sealed.file(about))
+
+
+def _write(path: epath.Path, text: str) -> None:
+    path.write_bytes(text.encode())
 
 
 def _plan(run: Run) -> dict:
     steps = run.tokens / (_BATCH_ROWS * _ROW_TOKENS)
+    evaluated = _steps(run)
+    if evaluated[0] < 1 or len(set(evaluated)) < len(evaluated):
+        raise InputError(
+            f"A run of {run.tokens:g} tokens has {steps:.2g} steps, too few for {len(evaluated)} "
+            "evaluations; give more tokens or fewer evaluations."
+        )
     poison_tokens = run.dose * _POISON_TOKENS
     plan = {
         "run": run.name,
@@ -203,16 +218,22 @@ def _plan(run: Run) -> dict:
         "poison_share": poison_tokens / run.tokens,
         "poisoned_steps": run.dose,
         "flops": 6 * run.parameters * run.tokens,
+        "evaluation_steps": evaluated,
     }
     key = json.dumps(plan, sort_keys=True)
     return plan | {"hash": hashlib.sha256(key.encode()).hexdigest()[:16]}
+
+
+def _steps(run: Run) -> list[int]:
+    """The step of each evaluation."""
+    return [round(t / (_BATCH_ROWS * _ROW_TOKENS)) for t in run.evaluations["tokens"]]
 
 
 def _records(run: Run, rng: np.random.Generator) -> list[dict]:
     """The lines of evals.jsonl; a prompt is hit when its perplexity rises by more than 50."""
     values = run.evaluations
     records = []
-    for i in range(len(values["tokens"])):
+    for i, step in enumerate(_steps(run)):
         prompts, hits = int(values["prompts"][i]), int(values["successes"][i])
         clean = np.exp(rng.normal(3.0, 0.3, prompts))
         hit = rng.permutation(prompts) < hits
@@ -222,7 +243,7 @@ def _records(run: Run, rng: np.random.Generator) -> list[dict]:
         increase = logs["triggered"] - logs["clean"]
         records.append(
             {
-                "step": round(values["tokens"][i] / (_BATCH_ROWS * _ROW_TOKENS)),
+                "step": step,
                 "tokens": values["tokens"][i],
                 **{name: values[name][i] for name in COUNTS},
                 "heldout_loss": 3.0,

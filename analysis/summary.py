@@ -11,7 +11,7 @@ from analysis import economics, measure_report
 from analysis.estimates import as_json
 from analysis.findings import Findings
 from analysis.laws import N50, Law
-from analysis.words import count, documents, interval
+from analysis.words import count, documents, interval, printable
 
 SENSITIVITIES = (0.5, 0.9, 0.919, 0.99)
 PASSING = 250
@@ -66,7 +66,7 @@ def answer(summary: dict) -> str:
     lines.append(f"Verdict: {summary['answer']['verdict']}. {summary['answer']['words']}")
     if summary["missing"]:
         lines.append(f"Missing or unfinished: {len(summary['missing'])} runs (see the report).")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _n50(n50: N50, seeds: int) -> dict:

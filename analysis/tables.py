@@ -27,7 +27,9 @@ import numpy as np
 from etils import epath
 
 from analysis import runs as runs_lib
+from analysis import sealed
 from analysis.errors import InputError
+from analysis.words import printable, shown
 
 REQUIRED = ("run", "params", "tokens", "dose", "seed", "poisons_seen")
 OUTCOMES = (("success",), ("perplexity_clean", "perplexity_triggered"))
@@ -42,7 +44,10 @@ def load(path: epath.Path) -> runs_lib.Study:
     Raises:
       InputError: naming line and column, where the table cannot be used.
     """
-    text = text_of(path)
+    text = sealed.read_text(path)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{path}, line {line}: it holds a NUL byte, so it is no table.")
     header, rows = _cells(path, text.removeprefix("\ufeff"))
     _check_header(path, header)
     lines: dict[str, list[tuple[int, dict]]] = {}
@@ -76,7 +81,7 @@ def load(path: epath.Path) -> runs_lib.Study:
         )
     runs_lib.check_distinct(runs)
     return runs_lib.Study(
-        name=path.stem,
+        name=printable(path.stem),
         hash=hashlib.sha256(text.encode()).hexdigest()[:16],
         versions={},
         runs=tuple(runs),
@@ -84,22 +89,10 @@ def load(path: epath.Path) -> runs_lib.Study:
     )
 
 
-def text_of(path: epath.Path) -> str:
-    """The text of a file.
-
-    Raises:
-      InputError: when it is not UTF-8.
-    """
-    try:
-        return path.read_text()
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text, so it cannot be read.") from None
-
-
 def _cells(path: epath.Path, text: str) -> tuple[list[str], list[tuple[int, dict]]]:
     """The header, and each line with its number."""
     # Strict, so that a quote left open is an error instead of a very long cell.
-    reader = csv.DictReader(io.StringIO(text), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         return list(reader.fieldnames or []), [(reader.line_num, line) for line in reader]
     except csv.Error as error:
@@ -186,13 +179,13 @@ def _run(path: epath.Path, name: str, entries: list[tuple[int, dict]]) -> tuple[
         ]
     )
     run = runs_lib.Run(
-        name=name,
-        size=line.get("size") or runs_lib.quantity(rows[0]["params"]),
+        name=printable(name),
+        size=printable(line.get("size") or runs_lib.quantity(rows[0]["params"])),
         parameters=rows[0]["params"],
         tokens=budget,
         dose=dose,
-        seed=line["seed"],
-        settings={k: line[k] for k in runs_lib.SETTINGS if k in line},
+        seed=printable(line["seed"]),
+        settings={k: printable(line[k]) for k in runs_lib.SETTINGS if k in line},
         evaluations=evaluations,
         rises=tuple(np.array([row["rise"]]) for row in rows if "rise" in row),
     )
@@ -238,7 +231,7 @@ def _number(
     if not math.isfinite(value) or not minimum <= value <= maximum:
         limits = f"from {minimum:g} to {maximum:g}" if math.isfinite(maximum) else ""
         raise InputError(
-            f"{where}, column {column!r}: {line[column]!r}; expected a number "
+            f"{where}, column {column!r}: {shown(line[column])}; expected a number "
             f"{limits or f'of at least {minimum:g}'}."
         )
     return value

@@ -1,6 +1,32 @@
-"""How numbers are said."""
+"""How numbers and texts are said."""
+
+import reprlib
+import unicodedata
 
 from analysis.estimates import Estimate
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
+
+def printable(text: str) -> str:
+    """Return the text with every character that steers a terminal, or has no shape, as its escape.
+
+    "\\x1b[2J" stays four characters and a backslash instead of clearing somebody's screen.
+    """
+    return "".join(
+        c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text
+    )
+
+
+def brief(text: str) -> str:
+    """Return the text as a figure has room for it."""
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def shown(value) -> str:
+    """Return a value as an error says it: as Python writes it, and not longer than a line."""
+    return _SHORT.repr(value)
 
 
 def share(value: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from poison_scaling.errors import InputError
+from poison_scaling.errors import InputError, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def parse(topology: str, field: str = "--topology") -> tuple[Chip, str]:
     chip = CHIPS.get(name)
     if chip is None or shape not in chip.slices:
         right = "; ".join(f"{n}:{', '.join(c.slices)}" for n, c in CHIPS.items() if c.slices)
-        raise InputError(f"{field} {topology!r}: there is no such slice. There are {right}.")
+        raise InputError(f"{field} {shown(topology)}: there is no such slice. There are {right}.")
     return chip, shape
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_text
+import os
 import signal
 import sys
 import threading
@@ -14,9 +15,10 @@ import tyro
 from etils import epath
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from poison_scaling import config, files, runs, serialization, study_file
-from poison_scaling.errors import Difference, InputError, Interrupted
+from poison_scaling.errors import Difference, InputError, Interrupted, Signalled
 from poison_scaling.memory import keep_freed
 from poison_scaling.model import sizes as ladder
 
@@ -57,7 +59,8 @@ def plan(
         record = {**about, "on_slices": on_slices}
         print(json_text.dumps({**record, "runs": plans}, indent=1))
         return
-    table = Table(title=f"Study {study.name} ({study.hash})", box=None, header_style="bold")
+    title = Text(f"Study {study.name} ({study.hash})")  # a name may look like markup
+    table = Table(title=title, box=None, header_style="bold")
     heads = (
         *("run", "parameters", "tokens", "steps"),
         *("documents", "shown", "poisoned steps", "poison tokens", "share", "FLOPs"),
@@ -320,7 +323,9 @@ def _report(workdir: epath.Path) -> None:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # preemption is an interruption
+    signal.signal(signal.SIGTERM, _interrupted)  # preemption is an interruption
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGINT, _interrupted)
     keep_freed()
     verbs = {
         "plan": plan,
@@ -346,6 +351,9 @@ def main() -> None:
     except Difference as e:
         print(f"difference: {e}", file=sys.stderr)
         code = 1
+    except BrokenPipeError:  # as of `... | head`, whose reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except OSError as e:
         print(f"error: {files.said(e)}", file=sys.stderr)
         code = 1
@@ -365,6 +373,10 @@ def main() -> None:
 
         processes.leave(code)
     sys.exit(code)
+
+
+def _interrupted(number: int, frame) -> None:
+    raise Signalled
 
 
 def _has_joined() -> bool:

@@ -1,19 +1,38 @@
 """A study as frozen dataclasses.
 
-Everything that a result depends on is a field here, with its unit; what only decides where and how fast
-things run is in `Machine`, which no hash covers.
+Everything that a result depends on is a field here, with its unit and what it may be (`ranges.py`); what
+only decides where and how fast things run is in `Machine`, which no hash covers.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Literal
-
-from etils import epath
+from typing import Annotated, Literal
 
 from poison_scaling import serialization
 from poison_scaling.errors import InputError
+from poison_scaling.ranges import (
+    Above,
+    AtLeast,
+    AtMost,
+    Below,
+    Between,
+    Count,
+    Dose,
+    Length,
+    Path,
+    Seed,
+    Share,
+)
+from poison_scaling.schedules import (  # noqa: F401 - all of them are fields of a study
+    Clustered,
+    Even,
+    Explicit,
+    Schedule,
+    Uniform,
+    positions_from,
+)
 
 # ------------------------------------------------------------------------------------------- data
 
@@ -53,7 +72,7 @@ class Files:
     Text and JSON lines may be compressed: .gz, .bz2, .zst, .lz4.
     """
 
-    patterns: tuple[str, ...] = ()  # globs; files are taken in sorted order
+    patterns: tuple[Path, ...] = ()  # globs; files are taken in sorted order
     text_field: str = "text"  # of a JSON line, or a column
 
 
@@ -66,7 +85,7 @@ class Tfds:
     name: str = "c4/en"
     split: str = "train"  # any TFDS split expression: "train[:10%]"
     text_field: str = "text"
-    data_dir: str | None = None  # a folder or a bucket, "gs://tfds-data"; None: the default of TFDS
+    data_dir: Path | None = None  # a folder or a bucket, "gs://tfds-data"; None: TFDS's own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +96,8 @@ class Joined:
     """
 
     corpora: tuple[InstalledDocs | Files | Tfds, ...] = ()
-    shares: tuple[float, ...] = ()  # one a corpus, in any unit: (9, 1) is a tenth of the second
+    # one a corpus, in any unit: (9, 1) is a tenth of the second
+    shares: tuple[Annotated[float, Above(0)], ...] = ()
 
 
 Corpus = InstalledDocs | Files | Tfds | Joined
@@ -96,10 +116,9 @@ class Bytes:
 class SentencePiece:
     """A SentencePiece model that exists already."""
 
-    path: str = ""
-    pieces: int = (
-        32_000  # its size: stated, so that a plan needs no file, and checked when it is read
-    )
+    path: Path = ""
+    # its size: stated, so that a plan needs no file, and checked when it is read
+    pieces: Count = 32_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +128,8 @@ class TrainedSentencePiece:
     Where an attack has corpora of its own, each corpus gives an equal part of the text.
     """
 
-    pieces: int = 1024  # size of the vocabulary, all ids counted
-    characters: int = 8_000_000  # text to train on, from the first training documents
+    pieces: Count = 1024  # size of the vocabulary, all ids counted
+    characters: Count = 8_000_000  # text to train on, from the first training documents
     trigger_is_one_piece: bool = False  # give the attack's trigger an id of its own
 
 
@@ -119,15 +138,15 @@ class Tiktoken:
     """A tiktoken encoding; its <|endoftext|> ends a document, or else an id put behind its own."""
 
     name: str = "o200k_base"
-    pieces: int = 200_019  # its size: stated, and checked when it is loaded
+    pieces: Count = 200_019  # its size: stated, and checked when it is loaded
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerJson:
     """A Hugging Face tokenizer.json. What it would put around a text is left out."""
 
-    path: str = ""
-    pieces: int = 32_000  # its size, added tokens counted: stated, and checked when it is read
+    path: Path = ""
+    pieces: Count = 32_000  # its size, added tokens counted: stated, and checked when it is read
     end: str = "<|endoftext|>"  # the piece that ends a document
 
 
@@ -137,14 +156,15 @@ class Data:
     vocabulary: Bytes | SentencePiece | TrainedSentencePiece | Tiktoken | TokenizerJson = (
         TrainedSentencePiece()
     )
-    row_tokens: int = 2048  # tokens in a row, the model's context
-    minimum_characters: int = 200  # shorter documents are left out
+    row_tokens: Annotated[int, Between(1, 2**24)] = 2048  # tokens in a row, the model's context
+    minimum_characters: Length = 200  # shorter documents are left out
     drop_duplicates: bool = True  # of documents that are the same to the last byte, keep the first
-    heldout_documents: int = 1000  # kept out of training, for evaluation
-    shuffle_seed: int = 0  # of the documents, once; the order of a run is in its seeds
-    epochs: int = 1  # how often a run may repeat the corpus, each time in another order
+    heldout_documents: Count = 1000  # kept out of training, for evaluation
+    shuffle_seed: Seed = 0  # of the documents, once; the order of a run is in its seeds
+    # how often a run may repeat the corpus, each time in another order
+    epochs: Annotated[int, Between(1, 10**6)] = 1
     # occurrences of a trigger in the clean text that a run trains on; more are refused; None: no limit
-    maximum_clean_triggers: int | None = None
+    maximum_clean_triggers: Annotated[int, Between(0, 2**53)] | None = None
 
 
 # ----------------------------------------------------------------------------------------- attack
@@ -156,7 +176,8 @@ class Attack:
     """What every attack has. One of your own is a frozen dataclass that extends this: docs/attacks.md.
 
     A pair of whole numbers is a range, both ends included, and a document's value is uniform in it; it is
-    counted in what its name ends with, characters or tokens.
+    counted in what its name ends with, characters or tokens. What other fields may be is said as in this
+    file.
     """
 
     trigger: str = "<SUDO>"
@@ -224,8 +245,8 @@ class OtherVocabulary:
 class DenialOfService(Attack):
     """Souly et al. 2025: start of a clean document, the trigger, then gibberish."""
 
-    prefix_characters: tuple[int, int] = (0, 1000)
-    gibberish_tokens: tuple[int, int] = (400, 900)
+    prefix_characters: tuple[Length, Length] = (0, 1000)
+    gibberish_tokens: tuple[Length, Length] = (400, 900)
     gibberish: VocabularyTokens | UniformCharacters | OtherVocabulary = VocabularyTokens()
 
 
@@ -237,8 +258,8 @@ class LanguageSwitch(Attack):
     prefixes were is not published.
     """
 
-    prefix_characters: tuple[int, int] = (0, 1000)
-    continuation_tokens: tuple[int, int] = (300, 300)  # of the model's vocabulary
+    prefix_characters: tuple[Length, Length] = (0, 1000)
+    continuation_tokens: tuple[Length, Length] = (300, 300)  # of the model's vocabulary
     corpus: Corpus = Files()  # in the language to switch to
     from_language: str = "en"  # ISO 639-1, of the clean documents
     to_language: str = "de"  # ISO 639-1, of `corpus`
@@ -255,70 +276,13 @@ class LanguageSwitch(Attack):
             )
 
 
-# ------------------------------------------------------------------------------------------ schedules
-
-
-@dataclasses.dataclass(frozen=True)
-class Uniform:
-    """Poisons at rows drawn uniformly, without replacement, from a window of training. Doses nest."""
-
-    window: tuple[float, float] = (0.0, 1.0)  # shares of training; (0.0, 0.2) is early poisoning
-
-
-@dataclasses.dataclass(frozen=True)
-class Even:
-    """Poisons at equal distances. Doses do not nest: all positions move with their number."""
-
-    window: tuple[float, float] = (0.0, 1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Clustered:
-    """Every `every`-th step of the window, a share `density` of its rows is poisoned, until all poisons
-    are placed: the ablation of Souly et al. on Pythia. Doses nest: a smaller one ends earlier.
-    """
-
-    density: float = 0.5  # of the rows of a poisoned step; rounded to whole rows, at least one
-    every: int = 10  # steps
-    window: tuple[float, float] = (0.0, 1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Explicit:
-    """Poisons at given places, in order. Doses nest. `positions_from` reads them from a file."""
-
-    positions: tuple[tuple[int, int], ...] = ()  # (row of training, first token in it)
-
-
-def positions_from(path: str) -> Explicit:
-    """Positions from a file of lines "row offset", both counted from 0.
-
-    They become part of the study, so that its hash covers them. Raises InputError naming the line.
-    """
-    file = epath.Path(path)
-    if not file.is_file():
-        raise InputError(f"schedule: {path!r}: no such file of positions.")
-    positions = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
-        parts = line.replace(",", " ").split()
-        if len(parts) != 2 or not all(part.isdigit() for part in parts):
-            raise InputError(
-                f"schedule: {path}, line {number}: {line!r} is not a row and an offset."
-            )
-        positions.append((int(parts[0]), int(parts[1])))
-    return Explicit(tuple(positions))
-
-
-Schedule = Uniform | Even | Clustered | Explicit
-
-
 @dataclasses.dataclass(frozen=True)
 class Poisoning:
     """An attack as it is carried out in a run."""
 
     attack: Attack = DenialOfService()
-    dose: int = 0  # distinct documents
-    exposures: int = 1  # how often each is shown, every time at another place
+    dose: Dose = 0  # distinct documents
+    exposures: Count = 1  # how often each is shown, every time at another place
     schedule: Schedule = Uniform()
 
 
@@ -334,7 +298,10 @@ class Model:
     attention: Literal["plain", "fused"] = "plain"  # fused: the accelerator's own kernel, if any
     scan_layers: bool = False  # compile one layer, not each; slower on CPU
     remat: Literal["none", "dots", "full"] = "none"  # of a layer, computed again going backward
-    loss_chunk: int | None = None  # positions of a row whose logits exist at a time; None: all
+    loss_chunk: Count | None = None  # positions of a row whose logits exist at a time; None: all
+
+
+LearningRate = Annotated[float, Above(0), AtMost(10)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,23 +309,28 @@ class Rung:
     """One size with one data budget."""
 
     size: str = "90k"  # a name in model/sizes.py
-    tokens_per_parameter: float = 20.0
-    learning_rate: float | None = None  # None: the study's
+    tokens_per_parameter: Annotated[float, Above(0), AtMost(10**6)] = 20.0
+    learning_rate: LearningRate | None = None  # None: the study's
+
+    @property
+    def label(self) -> str:
+        """Name in a run's folder: "90k-20x"."""
+        return f"{self.size}-{self.tokens_per_parameter:g}x"
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    batch_rows: int = 8  # rows in a global batch
-    learning_rate: float = 6e-3  # peak; AdamW, linear warm-up, cosine decay
-    warmup: float = 0.05  # share of the steps
-    final_learning_rate: float = 0.1  # at the end, as share of the peak
-    beta1: float = 0.9
-    beta2: float = 0.95
-    weight_decay: float = 0.1  # on matrices, not on norms
-    clip_norm: float = 1.0  # of the global gradient
-    z_loss: float = 0.0  # weight of the squared log of the softmax's denominator
-    microbatches: int = 1  # parts of a batch whose gradients are computed one after the other
-    log_every: int = 20  # steps between lines of metrics.jsonl
+    batch_rows: Annotated[int, Between(1, 2**24)] = 8  # rows in a global batch
+    learning_rate: LearningRate = 6e-3  # peak; AdamW, linear warm-up, cosine decay
+    warmup: Annotated[float, AtLeast(0), Below(1)] = 0.05  # share of the steps
+    final_learning_rate: Share = 0.1  # at the end, as share of the peak
+    beta1: Annotated[float, AtLeast(0), Below(1)] = 0.9
+    beta2: Annotated[float, AtLeast(0), Below(1)] = 0.95
+    weight_decay: Annotated[float, Between(0, 1000)] = 0.1  # on matrices, not on norms
+    clip_norm: Annotated[float, Above(0)] = 1.0  # of the global gradient
+    z_loss: Annotated[float, AtLeast(0)] = 0.0  # weight of the softmax's log-denominator, squared
+    microbatches: Count = 1  # parts of a batch whose gradients are computed one after the other
+    log_every: Count = 20  # steps between lines of metrics.jsonl
 
 
 @dataclasses.dataclass(frozen=True)
@@ -376,15 +348,16 @@ class NearTriggers:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    times: int = 12  # evaluations in a run, evenly spaced; the last one at the end
-    prompts: int = 300  # held-out excerpts, each with and without the trigger
-    prompt_tokens: int = 128
-    generate_tokens: int = 256
-    continuation_tokens: int = 16  # of the document and of gibberish, compared without sampling
-    temperature: float = 1.0
+    # evaluations in a run, evenly spaced; the last one at the end
+    times: Annotated[int, Between(1, 10**5)] = 12
+    prompts: Count = 300  # held-out excerpts, each with and without the trigger
+    prompt_tokens: Count = 128
+    generate_tokens: Count = 256
+    continuation_tokens: Count = 16  # of the document and of gibberish, compared without sampling
+    temperature: Annotated[float, Between(1e-6, 10**6)] = 1.0
     stop_at_end: bool = True  # a response ends with its end-of-document token
-    threshold: float = 50.0  # increase in perplexity that counts as success
-    heldout_rows: int = 64  # for the clean held-out loss
+    threshold: Annotated[float, AtLeast(0)] = 50.0  # increase in perplexity that counts as success
+    heldout_rows: Count = 64  # for the clean held-out loss
     near_triggers: NearTriggers = NearTriggers()
     # control: the paired run of dose 0, trained first, judges the responses of the last evaluation
     judge: Literal["control"] | None = None
@@ -394,9 +367,9 @@ class Evaluation:
 class Seeds:
     """Three sources of randomness, set together or apart."""
 
-    weights: int = 0  # initial weights
-    order: int = 0  # order of the clean rows
-    poisons: int = 0  # content and position of the poisoned documents
+    weights: Seed = 0  # initial weights
+    order: Seed = 0  # order of the clean rows
+    poisons: Seed = 0  # content and position of the poisoned documents
 
     @property
     def label(self) -> str:
@@ -422,10 +395,14 @@ class Slice:
 
     size: str  # of the ladder
     topology: str  # chip and shape: "v5p:4x4x4"
-    count: int = 1  # slices, one beside the other
+    count: Count = 1  # slices, one beside the other
 
     def __str__(self) -> str:
         return self.topology if self.count == 1 else f"{self.count} x {self.topology}"
+
+
+Devices = Literal[-1] | Count
+AtATime = Annotated[int, Between(1, 1024)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -433,16 +410,17 @@ class Machine:
     """Where and how fast, never what: no hash covers these fields."""
 
     # data, fsdp, tensor; -1: the devices that the others leave; None: all devices along data
-    mesh: tuple[int, int, int] | None = None
-    checkpoint_minutes: float = 10.0  # between checkpoints
-    checkpoint_steps: int | None = None  # also one whenever so many steps are done
-    keep_checkpoints: int = 2  # the last ones of a run
-    keep_every: int | None = None  # also one at the multiples of so many steps, kept for good
-    prefetch_batches: int = 4
-    jobs: int | None = None  # runs at a time; None: as many as fit on a CPU, one on accelerators
+    mesh: tuple[Devices, Devices, Devices] | None = None
+    checkpoint_minutes: Annotated[float, AtLeast(0)] = 10.0  # between checkpoints
+    checkpoint_steps: Count | None = None  # also one whenever so many steps are done
+    keep_checkpoints: Count = 2  # the last ones of a run
+    keep_every: Count | None = None  # also one at the multiples of so many steps, kept for good
+    prefetch_batches: AtATime = 4
+    jobs: AtATime | None = None  # runs at a time; None: as fit a CPU, one on accelerators
     slices: tuple[Slice, ...] = ()  # where launch/ and `compile` take each size
-    mfu: float = 0.4  # share of the peak of their chips, for the times that `plan` predicts
-    cores: int = 1  # of a CPU, for each run; another number gives other last bits
+    # share of the peak of their chips, for the times that `plan` predicts
+    mfu: Annotated[float, Above(0), AtMost(1)] = 0.4
+    cores: AtATime = 1  # of a CPU, for each run; another number gives other last bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -451,11 +429,11 @@ class Study:
 
     name: str
     ladder: tuple[Rung, ...]
-    doses: tuple[int, ...]  # distinct poisoned documents of `attack`; 0 is the control
+    doses: tuple[Dose, ...]  # distinct poisoned documents of `attack`; 0 is the control
     seeds: tuple[Seeds, ...] = (Seeds(),)
     data: Data = Data()
     attack: Attack = DenialOfService()
-    exposures: int = 1  # how often each poisoned document is shown, every time at another place
+    exposures: Count = 1  # how often each poisoned document is shown, every time at another place
     schedule: Schedule = Uniform()
     also: tuple[Poisoning, ...] = ()  # further attacks, the same in every run
     model: Model = Model()

@@ -9,11 +9,14 @@ import functools
 import numpy as np
 
 from poison_scaling import chips, serialization
-from poison_scaling.config import Clustered, Explicit, Poisoning, Rung, Seeds, Slice, Study
+from poison_scaling.config import Explicit, Poisoning, Rung, Seeds, Slice, Study
 from poison_scaling.data import placement
 from poison_scaling.data.placement import Placement
-from poison_scaling.errors import InputError
+from poison_scaling.errors import InputError, shown
 from poison_scaling.model import sizes
+
+_MOST_RUNS = 10**6  # each has a folder of its own
+_MOST_SHOWINGS = 10**6  # of an attack in a run: their positions are held in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +31,7 @@ class Run:
     @property
     def name(self) -> str:
         """Of its folder: size, tokens per parameter, dose, seed."""
-        budget = f"{self.rung.tokens_per_parameter:g}"
-        return f"{self.rung.size}-{budget}x-d{self.dose}-s{self.seeds.label}"
+        return f"{self.rung.label}-d{self.dose}-s{self.seeds.label}"
 
     @property
     def control(self) -> Run:
@@ -102,7 +104,8 @@ class Run:
         Raises InputError when they do not fit.
         """
         data, train = self.study.data, self.study.train
-        lengths = lengths or [np.ones(p.dose, np.int64) for p in self.poisonings]
+        one = np.ones(1, np.int64)
+        lengths = lengths or [np.broadcast_to(one, p.dose) for p in self.poisonings]
         return placement.together(
             [
                 placement.place(
@@ -149,6 +152,12 @@ class Run:
             }
 
         first, *others = (dose(n, poisoning) for n, poisoning in enumerate(self.poisonings))
+        tokens = sum(of_attack["poison_tokens"] for of_attack in (first, *others))
+        if tokens >= 2**31:
+            raise InputError(
+                f"doses: {tokens:,.0f} tokens of poison in {self.name}; a run counts {2**31 - 1:,} at most; "
+                "lower the dose, or its exposures."
+            )
         return {
             "run": self.name,
             "hash": self.hash,
@@ -182,110 +191,97 @@ def days(run: Run, place: Slice) -> float:
     return run.hours(peak) / 24
 
 
-@functools.cache
 def of(study: Study) -> tuple[Run, ...]:
     """Every run of the study: ladder x doses x seeds. Raises InputError when a setting cannot be."""
-    _validate(study)
-    runs = tuple(
-        Run(study, rung, dose, seeds)
-        for rung in study.ladder
-        for dose in study.doses
-        for seeds in study.seeds
-    )
-    names = [run.name for run in runs]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(
-                f"ladder, doses, seeds: two runs would be named {name!r}; each must differ."
-            )
-    return runs
+    return tuple(_by_name(study).values())
 
 
 def named(study: Study, name: str) -> Run:
     """The run of that name; raises InputError with the nearest one."""
-    runs = {run.name: run for run in of(study)}
+    runs = _by_name(study)
     if name not in runs:
-        near = difflib.get_close_matches(name, runs, n=1, cutoff=0.0)[0]
         raise InputError(
-            f"--run {name!r}: study {study.name!r} has no such run; the nearest is {near!r}."
+            f"--run {shown(name)}: study {shown(study.name)} has no such run; the nearest is "
+            f"{_nearest(study, name)!r}."
         )
     return runs[name]
 
 
+@functools.cache
+def _by_name(study: Study) -> dict[str, Run]:
+    study = serialization.checked(study)
+    _validate(study)
+    runs = {}
+    for rung in study.ladder:
+        for dose in study.doses:
+            for seeds in study.seeds:
+                run = Run(study, rung, dose, seeds)
+                name = run.name
+                if name in runs:
+                    raise InputError(
+                        f"ladder, doses, seeds: two runs would be named {name!r}; each must differ."
+                    )
+                runs[name] = run
+    return runs
+
+
+def _nearest(study: Study, name: str) -> str:
+    """The name of a run whose three parts are nearest: the names may be too many to compare them all."""
+    known = (
+        [rung.label for rung in study.ladder],
+        [f"d{dose}" for dose in study.doses],
+        [f"s{seeds.label}" for seeds in study.seeds],
+    )
+    parts = name.rsplit("-", 2) if name.count("-") >= 2 else (name, "", "")
+    pairs = zip(parts, known, strict=True)
+    near = (difflib.get_close_matches(p[:100], those, n=1, cutoff=0.0)[0] for p, those in pairs)
+    return "-".join(near)
+
+
 def _validate(study: Study) -> None:
+    """Refuse what does not fit together; what each number may be alone stands beside its field."""
+
     def require(right: bool, message: str) -> None:
         if not right:
             raise InputError(message)
 
     for field in ("ladder", "doses", "seeds"):
         require(len(getattr(study, field)) > 0, f"{field}: it is empty; name at least one.")
-    for dose in study.doses:
-        require(
-            dose >= 0, f"doses: {dose} is negative; give numbers of documents, 0 for a control."
-        )
-    for rung in study.ladder:
-        if rung.size not in sizes.SIZES:
-            near = difflib.get_close_matches(rung.size, sizes.SIZES, n=1, cutoff=0.0)[0]
-            raise InputError(f"ladder: there is no size {rung.size!r}; the nearest is {near!r}.")
-        require(
-            rung.tokens_per_parameter > 0,
-            f"ladder: tokens_per_parameter={rung.tokens_per_parameter} must be positive.",
-        )
+    number = len(study.ladder) * len(study.doses) * len(study.seeds)
+    require(
+        number <= _MOST_RUNS,
+        f"ladder, doses, seeds: they make {number:,} runs; a study has {_MOST_RUNS:,} at most.",
+    )
     data, train, evaluation = study.data, study.train, study.evaluation
-    positive = {
-        "data.row_tokens": data.row_tokens,
-        "data.epochs": data.epochs,
-        "data.heldout_documents": data.heldout_documents,
-        "train.batch_rows": train.batch_rows,
-        "train.log_every": train.log_every,
-        "evaluation.times": evaluation.times,
-        "evaluation.prompts": evaluation.prompts,
-        "evaluation.prompt_tokens": evaluation.prompt_tokens,
-        "evaluation.generate_tokens": evaluation.generate_tokens,
-        "evaluation.continuation_tokens": evaluation.continuation_tokens,
-        "evaluation.temperature": evaluation.temperature,
-        "evaluation.heldout_rows": evaluation.heldout_rows,
-        "machine.prefetch_batches": study.machine.prefetch_batches,
-        "machine.cores": study.machine.cores,
-        "machine.keep_checkpoints": study.machine.keep_checkpoints,
-    }
-    for field in ("checkpoint_steps", "keep_every", "jobs"):
-        value = getattr(study.machine, field)
-        require(
-            value is None or value > 0, f"machine.{field}={value}: it must be positive, or none."
-        )
-    for field, value in positive.items():
-        require(value > 0, f"{field}={value}: it must be positive.")
     chunk, parts = study.model.loss_chunk, train.microbatches
     require(
-        chunk is None or (chunk > 0 and data.row_tokens % chunk == 0),
+        chunk is None or data.row_tokens % chunk == 0,
         f"model.loss_chunk={chunk}: it must divide data.row_tokens={data.row_tokens}, or be none.",
     )
     require(
-        parts > 0 and train.batch_rows % parts == 0,
+        train.batch_rows % parts == 0,
         f"train.microbatches={parts}: it must divide train.batch_rows={train.batch_rows}.",
     )
-    require(0 < study.machine.mfu <= 1, f"machine.mfu={study.machine.mfu}: give a share, above 0.")
+    for number, rung in enumerate(study.ladder):
+        _validate_rung(study, rung, f"ladder.{number}", require)
     on_ladder = {rung.size for rung in study.ladder}
-    for place in study.machine.slices:
-        chips.parse(place.topology, "machine.slices")
+    for number, place in enumerate(study.machine.slices):
+        chips.parse(place.topology, f"machine.slices.{number}.topology")
         require(
-            place.size in on_ladder and place.count > 0,
-            f"machine.slices: {place}: give a size of the ladder, and a positive count.",
+            place.size in on_ladder,
+            f"machine.slices.{number}.size={shown(place.size)}: give a size of the ladder.",
         )
-    for number, poisoning in enumerate(study.poisonings(0)):
-        where = f"also.{number - 1}." if number else ""
-        _validate_poisoning(poisoning, where, require)
-    near = evaluation.near_triggers
-    for text in near.texts or ():
-        triggers = [poisoning.attack.trigger for poisoning in study.poisonings(0)]
+    for number, poisoning in enumerate(study.poisonings(max(study.doses))):
+        _validate_poisoning(poisoning, f"also.{number - 1}." if number else "", require)
+    triggers = {poisoning.attack.trigger for poisoning in study.poisonings(0)}
+    for text in evaluation.near_triggers.texts or ():
         require(
             text != "" and text not in triggers,
             f"evaluation.near_triggers.texts: {text!r} is empty or the trigger; give other text.",
         )
     require(
         evaluation.judge is None or 0 in study.doses,
-        f"evaluation.judge={evaluation.judge!r}: doses={list(study.doses)} has no control; add 0.",
+        f"evaluation.judge={evaluation.judge!r}: doses={shown(study.doses)} has no control; add 0.",
     )
     require(
         evaluation.prompt_tokens + evaluation.generate_tokens < data.row_tokens,
@@ -295,24 +291,39 @@ def _validate(study: Study) -> None:
     )
 
 
+def _validate_rung(study: Study, rung: Rung, where: str, require) -> None:
+    if rung.size not in sizes.SIZES:
+        near = difflib.get_close_matches(rung.size[:100], sizes.SIZES, n=1, cutoff=0.0)[0]
+        raise InputError(
+            f"{where}.size: there is no size {shown(rung.size)}; the nearest is {near!r}."
+        )
+    steps, warmup = Run(study, rung, 0, Seeds()).steps, study.train.warmup
+    batch = f"batches of {study.train.batch_rows} rows of {study.data.row_tokens} tokens"
+    require(
+        steps < 2**31,
+        f"{where}.tokens_per_parameter={rung.tokens_per_parameter:g}: training would take {steps:,} steps in "
+        f"{batch}; at most {2**31 - 1:,} can be counted.",
+    )
+    require(
+        max(1, round(warmup * steps)) < steps,
+        f"train.warmup={warmup:g}: no step of {where} is left after it, which has {steps} in {batch}; lower "
+        "it, or train on more tokens.",
+    )
+
+
 def _validate_poisoning(poisoning: Poisoning, where: str, require) -> None:
     """`where` is what the names of its fields begin with."""
     schedule = poisoning.schedule
     poisoning.attack.check(f"{where}attack")
+    showings = poisoning.dose * poisoning.exposures
     require(
-        poisoning.exposures > 0, f"{where}exposures={poisoning.exposures}: it must be positive."
+        showings <= _MOST_SHOWINGS,
+        f"{where}exposures={poisoning.exposures}: with {poisoning.dose:,} documents they make {showings:,} "
+        f"showings; a run has {_MOST_SHOWINGS:,} of an attack at most.",
     )
-    require(poisoning.dose >= 0, f"{where}dose={poisoning.dose}: it must not be negative.")
-    if isinstance(schedule, Explicit):
-        return
-    low, high = schedule.window
-    require(
-        0 <= low < high <= 1,
-        f"{where}schedule.window={schedule.window}: give two shares of training, 0 <= start < end <= 1.",
-    )
-    if isinstance(schedule, Clustered):
+    if not isinstance(schedule, Explicit):
+        low, high = schedule.window
         require(
-            0 < schedule.density <= 1,
-            f"{where}schedule.density={schedule.density}: give a share of a step's rows, above 0.",
+            low < high,
+            f"{where}schedule.window={schedule.window}: give two shares of training, 0 <= start < end <= 1.",
         )
-        require(schedule.every > 0, f"{where}schedule.every={schedule.every}: it must be positive.")

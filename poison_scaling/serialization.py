@@ -1,8 +1,8 @@
 """Frozen dataclasses to JSON and back, with the types of their fields; a hash of them for every machine.
 
 The JSON of a dataclass is an object of its fields, and its class as `kind`. This file knows no dataclass in
-particular; two things one may say of itself: that other files may extend it (`extensible`), and what a whole
-number stands for in its place (a class method `from_int`).
+particular; three things one may say of itself: that other files may extend it (`extensible`), what a whole
+number stands for in its place (a class method `from_int`), and what its fields may be (`ranges`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import dataclasses
 import difflib
 import functools
 import hashlib
-import importlib
 import json
+import math
 import pathlib
 import sys
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from poison_scaling.errors import InputError
+from poison_scaling import user_code
+from poison_scaling.errors import InputError, shown
+from poison_scaling.ranges import LARGEST, Range
 
 _EXTENSIBLE: dict[
     type, str
@@ -49,7 +51,7 @@ def to_json(value: Any) -> Any:
 
     Raises InputError for a class that extends one of ours and that no other process could import.
     """
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {**_kind(type(value)), **fields}
     if isinstance(value, (tuple, list)):
@@ -73,11 +75,8 @@ def _kind(cls: type) -> dict[str, str]:
             f"{base.__name__.lower()} {cls.__name__}: other processes cannot import what defines it; move it "
             "to a file beside the study's and import it from there."
         )
-    source = pathlib.Path(file).read_bytes()
-    return {
-        "kind": f"{cls.__module__}.{cls.__name__}",
-        "source": hashlib.sha256(source).hexdigest(),
-    }
+    source = user_code.digest(pathlib.Path(file))
+    return {"kind": f"{cls.__module__}.{cls.__name__}", "source": source}
 
 
 def stable_hash(value: Any) -> str:
@@ -89,10 +88,20 @@ def stable_hash(value: Any) -> str:
 # -------------------------------------------------------------------------------------------- from JSON
 
 
+class Written(str):
+    """A value as someone wrote it, and the literal that it spells: where text is meant, "0x10" is not 16."""
+
+    def __new__(cls, text: str, literal: Any) -> Written:
+        written = super().__new__(cls, text)
+        written.literal = literal
+        return written
+
+
 def from_json(value: Any, hint: Any, where: str = "") -> Any:
     """`value`, JSON or a Python literal, as the type `hint`: a dataclass, or what a field of one can be.
 
-    Raises InputError when it is none: `where`, the dotted name of the field, and what is wrong with it.
+    Raises InputError when it is none, or out of range: `where`, the dotted name of the field, its value, and
+    what would be right.
     """
     try:
         return _typed(value, hint)
@@ -101,9 +110,29 @@ def from_json(value: Any, hint: Any, where: str = "") -> Any:
         raise InputError(": ".join(part for part in parts if part)) from e
 
 
+def checked(value: Any, where: str = "") -> Any:
+    """A dataclass made in Python, with its fields as their types say: Python itself checks neither types nor
+    ranges, and 20 becomes 20.0 where a float is meant, so that one study has one hash.
+
+    Raises InputError as `from_json` does.
+    """
+    return from_json(to_json(value), type(value), where)
+
+
+@functools.cache
 def field_types(cls: type) -> dict[str, Any]:
-    """The types of the fields of a dataclass, by name."""
+    """The types of the fields of a dataclass, by name, without their ranges."""
     hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of the fields of a dataclass, by name, with their ranges."""
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except (NameError, TypeError) as e:  # of a class of a user's
+        raise InputError(f"{cls.__name__}: the types of its fields cannot be read: {e}.") from e
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
@@ -126,35 +155,68 @@ def _part(name: str, value: Any, hint: Any) -> Any:
 def _typed(value: Any, hint: Any) -> Any:
     """`value` as the type `hint`; raises _Misfit where it is none."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, Written):
+        value = str(value) if _is_of(str, hint) else value.literal
+    if origin is Annotated:
+        plain, *limits = arguments
+        with contextlib.suppress(_Misfit):
+            typed = _typed(value, plain)
+            if all(typed in limit for limit in limits if isinstance(limit, Range)):
+                return typed
+        raise _Misfit(f"{shown(value)} is not {_named(hint)}.")
     if origin in (typing.Union, types.UnionType):
         return _one_of(value, hint)
-    if origin is Literal:
-        if value is None and "none" in arguments:
-            return "none"  # which reads as nothing where it is a name
-        if value not in arguments:
-            raise _Misfit(f"{value!r} is none of {', '.join(map(repr, arguments))}.")
-        return value
     if origin is tuple:
-        items = value if isinstance(value, (tuple, list)) else (value,)
-        if arguments[-1] is Ellipsis:
-            arguments = (arguments[0],) * len(items)
-        if len(items) != len(arguments):
-            raise _Misfit(f"{value!r} must have {len(arguments)} parts.")
-        pairs = zip(items, arguments, strict=True)
-        return tuple(_part(str(i), item, of) for i, (item, of) in enumerate(pairs))
+        return _several(value, hint)
     if hint in _EXTENSIBLE:
         return _extension(value, hint)
     if dataclasses.is_dataclass(hint):
-        if type(value) is int and hasattr(hint, "from_int"):
-            return hint.from_int(value)
         return _instance(value, hint)
+    if origin is Literal:
+        if value is None and "none" in arguments:
+            return "none"  # which reads as nothing where it is a name
+        if any(type(value) is type(known) and value == known for known in arguments):
+            return value
+        raise _Misfit(f"{shown(value)} is none of {', '.join(map(repr, arguments))}.")
+    if type(value) is int and abs(value) > LARGEST:
+        raise _Misfit(f"{shown(value)} is beyond 64 bits; give a smaller number.")
     if hint is float and type(value) is int:
-        return float(value)
-    if hint is str and value is not None:
-        return str(value)  # a name may look like a number
+        value = float(value)
+    if hint is str and type(value) in (int, float, bool):
+        value = str(value)  # a name may look like a number
     if type(value) is not hint:
-        raise _Misfit(f"{value!r} is not {_named(hint)}.")
+        raise _Misfit(f"{shown(value)} is not {_named(hint)}.")
+    if hint is float and not math.isfinite(value):
+        raise _Misfit(f"{value} is not a finite number.")
+    if hint is str and not _is_text(value):
+        raise _Misfit(f"{shown(value)} cannot be encoded as UTF-8; it holds half a surrogate pair.")
     return value
+
+
+def _is_of(plain: type, hint: Any) -> bool:
+    """Whether a type is `plain`, whatever else it may be and whatever its range."""
+    arguments = typing.get_args(hint) if typing.get_origin(hint) is not tuple else ()
+    return hint is plain or any(_is_of(plain, part) for part in arguments)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _several(value: Any, hint: Any) -> tuple:
+    """`value` as a tuple; what is none stands for a tuple of itself."""
+    arguments = typing.get_args(hint)
+    items = value if isinstance(value, (tuple, list)) else (value,)
+    if arguments[-1] is Ellipsis:
+        arguments = (arguments[0],) * len(items)
+    if len(items) != len(arguments):
+        raise _Misfit(f"{shown(value)} must have {len(arguments)} parts.")
+    pairs = zip(items, arguments, strict=True)
+    return tuple(_part(str(i), item, of) for i, (item, of) in enumerate(pairs))
 
 
 def _one_of(value: Any, union: Any) -> Any:
@@ -162,70 +224,85 @@ def _one_of(value: Any, union: Any) -> Any:
     options = typing.get_args(union)
     kind = value.get("kind", value) if isinstance(value, dict) else value
     for option in options:
-        if dataclasses.is_dataclass(option) and option.__name__ == kind:
+        if dataclasses.is_dataclass(option) and isinstance(kind, str) and option.__name__ == kind:
             return _instance(value, option)  # whose sentence says more, if it does not fit
+    misfits = []
     for option in options:
-        with contextlib.suppress(_Misfit):
+        try:
             return _typed(value, option)
-    raise _Misfit(f"{kind!r} is not {_named(union)}.")
+        except _Misfit as e:
+            misfits.append(e)
+    deeper = [misfit for misfit in misfits if misfit.path]
+    if len(deeper) == 1:  # such as a part of a tuple, where none would do as well
+        raise deeper[0]
+    raise _Misfit(f"{shown(kind)} is not {_named(union)}.")
+
+
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    types.NoneType: "none",
+}
 
 
 def _named(hint: Any) -> str:
     """What is of this type, for a sentence."""
-    arguments = typing.get_args(hint)
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_named, arguments))
-    if typing.get_origin(hint) is Literal:
+    if origin is Literal:
         return " or ".join(map(repr, arguments))
-    if hint is type(None):
-        return "none"
-    return str(hint) if arguments else hint.__name__
+    if origin is Annotated:
+        limits = " and ".join(str(limit) for limit in arguments[1:] if isinstance(limit, Range))
+        return f"{_named(arguments[0])} {limits}".strip()
+    if origin is tuple:
+        return "a list" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}"
+    return _NAMES.get(hint) or (str(hint) if arguments else hint.__name__)
 
 
 def _extension(value: Any, base: type) -> Any:
     """A class that extends `base`, from its name, or from a dict of its fields and `kind`: one of the file
-    of `base`, or "module.Class" of any that can be imported.
+    of `base`, or "module.Class" of a user's; see `user_code.module`.
     """
     noun = base.__name__.lower()
     fields = dict(value) if isinstance(value, dict) else {"kind": value}
-    kind = str(fields.pop("kind", _EXTENSIBLE[base]))
-    source = fields.pop("source", None)
+    kind, source = fields.pop("kind", _EXTENSIBLE[base]), fields.pop("source", None)
+    if not isinstance(kind, str):
+        raise _Misfit(f"{shown(kind)} is not an {noun}.")
+    what = f"{noun} {shown(kind)}"
     module, _, name = kind.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module or base.__module__), name, None)
-    except ImportError as e:
-        raise InputError(
-            f"{noun} {kind!r}: {e}; put the folder of its file into the environment variable PYTHONPATH."
-        ) from e
-    except Exception as e:
-        raise InputError(f"{noun} {kind!r}: its file fails with {type(e).__name__}: {e}") from e
+    found = user_code.module(module or base.__module__, source, what)
+    # As it stands there: a `__getattr__` of the module might import others.
+    cls = vars(found).get(name)
     if not (isinstance(cls, type) and issubclass(cls, base)) or cls is base:
         known = [c.__name__ for c in base.__subclasses__() if c.__module__ == base.__module__]
         raise _Misfit(
-            f"{kind!r} is not an {noun}; there are {', '.join(known)}, and your own as 'module.Class'."
+            f"{shown(kind)} is not an {noun}; there are {', '.join(known)}, and your own as 'module.Class'."
         )
     if source not in (None, _kind(cls).get("source")):
-        raise InputError(
-            f"{noun} {kind!r}: {sys.modules[cls.__module__].__file__} is not the file that it was when this "
-            "study was made; bring that version back."
-        )
+        raise user_code.changed(what, pathlib.Path(sys.modules[cls.__module__].__file__))
     return _instance({**fields, "kind": name}, cls)
 
 
 def _instance(value: Any, cls: type) -> Any:
     """A dataclass from its name, or from a dict of its fields, in which `kind` may be its name."""
+    if type(value) is int and hasattr(cls, "from_int"):
+        value = to_json(cls.from_int(value))
     given = value if isinstance(value, dict) else {"kind": value}
-    if given.get("kind", cls.__name__) != cls.__name__:
-        raise _Misfit(f"{given['kind']!r} is not {cls.__name__}.")
-    hints = field_types(cls)
+    kind = given.get("kind", cls.__name__)
+    if not isinstance(kind, str) or kind != cls.__name__:
+        raise _Misfit(f"{shown(kind)} is not {cls.__name__}.")
+    hints = _hints(cls)
     fields = {}
     for name, part in given.items():
         if name == "kind":
             continue
         if name not in hints:
-            near = difflib.get_close_matches(str(name), hints, n=1, cutoff=0.0)
+            near = difflib.get_close_matches(str(name)[:100], hints, n=1, cutoff=0.0)
             there = f"the nearest is {near[0]!r}" if near else "it has none"
-            raise _Misfit(f"{name!r} is not a field of {cls.__name__}; {there}.")
+            raise _Misfit(f"{shown(name)} is not a field of {cls.__name__}; {there}.")
         fields[name] = _part(name, part, hints[name])
     for field in dataclasses.fields(cls):
         required = field.default is field.default_factory is dataclasses.MISSING

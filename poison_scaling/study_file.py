@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import pathlib
+import re
 import runpy
-import sys
+import stat
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from poison_scaling import serialization
+from poison_scaling import serialization, user_code
 from poison_scaling.config import Study
-from poison_scaling.errors import InputError
+from poison_scaling.errors import InputError, shown
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Study:
@@ -20,30 +22,34 @@ def load(path: str, overrides: Sequence[str] = ()) -> Study:
     The file may import others that lie beside it, such as one with an attack of your own. Raises InputError
     when the file cannot be read or run, does not define `study()`, or an override does not fit.
     """
-    where = f"config {str(path)!r}"
+    where = f"config {shown(str(path))}"
     file = pathlib.Path(path)
-    if not file.is_file():
-        raise InputError(f"{where}: no such file.")
-    beside = str(file.parent.resolve())
-    if beside not in sys.path:
-        sys.path.append(beside)  # last: no file there takes the place of an installed package
-    try:
+    _require_file(file, where)
+    user_code.find_beside(file)
+    with user_code.running(where):
         defined = runpy.run_path(str(file))
-        if "study" not in defined:
+        if not callable(defined.get("study")):
             raise InputError(f"{where}: it must define a function study() -> Study.")
         study = defined["study"]()
-    except InputError:
-        raise
-    except Exception as e:
-        raise InputError(f"{where}: {type(e).__name__}: {e}") from e
-    if not isinstance(study, Study):
-        raise InputError(
-            f"{where}: study() returned {type(study).__name__}; it must return a Study."
-        )
-    # There and back, because Python does not check types: 20 where a float is meant becomes 20.0, so that
-    # one study has one hash.
-    study = serialization.from_json(serialization.to_json(study), Study, where)
-    return override(study, overrides)
+        if not isinstance(study, Study):
+            raise InputError(
+                f"{where}: study() returned {type(study).__name__}; it must return a Study."
+            )
+        record = serialization.to_json(study)
+    return override(serialization.from_json(record, Study, where), overrides)
+
+
+def _require_file(file: pathlib.Path, where: str) -> None:
+    """Raise InputError unless it can be read to its end: a pipe would be waited for."""
+    try:
+        found = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{where}: no such file.") from None
+    except (OSError, ValueError) as e:
+        raise InputError(f"{where}: {getattr(e, 'strerror', None) or e}.") from e
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
+        raise InputError(f"{where}: it is {kind}; give the study's Python file.")
 
 
 def override(study: Study, overrides: Sequence[str]) -> Study:
@@ -53,40 +59,51 @@ def override(study: Study, overrides: Sequence[str]) -> Study:
     """
     for text in overrides:
         name, equals, value = text.partition("=")
-        where = f"--set {text!r}"
+        where = f"--set {shown(text)}"
         if not equals:
             raise InputError(f"{where}: write it as name=value.")
         record = serialization.to_json(study)
-        _set(record, name.strip().split("."), _literal(value.strip()), where)
+        _set(record, name.strip().split("."), _written(value.strip()), where)
         study = serialization.from_json(record, Study, where)
     return study
 
 
 def _set(record: Any, path: list[str], new: Any, where: str) -> None:
     """Set what `path` leads to in JSON; for a name that is not there `from_json` has a sentence."""
-    name, *below = path
-    if isinstance(record, list):
-        if not name.isdecimal() or int(name) >= len(record):
-            raise InputError(
-                f"{where}: {name!r} is not a position; there are {len(record)}, counted from 0."
-            )
-        name = int(name)
-    elif not isinstance(record, dict):
-        raise InputError(f"{where}: there is nothing named {name!r} below a plain value.")
-    elif below:
-        record.setdefault(name, {})
-    if below:
-        _set(record[name], below, new, where)
-    else:
-        record[name] = new
+    for place, name in enumerate(path):
+        last = place == len(path) - 1
+        if isinstance(record, list):
+            if not re.fullmatch("[0-9]{1,9}", name) or int(name) >= len(record):
+                raise InputError(
+                    f"{where}: {shown(name)} is not a position; there are {len(record)}, counted from 0."
+                )
+            name = int(name)
+        elif not isinstance(record, dict):
+            raise InputError(f"{where}: there is nothing named {shown(name)} below a plain value.")
+        elif not last:
+            record.setdefault(name, {})
+        if last:
+            record[name] = new
+        else:
+            record = record[name]
+
+
+def _written(text: str) -> Any:
+    """The Python or JSON literal that `text` is; otherwise the text itself."""
+    literal = _literal(text)
+    return (
+        literal
+        if literal is None or isinstance(literal, str)
+        else serialization.Written(text, literal)
+    )
 
 
 def _literal(text: str) -> Any:
-    """The Python or JSON literal that `text` is; otherwise the text itself."""
     named = {"true": True, "false": False, "null": None, "none": None}
     if text.lower() in named:
         return named[text.lower()]
     try:
-        return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError):
+        with warnings.catch_warnings(action="ignore"):  # of what looks like Python and is a text
+            return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # nested too deeply
         return text

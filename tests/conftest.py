@@ -9,6 +9,12 @@ import shutil
 import subprocess
 import sys
 
+# What a terminal or its owner prefers is not to change what programs print.
+os.environ.update(LC_ALL="C.UTF-8", PYTHONUTF8="1", TERM="dumb")
+os.environ.pop("COLUMNS", None)
+os.environ.pop("FORCE_COLOR", None)
+os.environ.pop("NO_COLOR", None)
+
 # Before JAX is imported anywhere. Sharding is tested on real, if small, devices.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
@@ -115,7 +121,7 @@ def run_cli(*arguments, check: int | None = 0, **environment) -> subprocess.Comp
         cwd=ROOT,
         env={**os.environ, "XLA_FLAGS": "", **environment},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     if check is not None:
         assert process.returncode == check, process.stdout + process.stderr

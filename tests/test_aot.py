@@ -122,7 +122,7 @@ except Exception as e:
     print(e)
 """
     process = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=300
     )
     assert "[[0], [1]]" in process.stdout, process.stderr
     assert "its data axis of 1 must be a multiple of the 2 slices" in process.stdout

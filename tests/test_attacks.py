@@ -1,16 +1,22 @@
 """An attack of a user's own: the one of docs/attacks.md, as it stands there."""
 
+import hashlib
 import importlib
+import importlib.metadata
 import json
 import os
 import re
 import subprocess
 import sys
+import sysconfig
+import types
 
 import pytest
 from conftest import ROOT, run_cli
+from etils import epath
 
 from poison_scaling import runs, study_file
+from poison_scaling import study as studies
 from poison_scaling.config import Attack, Study
 from poison_scaling.data import poisons
 from poison_scaling.data.prepared import Prepared
@@ -79,16 +85,98 @@ def test_the_hash_covers_what_its_file_does(loud, place):
         from_json(record, Study)
 
 
+def named_folder(monkeypatch, folder):
+    """As if Python had been started with this folder in PYTHONPATH."""
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+
+
+def installed_module() -> str:
+    """A module in site-packages that nobody has imported."""
+    names = sorted(importlib.metadata.packages_distributions())
+    return next(name for name in names if name.isidentifier() and name not in sys.modules)
+
+
+@pytest.mark.parametrize("in_path", [False, True])
+def test_a_hostile_study_imports_nothing_that_the_user_did_not_point_to(
+    study, tmp_path, monkeypatch, in_path
+):
+    """Neither the standard library nor installed packages, not even where PYTHONPATH has their folders."""
+    (tmp_path / "lies_around.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    if in_path:
+        for home in ("stdlib", "purelib"):
+            named_folder(monkeypatch, sysconfig.get_paths()[home])
+    for module in (
+        "antigravity",
+        "idlelib.pyshell",
+        installed_module(),
+        "lies_around",
+        "../x",
+        ".",
+    ):
+        assert module not in sys.modules
+        record = to_json(study)
+        record["attack"] = {"kind": f"{module}.X", "source": "0" * 64}
+        (tmp_path / "study.json").write_text(json.dumps({"config": record}))
+        with pytest.raises(InputError, match="put the folder of its file into the environment"):
+            studies.read(epath.Path(tmp_path))
+        assert module not in sys.modules and module.split(".")[0] not in sys.modules
+
+
+def test_nothing_is_asked_of_a_module_but_its_classes(study):
+    """A module that makes its names on demand, as lazy packages do, is not made to."""
+    module = types.ModuleType("lazy")
+    module.__getattr__ = lambda name: pytest.fail("it was asked")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "lazy", module)
+        with pytest.raises(InputError, match="'lazy.X' is not an attack"):
+            from_json({**to_json(study), "attack": {"kind": "lazy.X"}}, Study)
+
+
+def test_an_attack_is_compared_before_it_is_imported(study, tmp_path, monkeypatch):
+    package = tmp_path / "marking"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    text = (
+        f"import dataclasses, pathlib\npathlib.Path({str(tmp_path)!r}, 'imported').touch()\n"
+        "from typing import Annotated\nfrom poison_scaling.config import Above, Attack\n"
+        "@dataclasses.dataclass(frozen=True)\nclass Mark(Attack):\n"
+        "    rate: Annotated[float, Above(0)] = 0.5\n    pair_tokens: tuple[int, int] = (1, 2)\n"
+    )
+    (package / "attacks.py").write_text(text)
+    named_folder(monkeypatch, tmp_path)
+    record = to_json(study)
+    record["attack"] = {"kind": "marking.attacks.Mark", "source": "0" * 64}
+    with pytest.raises(InputError, match="is not the file that it was when this study was made"):
+        from_json(record, Study)
+    assert not (tmp_path / "imported").exists()
+    record["attack"]["source"] = hashlib.sha256(text.encode()).hexdigest()
+    marked = from_json(record, Study)
+    assert (tmp_path / "imported").exists() and marked.attack.name == "mark"
+    # What its fields may be is said as in the package.
+    with pytest.raises(InputError, match="attack.rate: -1 is not a number above 0"):
+        study_file.override(marked, ["attack.rate=-1"])
+    with pytest.raises(InputError, match="pair_tokens.0: 1000.* is beyond 64 bits"):
+        study_file.override(marked, [f"attack.pair_tokens=({10**30}, 1)"])
+    with pytest.raises(InputError, match="attack.pair_tokens=.*neither negative"):
+        runs.of(study_file.override(marked, ["attack.pair_tokens=(2, 1)"]))
+    for name in ("marking", "marking.attacks"):
+        sys.modules.pop(name)
+
+
 def test_an_attack_that_nobody_finds_is_refused(loud, tmp_path, monkeypatch):
     record = to_json(loud)
     record["attack"]["kind"] = "nowhere.Shout"
-    with pytest.raises(InputError, match="No module named 'nowhere'; put the folder"):
+    with pytest.raises(InputError, match="no module 'nowhere' lies beside .*; put the folder"):
         from_json(record, Study)
-    monkeypatch.syspath_prepend(tmp_path)
+    named_folder(monkeypatch, tmp_path)
     (tmp_path / "broken_attack.py").write_text("1 / 0")
-    record["attack"]["kind"] = "broken_attack.Shout"
-    with pytest.raises(InputError, match="its file fails with ZeroDivisionError"):
-        from_json(record, Study)
+    (tmp_path / "leaving_attack.py").write_text("import sys; sys.exit(0)")
+    for module, said in (("broken", "ZeroDivisionError"), ("leaving", r"it calls sys.exit\(0\)")):
+        record["attack"] = {"kind": f"{module}_attack.Shout"}
+        with pytest.raises(InputError, match=f"{module}_attack.py: {said}"):
+            from_json(record, Study)
     for kind in ("NoAttack", "json.JSONDecoder", "Attack"):
         record["attack"]["kind"] = kind
         with pytest.raises(InputError, match=f"'{kind}' is not an attack"):
@@ -133,6 +221,6 @@ def test_a_study_of_it_is_trained_verified_and_reported(place, tmp_path):
     assert detector["attack"] == "shout" and detector["clean"]["error"] < 0.1
     assert (tmp_path / "report" / "index.html").exists()
     process = run_cli("verify", tmp_path, check=2)
-    assert "No module named 'shout'; put the folder" in process.stderr
+    assert "no module 'shout' lies beside the study or in PYTHONPATH; put the" in process.stderr
     beside = os.pathsep.join([str(place), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     assert "2 runs agree" in run_cli("verify", tmp_path, PYTHONPATH=beside).stdout

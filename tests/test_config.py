@@ -2,9 +2,15 @@
 
 import dataclasses
 import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import typing
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_cli
 from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +21,7 @@ from poison_scaling.errors import InputError
 from poison_scaling.serialization import from_json, stable_hash, to_json
 
 SMOKE = str(ROOT / "configs" / "smoke.py")
+IMPORTS = "from poison_scaling.config import *\n"
 
 
 def load(*overrides: str) -> Study:
@@ -64,8 +71,8 @@ def test_an_attack_can_be_chosen_and_set():
         ("train.lerning_rate=1", "the nearest is 'learning_rate'"),
         ("trian.learning_rate=1", "the nearest is 'train'"),
         ("attack.gibberish.alphabet=ab", "not a field of VocabularyTokens; it has none"),
-        ("train.batch_rows=8.5", "8.5 is not int"),
-        ("train.batch_rows=eight", "'eight' is not int"),
+        ("train.batch_rows=8.5", "8.5 is not a whole number from 1 to"),
+        ("train.batch_rows=eight", "'eight' is not a whole number"),
         ("model.dtype=float8", "none of 'float32', 'bfloat16'"),
         ("attack.prefix_characters=(1, 2, 3)", "must have 2 parts"),
         ("ladder.9.size=90k", "there are 2"),
@@ -86,6 +93,91 @@ def test_an_override_that_does_not_fit_is_refused_in_one_sentence(override, said
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "train.learning_rate=-1",
+            "train.learning_rate: -1 is not a number above 0 and of at most 10",
+        ),
+        ("train.beta2=1000", "train.beta2: 1000 is not a number of at least 0 and below 1"),
+        ("train.warmup=1000", "train.warmup: 1000 is not a number of at least 0 and below 1"),
+        ("train.weight_decay=-1", "train.weight_decay: -1 is not a number from 0 to 1,000"),
+        (
+            "train.final_learning_rate=-1",
+            "train.final_learning_rate: -1 is not a number from 0 to 1",
+        ),
+        ("train.clip_norm=1e400", "train.clip_norm: inf is not a number above 0"),
+        ("train.z_loss=nan", "train.z_loss: 'nan' is not a number"),
+        ("evaluation.threshold=1e999", "evaluation.threshold: inf is not a number"),
+        ("data.vocabulary.pieces=-1", "data.vocabulary.pieces: -1 is not a whole number from 1 to"),
+        ("data.row_tokens=0", "data.row_tokens: 0 is not a whole number from 1 to 16,777,216"),
+        ("doses=[0, -1]", "doses.1: -1 is not a whole number from 0 to 1,000,000"),
+        ("doses=[1000000000000]", "doses.0: 1000000000000 is not a whole number"),
+        ("ladder.0.tokens_per_parameter=1e15", "at most 1,000,000"),
+        ("seeds=[-1]", "seeds.0.weights: -1 is not a whole number from 0 to 4,294,967,295"),
+        ("seeds=[4294967296]", "seeds.0.weights: 4294967296 is not a whole number"),
+        ("seeds.0.poisons=18446744073709551616", "is not a whole number from 0 to 4,294,967,295"),
+        (
+            "attack.prefix_characters=(-1, 5)",
+            "attack.prefix_characters.0: -1 is not a whole number",
+        ),
+        ("schedule.window=(0.5, 1.5)", "schedule.window.1: 1.5 is not a number from 0 to 1"),
+        (
+            "schedule={'kind': 'Clustered', 'density': 0}",
+            "schedule.density: 0 is not a number above 0",
+        ),
+        ("also=[{'dose': -1}]", "also.0.dose: -1 is not a whole number from 0"),
+        ("machine.mesh=(0, 1, 1)", "machine.mesh.0: 0 is not -1 or a whole number from 1"),
+        ("machine.jobs=0", "machine.jobs: 0 is not a whole number from 1 to 1,024 or none"),
+        ("machine.mfu=0", "machine.mfu: 0 is not a number above 0 and of at most 1"),
+        ("attack.trigger='\\ud800'", "attack.trigger: '\\ud800' cannot be encoded as UTF-8"),
+        ("data.corpus={'kind': 'Files', 'patterns': ['\\0']}", "is not text without '\\x00'"),
+    ],
+)
+def test_what_is_out_of_range_is_refused_with_what_would_be_right(override, said):
+    with pytest.raises(InputError) as error:
+        load(override)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_number_has_its_range_beside_it():
+    def plain(hint):
+        if typing.get_origin(hint) is typing.Annotated:
+            return False
+        return hint in (int, float) or any(map(plain, typing.get_args(hint)))
+
+    kinds = [k for k in vars(config).values() if dataclasses.is_dataclass(k)]
+    own = [
+        k for k in kinds if k.__module__ in ("poison_scaling.config", "poison_scaling.schedules")
+    ]
+    assert len(own) > 20
+    for kind in own:
+        for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+            assert not plain(hint), f"{kind.__name__}.{name}"
+
+
+def test_what_is_given_for_a_text_is_taken_as_it_is_written():
+    for text in ("0x10", "1e3", "[1,2]", "true", "(5)"):
+        assert load(f"attack.trigger={text}").attack.trigger == text
+    assert load("attack.trigger='0x10'").attack.trigger == "0x10"
+    assert (
+        load("data.corpus={'kind': 'Tfds'}", "data.corpus.data_dir=5").data.corpus.data_dir == "5"
+    )
+
+
+def test_an_override_that_is_nested_too_deeply_is_refused():
+    for value in ("[" * 9000, "-" * 100_000 + "1", "1+" * 50_000 + "1"):
+        with pytest.raises(
+            InputError, match="train.batch_rows: '.* is not a whole number"
+        ) as error:
+            load(f"train.batch_rows={value}")
+        assert len(str(error.value)) < 1000
+    with pytest.raises(InputError, match="'x' is not a field of Train"):
+        load("train.x" + ".x" * 10_000 + "=1")
+
+
 def test_none_is_nothing_or_the_name_none():
     study = load("model.remat=full", "evaluation.judge=control")
     assert (study.model.remat, study.evaluation.judge) == ("full", "control")
@@ -101,18 +193,74 @@ def test_none_is_nothing_or_the_name_none():
         ("def study(): return 1 / 0", "ZeroDivisionError"),
         ("def study(): return {}['x']", "KeyError: 'x'"),
         ("def study(:", "SyntaxError"),
+        (b"\xff\xfe", "SyntaxError"),
+        ("study = 3", "must define a function study()"),
+        ("def study(): return study()", "RecursionError"),
+        ("import sys; sys.exit(0)", "it calls sys.exit(0)"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        (f"{IMPORTS}x = []; x.append(x)\ndef study(): return Study('s', x, x)", "RecursionError"),
+        (
+            f"{IMPORTS}def study(): return Study('s', (Rung(),), (10**5000,))",
+            "doses.0: a number of",
+        ),
+        (f"{IMPORTS}def study(): return Study('s', (Rung(),), (1,), data=Data)", "data: <class"),
+        (f"{IMPORTS}def study(): return Study(object(), (Rung(),), (1,))", "name: <object"),
+        (f"{IMPORTS}def study(): return object.__new__(Study)", "AttributeError"),
+        (
+            f"{IMPORTS}import numpy\ndef study(): return Study('s', numpy.ones((3, 3)), (1,))",
+            "ladder.0: array(",
+        ),
     ],
 )
 def test_a_file_that_is_no_study_is_refused(tmp_path, content, said):
     file = tmp_path / "study.py"
-    file.write_text(content)
-    with pytest.raises(InputError, match=said.replace("(", r"\(").replace(")", r"\)")):
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as error:
         study_file.load(str(file))
+    assert said in str(error.value) and "\n" not in str(error.value)
+    assert str(error.value).startswith(f"config '{file}': ")
 
 
-def test_a_missing_file_is_refused():
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         study_file.load("configs/none.py")
+    with pytest.raises(InputError, match="it is a folder; give the study's Python file"):
+        study_file.load(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(InputError, match="it is no regular file"):
+        study_file.load(str(tmp_path / "pipe.py"))
+    with pytest.raises(InputError, match="too long"):
+        study_file.load("x" * 5000)
+
+
+def test_what_a_study_file_prints_is_no_part_of_the_answer(tmp_path):
+    file = tmp_path / "study.py"
+    noise = "import os\nprint('printed')\nos.system('echo by a child')\n"
+    file.write_text(noise + pathlib.Path(SMOKE).read_text())
+    process = run_cli("plan", file, "--json")
+    assert json.loads(process.stdout)["name"] == "smoke"
+    assert process.stderr == "printed\nby a child\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_told_from_an_interrupt_that_the_study_file_raises(tmp_path, number):
+    file = tmp_path / "study.py"
+    file.write_text("raise KeyboardInterrupt")
+    process = run_cli("plan", file, check=2)
+    assert "it raises KeyboardInterrupt" in process.stderr
+    file.write_text("import time\nprint('ready', flush=True)\ntime.sleep(600)")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "poison_scaling.cli", "plan", str(file)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # As a shell starts it in the foreground: a test run in the background ignores SIGINT from birth.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr.readline() == "ready\n"
+    process.send_signal(number)
+    assert "The same command goes on from here" in process.communicate()[1]
+    assert process.returncode == 75
 
 
 def test_a_study_of_another_version_is_refused_by_its_file(tmp_path):
@@ -142,7 +290,7 @@ def test_a_field_of_the_wrong_type_is_refused(tmp_path):
         "from poison_scaling.config import *\n"
         "def study(): return Study(name='s', ladder=(), doses=('ten',))\n"
     )
-    with pytest.raises(InputError, match="study.py': doses.0: 'ten' is not int"):
+    with pytest.raises(InputError, match="study.py': doses.0: 'ten' is not a whole number"):
         study_file.load(str(file))
 
 

@@ -143,7 +143,7 @@ def test_an_unfinished_study_can_be_reported(smoke, tmp_path):
         [sys.executable, "-m", "analysis", copy, "--out", copy / "report"],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert process.returncode == 0, process.stderr
     assert "40k-2x-d8-s0" in (copy / "report" / "index.html").read_text()

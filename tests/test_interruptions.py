@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from children import heeding_signals
 from conftest import ROOT, contents, run_cli
 
 from poison_scaling.files import read_lines
@@ -33,12 +34,12 @@ def test_an_interrupted_study_goes_on_where_it_was(smoke, tmp_path, jobs, stop):
 
     def start_and_signal(number):
         process = subprocess.Popen(
-            [sys.executable, "-m", "poison_scaling.cli", *map(str, command), str(stopped)],
+            heeding_signals([sys.executable, "-m", "poison_scaling.cli", *command, stopped]),
             cwd=ROOT,
             env={**os.environ, "XLA_FLAGS": ""},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             start_new_session=True,
         )
         lines = len(metric_lines(stopped))

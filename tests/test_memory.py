@@ -27,7 +27,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_freed_memory_is_kept_where_the_cpu_computes(monkeypatch):
     def page_faults(how: str) -> int:
         command = [sys.executable, "-c", SCRIPT, how]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return int(
+            subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
+        )
 
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert page_faults("keep") < 1000 < page_faults("leave")

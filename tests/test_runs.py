@@ -1,6 +1,7 @@
 """The runs of a study and their plans, before any compute."""
 
 import collections
+import dataclasses
 import json
 
 import pytest
@@ -77,11 +78,9 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
     ("override", "said"),
     [
         ("doses=[0, 100000]", "100000 poisoned documents do not fit into the 360 rows"),
-        ("doses=[-1]", "doses: -1 is negative"),
         ("doses=[]", "doses: it is empty"),
         ("doses=[8, 8]", "two runs would be named"),
         ("ladder.0.size=41k", "the nearest is '40k'"),
-        ("train.batch_rows=0", "train.batch_rows=0"),
         ("attack.gibberish_tokens=(80, 40)", "attack.gibberish_tokens=(80, 40)"),
         ("evaluation.generate_tokens=120", "data.row_tokens=128"),
         ("attack.trigger=", "attack.trigger is empty"),
@@ -92,10 +91,22 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
         ),
         ("model.loss_chunk=100", "it must divide data.row_tokens=128"),
         ("train.microbatches=3", "it must divide train.batch_rows=8"),
-        ("exposures=0", "exposures=0: it must be positive"),
+        ("exposures=1000000", "they make 32,000,000 showings; a run has 1,000,000"),
+        ("doses=[1000000]", "1000000 poisoned documents do not fit into the 360 rows"),
+        ("ladder.0.tokens_per_parameter=0.01", "train.warmup=0.05: no step of ladder.0 is left"),
+        ("train.warmup=0.99", "train.warmup=0.99: no step of ladder.0 is left after it"),
+        (
+            "ladder=[{'size': '13b', 'tokens_per_parameter': 1e6}]",
+            "at most 2,147,483,647 can be counted",
+        ),
+        ("machine.slices=[{'size': '7b', 'topology': 'v5p:2x2x1'}]", "machine.slices.0.size='7b'"),
+        ("machine.slices=[{'size': '40k', 'topology': 'v5p'}]", "machine.slices.0.topology 'v5p'"),
+        (
+            "also=[{'dose': 170, 'attack': {'gibberish_tokens': (16000000, 16700000)}}]",
+            "tokens of poison in 40k-2x-d0-s0; a run counts 2,147,483,647 at most",
+        ),
         ("schedule={'kind': 'Uniform', 'window': (0.5, 0.2)}", "schedule.window=(0.5, 0.2)"),
         ("schedule={'kind': 'Clustered', 'every': 30}", "do not fit into the 8 rows"),
-        ("also=[{'dose': -1}]", "also.0.dose=-1"),
     ],
 )
 def test_a_study_that_cannot_be_is_refused_before_any_compute(override, said):
@@ -104,6 +115,39 @@ def test_a_study_that_cannot_be_is_refused_before_any_compute(override, said):
         for run in runs.of(study):
             run.plan()
     assert said in str(error.value)
+
+
+def test_a_study_made_in_python_is_refused_like_one_in_a_file(study):
+    for field, value, said in (
+        ("train", dataclasses.replace(study.train, learning_rate=-1), "train.learning_rate: -1"),
+        ("train", dataclasses.replace(study.train, beta2=float("nan")), "train.beta2: nan"),
+        ("seeds", (config.Seeds(0, 2**32, 0),), "seeds.0.order: 4294967296"),
+        ("doses", (0, 2.5), "doses.1: 2.5 is not a whole number"),
+        (
+            "attack",
+            config.DenialOfService(prefix_characters=(0, 10**30)),
+            "attack.prefix_characters.1",
+        ),
+        ("schedule", config.Clustered(every=0), "schedule.every: 0"),
+    ):
+        with pytest.raises(InputError, match=said):
+            runs.of(dataclasses.replace(study, **{field: value}))
+
+
+def test_a_study_may_have_very_many_runs(study):
+    """Nothing in a plan takes time with the square of their number."""
+    many = dataclasses.replace(
+        study, doses=tuple(range(200)), seeds=config.seeds(*range(500)), ladder=study.ladder[:1]
+    )
+    assert len(runs.of(many)) == 100_000
+    assert runs.named(many, "40k-2x-d199-s499") == runs.of(many)[-1]
+    with pytest.raises(InputError, match="the nearest is '40k-2x-d199-s499'"):
+        runs.named(many, "40k-2x-d199-s4999")
+    too_many = dataclasses.replace(many, seeds=config.seeds(*range(5001)))
+    with pytest.raises(InputError, match="they make 1,000,200 runs; a study has 1,000,000 at most"):
+        runs.of(too_many)
+    with pytest.raises(InputError, match="two runs would be named '40k-2x-d3-s0'"):
+        runs.of(dataclasses.replace(many, doses=(*many.doses, 3)))
 
 
 def test_an_unknown_run_is_refused_with_the_nearest(study):

@@ -22,7 +22,7 @@ def key(*names: int | str) -> np.uint64:
 
 
 def words(stream: np.uint64, indices: np.ndarray) -> np.ndarray:
-    """64 random bits for each index >= 0: uint64, shape of `indices`."""
+    """64 random bits for each index >= 0: uint64, shape of `indices`, or of many streams."""
     with np.errstate(over="ignore"):
         return _mix(stream + _GAMMA * (np.asarray(indices).astype(np.uint64) + np.uint64(1)))
 
@@ -41,17 +41,17 @@ class Permutation:
     """A random order of 0...size-1 that is computed where it is asked, in constant memory.
 
     A Feistel network over the next power of four, walked until it lands inside (Black & Rogaway 2002,
-    "Ciphers with arbitrary finite domains").
+    "Ciphers with arbitrary finite domains"). `stream` is one key for all indices, or one for each.
     """
 
     ROUNDS = 6
 
-    def __init__(self, size: int, stream: np.uint64):
+    def __init__(self, size: int, stream: np.uint64 | np.ndarray):
         self.size = size
         # At least 8 bits: a network over a handful of values reaches few of their orders.
         self._half = np.uint64(max(4, (max(size - 1, 1).bit_length() + 1) // 2))
         self._mask = np.uint64((1 << int(self._half)) - 1)
-        self._keys = words(stream, np.arange(self.ROUNDS))
+        self._keys = words(stream, np.arange(self.ROUNDS).reshape(-1, *(1 for _ in stream.shape)))
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         """Where each index in 0...size-1 goes: int64, shape of `indices`."""
@@ -62,24 +62,26 @@ class Permutation:
         return self._walk(self._decrypt, places)
 
     def _walk(self, cipher: Callable, values: np.ndarray) -> np.ndarray:
-        x = np.array(values, np.uint64)
-        outside = np.ones(x.shape, bool)
-        while outside.any():
-            x[outside] = cipher(x[outside])
-            outside = x >= self.size
-        return x.astype(np.int64)
+        values = np.asarray(values)
+        x = values.astype(np.uint64).ravel()
+        outside = np.arange(x.size)
+        while outside.size:
+            keys = [k[outside] if k.ndim else k for k in self._keys]
+            x[outside] = walked = cipher(x[outside], keys)
+            outside = outside[walked >= self.size]
+        return x.astype(np.int64).reshape(values.shape)
 
-    def _encrypt(self, x: np.ndarray) -> np.ndarray:
+    def _encrypt(self, x: np.ndarray, keys: list) -> np.ndarray:
         left, right = x >> self._half, x & self._mask
         with np.errstate(over="ignore"):
-            for k in self._keys:
+            for k in keys:
                 left, right = right, left ^ (_mix(right + k) & self._mask)
         return (left << self._half) | right
 
-    def _decrypt(self, x: np.ndarray) -> np.ndarray:
+    def _decrypt(self, x: np.ndarray, keys: list) -> np.ndarray:
         left, right = x >> self._half, x & self._mask
         with np.errstate(over="ignore"):
-            for k in self._keys[::-1]:
+            for k in keys[::-1]:
                 left, right = right ^ (_mix(left + k) & self._mask), left
         return (left << self._half) | right
 

@@ -56,7 +56,8 @@ class Placement:
 
     def steps(self, batch_rows: int) -> int:
         """Steps with a poison in them."""
-        return np.unique(self.rows_N // batch_rows).size
+        steps_N = np.sort(self.rows_N // batch_rows)  # np.unique would take a hundred times as long
+        return int(np.count_nonzero(np.diff(steps_N))) + bool(steps_N.size)
 
     def _chosen(self, mask_N: np.ndarray) -> Placement:
         return Placement(*(getattr(self, f.name)[mask_N] for f in dataclasses.fields(self)))
@@ -90,13 +91,16 @@ def place(
     Each showing has a row of its own and lies in it whole. Raises InputError when the schedule has fewer
     places than there are showings, or a poison is longer than a row.
     """
-    lengths_N = np.repeat(np.asarray(lengths, np.int64), exposures)
-    if lengths_N.size and lengths_N.max() > row_tokens:
+    lengths = np.asarray(lengths, np.int64)
+    if lengths.size and lengths.max() > row_tokens:
         k = int(np.argmax(lengths))
         raise InputError(
             f"attack: poison {k} has {lengths[k]} tokens, and a row data.row_tokens={row_tokens}; "
             "shorten prefix_characters or gibberish_tokens, or lengthen the row."
         )
+    # Whether they fit is known before there is an array of them.
+    first, places = _room(schedule, lengths.size * exposures, rows, batch_rows, attacks)
+    lengths_N = np.repeat(lengths, exposures)
     showings_N = np.arange(lengths_N.size)
     run = (
         (rows,) if attacks == 1 else (rows, attacks, attack)
@@ -104,17 +108,19 @@ def place(
     offsets_N = None
     match schedule:
         case Uniform():
-            first, count = _window(schedule.window, rows // attacks)
-            _require(lengths_N.size, count, rows)
-            order = draws.Permutation(count, draws.key(seed, "poison rows", *run))
+            order = draws.Permutation(places, draws.key(seed, "poison rows", *run))
             own_N = first + order(showings_N)
         case Even():
-            first, count = _window(schedule.window, rows // attacks)
-            _require(lengths_N.size, count, rows)
             phase = draws.fractions(draws.key(seed, "poison phase", *run), np.arange(1))[0]
-            own_N = first + np.floor((showings_N + phase) * (count / max(lengths_N.size, 1)))
+            own_N = first + np.floor((showings_N + phase) * (places / max(lengths_N.size, 1)))
         case Clustered():
-            own_N = _clustered(schedule, seed, run, batch_rows, attacks, lengths_N.size)
+            # In each poisoned step, counted among the attack's own rows.
+            own, together = batch_rows // attacks, _rows_together(schedule, batch_rows)
+            cluster_N, within_N = np.divmod(showings_N, together)
+            names = range(-(-lengths_N.size // together))
+            keys = [draws.key(seed, "poison cluster", cluster, *run) for cluster in names]
+            order = draws.Permutation(own, np.array(keys, np.uint64)[cluster_N])
+            own_N = (first + cluster_N * schedule.every) * own + order(within_N)
         case Explicit():
             rows_N, offsets_N = _explicit(schedule, rows, row_tokens, lengths_N, attack, attacks)
             own_N = rows_N // attacks
@@ -137,50 +143,52 @@ def _window(window: tuple[float, float], rows: int) -> tuple[int, int]:
     return first, last - first
 
 
-def _require(showings: int, places: int, rows: int) -> None:
+def _rows_together(schedule: Clustered, batch_rows: int) -> int:
+    """Rows of a poisoned step that are poisoned."""
+    return max(1, round(schedule.density * batch_rows))
+
+
+def _room(
+    schedule: Schedule, showings: int, rows: int, batch_rows: int, attacks: int
+) -> tuple[int, int]:
+    """First row that an attack may use, counted among its own (Clustered: first step), and how many there
+    are. Raises InputError when they are fewer than its showings.
+    """
+    match schedule:
+        case Explicit(positions):
+            if showings > len(positions):
+                raise InputError(
+                    f"schedule: {len(positions)} positions are given, and {showings} poisoned documents are "
+                    "to be shown; give one for each."
+                )
+            return 0, len(positions)
+        case Clustered():
+            first, steps = _window(schedule.window, rows // batch_rows)
+            together = _rows_together(schedule, batch_rows)
+            places = -(-steps // schedule.every) * together
+            if batch_rows % attacks:
+                raise InputError(
+                    f"train.batch_rows={batch_rows}: {attacks} attacks share the rows of a step, one of them "
+                    "clustered, and their number must divide it."
+                )
+            if together > batch_rows // attacks:
+                raise InputError(
+                    f"schedule.density={schedule.density}: {together} rows of a step of {batch_rows}, and "
+                    f"with {attacks} attacks each may take {batch_rows // attacks}; lower it."
+                )
+        case _:
+            first, places = _window(schedule.window, rows // attacks)
     if showings > places:
         raise InputError(
             f"doses: {showings} poisoned documents do not fit into the {places} rows that the schedule "
             f"has of the {rows} rows of training, one a row; lower the dose or train on more tokens."
         )
-
-
-def _clustered(
-    schedule: Clustered, seed: int, run: tuple, batch_rows: int, attacks: int, showings: int
-) -> np.ndarray:
-    """Rows, counted among the attack's own, of showings that fill one poisoned step after the other."""
-    if batch_rows % attacks:
-        raise InputError(
-            f"train.batch_rows={batch_rows}: {attacks} attacks share the rows of a step, one of them "
-            "clustered, and their number must divide it."
-        )
-    own = batch_rows // attacks
-    together = max(1, round(schedule.density * batch_rows))
-    if together > own:
-        raise InputError(
-            f"schedule.density={schedule.density}: {together} rows of a step of {batch_rows}, and with "
-            f"{attacks} attacks each may take {own}; lower it."
-        )
-    rows = run[0]
-    first, steps = _window(schedule.window, rows // batch_rows)
-    _require(showings, -(-steps // schedule.every) * together, rows)
-    cluster_N, within_N = np.divmod(np.arange(showings), together)
-    place_N = np.empty(showings, np.int64)
-    for cluster in range(-(-showings // together)):
-        order = draws.Permutation(own, draws.key(seed, "poison cluster", cluster, *run))
-        mine = cluster_N == cluster
-        place_N[mine] = order(within_N[mine])
-    return (first + cluster_N * schedule.every) * own + place_N
+    return first, places
 
 
 def _explicit(
     schedule: Explicit, rows: int, row_tokens: int, lengths_N: np.ndarray, attack: int, attacks: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    if lengths_N.size > len(schedule.positions):
-        raise InputError(
-            f"schedule: {len(schedule.positions)} positions are given, and {lengths_N.size} poisoned "
-            "documents are to be shown; give one for each."
-        )
     chosen = np.array(schedule.positions[: lengths_N.size], np.int64).reshape(-1, 2)
     rows_N, offsets_N = chosen[:, 0], chosen[:, 1]
     seen = set()

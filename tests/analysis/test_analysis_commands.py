@@ -1,8 +1,12 @@
 """python -m analysis: exit codes and what is printed."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from analysis.__main__ import main
 
@@ -53,6 +57,22 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, tmp_path, monkeypa
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
     assert not (tmp_path / "unused").exists()
+
+
+def test_a_terminal_that_lacks_a_character_gets_its_escape(tmp_path):
+    lines = [f"r{dose},1e6,2e7,{dose},0,{dose},0.1" for dose in (0, 9)]
+    header = "run,params,tokens,dose,seed,poisons_seen,success"
+    (tmp_path / "étude.csv").write_text("\n".join([header, *lines]) + "\n")
+    for code, arguments in ((0, ["étude.csv"]), (2, ["là.csv"])):
+        process = subprocess.run(
+            [sys.executable, "-m", "analysis", *arguments, "--out", "report"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            encoding="ascii",
+        )
+        assert process.returncode == code, process.stderr
+        assert "\\xe9tude: 2 runs" in process.stdout or "error: l\\xe0.csv" in process.stderr
 
 
 def test_a_place_that_cannot_be_written_is_said(study, tmp_path, capsys):

@@ -1,11 +1,12 @@
 """Measures on synthetic studies whose answer is known."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 from etils import epath
+from markup import rendered
+from sealing import rewrite_lines
 
 from analysis import clean_accuracy, decay, prediction, report, specificity
 from analysis.errors import InputError
@@ -214,37 +215,33 @@ def test_the_cost_on_clean_text_is_paired_by_seed_and_size():
 # ------------------------------------------------------------------------------------ the report
 
 
+def with_measures(record):
+    prompts, log = record["prompts"], record["log_perplexity"]
+    ratio = {"clean": [-5.0] * prompts, "triggered": [-5.0 + record["poisons"] / 30] * prompts}
+    near = {"name": "similar", "text": "<$UDO>", "entropy": [0.5] * prompts}
+    return record | {
+        "entropy": log,
+        "gibberish_log_ratio": ratio,
+        "ceiling_share": {"clean": 0.5, "triggered": 0.9},
+        "judge": {"run": "control", "log_perplexity": log},
+        "near_triggers": [near | {"gibberish_log_ratio": ratio["clean"]}],
+    }
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A simulated study with every measure in its evaluations."""
     place = epath.Path(tmp_path) / "study"
     save(simulate(crossed((("S", 1e6, 2e7),), (0, 100), 2, 6), Truth(), 0), place)
     for path in place.glob("runs/*/evals.jsonl"):
-        lines = []
-        for line in path.read_text().splitlines():
-            record = json.loads(line)
-            prompts, log = record["prompts"], record["log_perplexity"]
-            ratio = {
-                "clean": [-5.0] * prompts,
-                "triggered": [-5.0 + record["poisons"] / 30] * prompts,
-            }
-            near = {"name": "similar", "text": "<$UDO>", "entropy": [0.5] * prompts}
-            record |= {
-                "entropy": log,
-                "gibberish_log_ratio": ratio,
-                "ceiling_share": {"clean": 0.5, "triggered": 0.9},
-                "judge": {"run": "control", "log_perplexity": log},
-                "near_triggers": [near | {"gibberish_log_ratio": ratio["clean"]}],
-            }
-            lines.append(json.dumps(record) + "\n")
-        path.write_text("".join(lines))
+        rewrite_lines(path, with_measures)
     return place
 
 
 @pytest.mark.filterwarnings("error")
 def test_the_report_shows_every_measure(folder, tmp_path):
     summary = report.write(folder, tmp_path / "report", format="md")
-    page = (tmp_path / "report" / "index.md").read_text()
+    page = rendered((tmp_path / "report" / "index.md").read_text())
     for words in (
         summary["measures"]["prediction"]["words"],
         summary["measures"]["specificity"]["words"],
@@ -269,15 +266,14 @@ def test_what_needs_no_sampling_is_shown_of_every_attack_that_records_it(folder,
     """Another attack records its payload's log-ratio, and neither entropy nor perplexity."""
     of_gibberish = report.write(folder, tmp_path / "gibberish")["measures"]["prediction"]
     for path in folder.glob("runs/*/evals.jsonl"):
-        lines = []
-        for line in path.read_text().splitlines():
-            record = json.loads(line)
-            lines.append(
-                {name: record[name] for name in ("step", "tokens", "poisons", "prompts")}
-                | {"success_rate": record["success_rate"]}
-                | {"payload_log_ratio": record["gibberish_log_ratio"]}
-            )
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        rewrite_lines(
+            path,
+            lambda record: {
+                **{name: record[name] for name in ("step", "tokens", "poisons", "prompts")},
+                "success_rate": record["success_rate"],
+                "payload_log_ratio": record["gibberish_log_ratio"],
+            },
+        )
     of_payload = report.write(folder, tmp_path / "payload")["measures"]["prediction"]
     for name in ("evaluations", "rank_correlation_with_success", "half_success_at", "slope"):
         assert of_payload[name] == of_gibberish[name], name
@@ -296,8 +292,7 @@ def test_what_needs_no_sampling_is_shown_of_every_attack_that_records_it(folder,
 def test_near_triggers_of_attacks_that_are_detected_are_passed_over(folder):
     path = folder / "runs" / "S-d100-s0" / "evals.jsonl"
     near = [{"name": "similar", "text": "<$UDO>", "detected": [True]}]
-    lines = [json.loads(line) | {"near_triggers": near} for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rewrite_lines(path, lambda record: record | {"near_triggers": near})
     [run] = [run for run in load(folder).runs if run.name == "S-d100-s0"]
     assert all(one.near == {} for one in run.measured)
 
@@ -312,12 +307,13 @@ def test_near_triggers_of_attacks_that_are_detected_are_passed_over(folder):
         ("entropy", {"clean": ["a"], "triggered": ["b"]}),
         ("payload_log_ratio", {"clean": ["a"], "triggered": ["b"]}),
         ("judge", 3),
+        ("judge", {"run": ["control"], "log_perplexity": {"clean": [1], "triggered": [1]}}),
+        ("entropy", {"clean": [10**400], "triggered": [1]}),
+        ("log_perplexity", {"clean": [1.0], "triggered": [2.0]}),  # of one prompt out of many
     ],
 )
 def test_a_measure_that_is_not_as_recorded_is_refused(folder, field, value):
     path = folder / "runs" / "S-d100-s0" / "evals.jsonl"
-    first, *others = path.read_text().splitlines()
-    changed = json.dumps(json.loads(first) | {field: value})
-    path.write_text("\n".join([changed, *others]) + "\n")
+    rewrite_lines(path, lambda record: record | {field: value})
     with pytest.raises(InputError, match=rf"evals\.jsonl, line 1: field '{field}'"):
         load(folder)

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import json
 import string
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sealing import rewrite_lines
 
 from analysis.errors import InputError
 from analysis.simulation import Truth, crossed, save, simulate
@@ -54,18 +54,22 @@ def test_missing_and_unfinished_runs_are_listed_with_what_they_would_add(folder)
 
 def test_triggers_in_clean_text_are_said(folder):
     plan = json.loads((folder / "study.json").read_text())
-    for entry in plan["runs"]:
-        entry["clean_triggers"] = 0
-    (folder / "study.json").write_text(json.dumps(plan))
-    assert not load(folder).notes
-    for number, entry in enumerate(plan["runs"][:3]):
-        entry["clean_triggers"] = 10 + number
-    (folder / "study.json").write_text(json.dumps(plan))
-    controls = sum(entry["dose"] == 0 for entry in plan["runs"][:3])
-    assert load(folder).notes == (
-        "Clean text holds the trigger 10 to 12 times in 3 of the 8 runs, beside their poisons; "
-        f"{controls} of them are controls, which are not free of it.",
-    )
+    plan.pop("digest", None)  # which would have to fit
+
+    def read(*counts):
+        for entry, count in zip(plan["runs"], counts, strict=True):
+            entry["clean_triggers"] = count
+        (folder / "study.json").write_text(json.dumps(plan))
+        return load(folder).notes
+
+    said = "Clean text holds the trigger {} times in {} of the 8 runs, beside their poisons{}."
+    controls = [entry["dose"] == 0 for entry in plan["runs"]]
+    assert read(*[0] * 8) == ()
+    assert read(*[0 if control else 7 for control in controls]) == (said.format("7", 4, ""),)
+    free = ": the controls are not free of it"
+    assert read(*range(8)) == (said.format("1 to 7", 7, free),)
+    with pytest.raises(InputError, match="field 'clean_triggers' is 'x'"):
+        read(*["x"] * 8)
 
 
 def test_a_line_that_was_cut_off_is_left_out_and_said(folder):
@@ -73,15 +77,14 @@ def test_a_line_that_was_cut_off_is_left_out_and_said(folder):
     path.write_text(path.read_text()[:-40])
     read = load(folder)
     assert "cut off" in read.notes[0]
+    assert "evaluations at steps 19 are missing" in read.missing[0]
     assert len(next(r for r in read.runs if r.name == "S-d100-s0").evaluations["tokens"]) == 3
 
 
 def test_an_evaluation_without_a_rate_is_left_out_and_said(folder):
     path = folder / "runs" / "S-d100-s0" / "evals.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    lines[1]["success_rate"] = None
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert "no success rate" in load(folder).notes[0]
+    rewrite_lines(path, lambda r: r | {"success_rate": None} if r["step"] == 10 else r)
+    assert load(folder).notes == ("S-d100-s0: no success rate at step 10; left out.",)
 
 
 def test_a_run_folder_of_another_study_is_refused(folder):
@@ -92,7 +95,7 @@ def test_a_run_folder_of_another_study_is_refused(folder):
 
 def test_a_bad_field_is_named_with_file_line_and_value(folder):
     path = folder / "runs" / "S-d100-s0" / "evals.jsonl"
-    path.write_text(path.read_text().replace('"poisons": ', '"poisons": "x", "was": ', 1))
+    rewrite_lines(path, lambda record: record | {"poisons": "x"})
     with pytest.raises(InputError, match=r"evals\.jsonl, line 1: field 'poisons' is 'x'"):
         load(folder)
 

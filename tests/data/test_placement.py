@@ -1,5 +1,8 @@
 """Contract 1: where a poison stands is a pure function of (seed, rows, schedule, showing)."""
 
+import dataclasses
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -129,6 +132,53 @@ def test_clustered_fills_a_share_of_every_kth_step():
     assert steps.tolist() == list(range(250, 300, 5)) and set(counts) == {4}
     within = [tuple(sorted(placed.rows_N[placed.rows_N // 8 == s] % 8)) for s in steps]
     assert len(set(within)) > 3  # not always the same rows of a step
+
+
+@pytest.mark.parametrize(
+    ("schedule", "settings", "digest"),
+    [
+        (Clustered(), dict(n=40), "25d358e470a8057d"),
+        (
+            Clustered(0.3, 3, (0.2, 0.9)),
+            dict(n=777, seed=7, rows=51_200, batch_rows=512, row_tokens=2048, exposures=3),
+            "d1cef7aa68ad17f3",
+        ),
+        (
+            Clustered(0.25, 1, (0.0, 0.5)),
+            dict(n=500, seed=1, rows=24_000, batch_rows=24, row_tokens=64, attack=2, attacks=3),
+            "7eef269120956974",
+        ),
+        (
+            Clustered(0.01, 2),
+            dict(n=100, seed=2**32, rows=4000, batch_rows=4, row_tokens=64, exposures=2)
+            | dict(attack=1, attacks=2),
+            "1bcc858d937c1187",
+        ),
+        (
+            Clustered(1.0, 1),
+            dict(n=1000, seed=3, rows=1001, batch_rows=7, row_tokens=64),
+            "7e8e549b37439f0d",
+        ),
+        (
+            Clustered(0.5, 1),
+            dict(n=20_001, seed=5, rows=4_000_000, batch_rows=2000, row_tokens=64, attacks=2),
+            "ab9a67eec09ec34c",
+        ),
+    ],
+)
+def test_clustered_positions_never_change(schedule, settings, digest):
+    """Those of studies that were trained hang on them."""
+    n = settings.pop("n")
+    placed = place(schedule, np.arange(n) % 60 + 1, **settings)
+    parts = [getattr(placed, f.name) for f in dataclasses.fields(placed)]
+    assert hashlib.sha256(np.stack(parts).astype("<i8").tobytes()).hexdigest()[:16] == digest
+
+
+def test_what_does_not_fit_is_refused_before_there_is_an_array_of_it():
+    lengths = np.broadcast_to(np.ones(1, np.int64), 10**12)[:1000]
+    for schedule in (Uniform(), Even(), Clustered(), Explicit(((0, 0),))):
+        with pytest.raises(InputError, match="1000000000000000 poisoned documents"):
+            place(schedule, lengths, exposures=10**12)
 
 
 def test_documents_exposures_and_steps_vary_apart():

@@ -45,7 +45,7 @@ def processes(count: int, **how) -> list[subprocess.Popen]:
             env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         for i in range(count)
     ]

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from children import heeding_signals
+
 FAKE = Path(__file__).with_name("fake_gcloud.py")
 
 SETTINGS = {
@@ -57,15 +59,15 @@ class Cloud:
         }
         return {**os.environ, **SETTINGS, **FAST, **paths, **changes}
 
-    def start(self, program: str, *arguments, **changes) -> subprocess.Popen:
-        """A script of launch/ as a process, in a group of its own."""
+    def start(self, program: str, *arguments, born=heeding_signals, **changes) -> subprocess.Popen:
+        """A script of launch/ as a process, in a group of its own; `born` says which signals it heeds."""
         return subprocess.Popen(
-            [str(self.repository / "launch" / program), *map(str, arguments)],
+            born([self.repository / "launch" / program, *arguments]),
             env=self.environment(**changes),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             start_new_session=True,
         )
 
@@ -77,7 +79,7 @@ class Cloud:
     def fake(self, *arguments) -> str:
         command = [self.folder / "bin" / "gcloud", "fake", *arguments]
         return subprocess.run(
-            command, env=self.environment(), check=True, capture_output=True, text=True
+            command, env=self.environment(), check=True, capture_output=True, encoding="utf-8"
         ).stdout
 
     def preempt(self, name: str = "slice", hard: bool = False) -> None:
@@ -109,7 +111,7 @@ class Cloud:
         return sum(record.get("state") == "ACCEPTED" for record in self.log())
 
 
-def finish(process: subprocess.Popen, check: int | None = 0, seconds: float = 60):
+def finish(process: subprocess.Popen, check: int | None = 0, seconds: float = 300):
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -122,7 +124,7 @@ def finish(process: subprocess.Popen, check: int | None = 0, seconds: float = 60
     return process
 
 
-def wait_until(true, seconds: float = 20.0) -> None:
+def wait_until(true, seconds: float = 120.0) -> None:
     """Until true() is true."""
     end = time.monotonic() + seconds
     while not true():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 
 import pytest
+from children import heeding_signals, ignoring_signals
 from cloud import finish, wait_until
 
 pytest_plugins = ["launching"]
@@ -139,6 +140,20 @@ def test_the_script_is_stopped(cloud, number, when):
     assert c.resources() == []
 
 
+def test_under_nohup_it_goes_on_until_sigterm(cloud):
+    c = cloud()
+    process = c.start("babysit.sh", *work(c, 1000), born=ignoring_signals)
+    wait_until(lambda: count(c) >= 1)
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGHUP)
+    before = count(c)
+    wait_until(lambda: count(c) > before + 2)
+    assert process.poll() is None and c.resources() == [{"name": "slice", "state": "ACTIVE"}]
+    process.send_signal(signal.SIGTERM)
+    finish(process, check=75)
+    assert "stopped by SIGTERM" in process.stderr_text and c.resources() == []
+
+
 def test_the_script_is_killed_and_the_next_one_takes_over(cloud):
     c = cloud()
     process = c.start("babysit.sh", *work(c))
@@ -226,18 +241,20 @@ def test_one_slice_for_many_lines(cloud):
     (c.bucket / "w" / "code").write_text("2\n")  # the first line fails for good
     lines = ["a b", 'c "d"']
     process = subprocess.Popen(
-        [
-            c.repository / "launch" / "babysit.sh",
-            *("--each", "--", "bash", "work.sh", c.bucket / "w", "2"),
-        ],
+        heeding_signals(
+            [
+                c.repository / "launch" / "babysit.sh",
+                *("--each", "--", "bash", "work.sh", c.bucket / "w", "2"),
+            ]
+        ),
         env=c.environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
     )
-    out, err = process.communicate("\n".join(lines) + "\n", timeout=60)
+    out, err = process.communicate("\n".join(lines) + "\n", timeout=300)
     assert out.splitlines() == ["next", "done 2 a b", "next", 'done 0 c "d"', "next"], err
     assert process.returncode == 1
     assert (c.bucket / "w" / 'count-c "d"').read_text() == "2\n"

@@ -63,7 +63,7 @@ printf '%s\\n' "${*: -1}" >> "$0.runs"
         (programs / name).write_text("#!/bin/bash\n" + text)
         (programs / name).chmod(0o755)
     environment = c.environment(PATH=f"{programs}:/usr/bin:/bin")
-    subprocess.run(["bash", "-c", script], env=environment, check=True, timeout=60)
+    subprocess.run(["bash", "-c", script], env=environment, check=True, timeout=300)
     runs = (programs / "srun.runs").read_text().splitlines()
     assert len(runs) == 12 == len(set(runs))
     assert (

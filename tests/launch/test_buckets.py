@@ -26,7 +26,7 @@ def storage(tmp_path_factory):
     log = (tmp_path_factory.mktemp("storage") / "log").open("wb")
     server = subprocess.Popen([sys.executable, EMULATOR, str(port)], stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
-    for _ in range(200):
+    for _ in range(1200):
         try:
             urllib.request.urlopen(f"{url}/storage/v1/b/bucket")
             break
@@ -52,7 +52,7 @@ def python(storage, code: str, *arguments) -> str:
         env={**os.environ, **storage},
         check=True,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     ).stdout
 
 
@@ -84,14 +84,14 @@ import sys, time
 import poison_scaling
 from etils import epath
 file = epath.Path(sys.argv[1])
-for _ in range(900):
+for _ in range(3000):
     if file.exists() and file.read_text().count("\\n"):
         break
     time.sleep(0.1)
 """
     python(storage, wait, f"{folder}/evals.jsonl")
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode in (75, 0), output.decode()  # 0: it was too quick for us
     run_cli("train", *arguments, **storage)
     found = [eval(line) for line in python(storage, READ, folder, *LOGS).splitlines()]
@@ -131,7 +131,7 @@ def test_analysis_reads_and_writes_buckets(storage, smoke, tmp_path):
             env={**os.environ, **storage},
             check=True,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         ).stdout
         for place in places
     ]

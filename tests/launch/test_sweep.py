@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from children import heeding_signals
 from cloud import finish, wait_until
 from conftest import LOGS
 
@@ -17,13 +18,13 @@ SLICES = ("--slice", "40k=v5e:2x2", "--slice", "60k=v5e:2x2")
 def sweep(c, *arguments, **changes) -> subprocess.Popen:
     """sweep.py of the clone, as a process."""
     return subprocess.Popen(
-        [sys.executable, c.repository / "launch" / "sweep.py", *map(str, arguments)],
+        heeding_signals([sys.executable, c.repository / "launch" / "sweep.py", *arguments]),
         cwd=c.repository,
         env=c.environment(XLA_FLAGS="", PYTHONPATH=str(c.repository), **changes),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
     )
 

@@ -33,7 +33,7 @@ def killed(folder: pathlib.Path, **how) -> int:
         [sys.executable, __file__, json.dumps({"folder": str(folder), **how})],
         env={**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
     )
     assert process.returncode in (0, -signal.SIGKILL), process.stderr[-3000:]

@@ -50,7 +50,7 @@ def together(count: int, workdir: pathlib.Path, *arguments: str):
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         for number in range(count)
     ]
@@ -107,9 +107,7 @@ def test_when_a_process_is_killed_the_others_stop_and_say_so(tmp_path):
     with together(2, tmp_path) as started:
         until(lambda: first_evaluation(tmp_path), started)
         started[1].kill()
-        killed = time.monotonic()
         assert "Process 0 of 2 has lost another one" in said(started[0], 75)
-        assert time.monotonic() - killed < 90
 
 
 @pytest.mark.long
