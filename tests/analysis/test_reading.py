@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sealing import rewrite_lines
 
+from analysis import sealed
 from analysis.errors import InputError
 from analysis.simulation import Truth, crossed, save, simulate
 from analysis.sources import load
@@ -53,13 +54,12 @@ def test_missing_and_unfinished_runs_are_listed_with_what_they_would_add(folder)
 
 
 def test_triggers_in_clean_text_are_said(folder):
-    plan = json.loads((folder / "study.json").read_text())
-    plan.pop("digest", None)  # which would have to fit
+    plan = sealed.read_object(folder / "study.json")
 
     def read(*counts):
         for entry, count in zip(plan["runs"], counts, strict=True):
             entry["clean_triggers"] = count
-        (folder / "study.json").write_text(json.dumps(plan))
+        (folder / "study.json").write_text(sealed.file(plan))
         return load(folder).notes
 
     said = "Clean text holds the trigger {} times in {} of the 8 runs, beside their poisons{}."
