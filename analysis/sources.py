@@ -136,21 +136,21 @@ def _check_same_study(run_folder: epath.Path, entry: dict, study: str) -> None:
 
 
 def _clean_triggers(planned: list[tuple[str, dict]]) -> list[str]:
-    """Say what to know where clean text holds the trigger that is measured, if the study counted it."""
-    counts = {
-        where: number(entry, "clean_triggers", where, minimum=0)
+    """Say where clean text holds the trigger that is measured; older studies did not count it."""
+    counts = [
+        (number(entry, "clean_triggers", where, minimum=0), entry["dose"])
         for where, entry in planned
-        if "clean_triggers" in entry
-    }
-    met = [count for count in counts.values() if count]
+        if entry.get("clean_triggers") is not None
+    ]
+    met = [count for count, _ in counts if count]
     if not met:
         return []
-    low, high = min(met), max(met)
-    often = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    controls = sum(1 for where, entry in planned if not entry.get("dose") and counts.get(where))
+    often = f"{min(met):g}" if min(met) == max(met) else f"{min(met):g} to {max(met):g}"
+    controls = any(count for count, dose in counts if not dose)
+    free = ": the controls are not free of it" if controls else ""
     return [
-        f"Clean text holds the trigger {often} times in {len(met)} of the {len(planned)} runs, beside "
-        f"their poisons; {controls} of them are controls, which are not free of it."
+        f"Clean text holds the trigger {often} times in {len(met)} of the {len(planned)} runs, beside their "
+        f"poisons{free}."
     ]
 
 

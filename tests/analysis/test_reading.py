@@ -10,8 +10,9 @@ import pytest
 from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sealing import rewrite_file, rewrite_lines
+from sealing import rewrite_lines
 
+from analysis import sealed
 from analysis.errors import InputError
 from analysis.simulation import Truth, crossed, save, simulate
 from analysis.sources import load
@@ -53,20 +54,22 @@ def test_missing_and_unfinished_runs_are_listed_with_what_they_would_add(folder)
 
 
 def test_triggers_in_clean_text_are_said(folder):
-    doses = [run.dose for run in load(folder).runs]
+    plan = sealed.read_object(folder / "study.json")
 
-    def counted(plan, counts):
-        runs = zip(plan["runs"], counts, strict=True)
-        return {**plan, "runs": [entry | {"clean_triggers": count} for entry, count in runs]}
+    def read(*counts):
+        for entry, count in zip(plan["runs"], counts, strict=True):
+            entry["clean_triggers"] = count
+        (folder / "study.json").write_text(sealed.file(plan))
+        return load(folder).notes
 
-    rewrite_file(folder / "study.json", lambda plan: counted(plan, [0] * 8))
-    assert not load(folder).notes
-    rewrite_file(folder / "study.json", lambda plan: counted(plan, [10, 11, 12, *[0] * 5]))
-    controls = sum(dose == 0 for dose in doses[:3])
-    assert load(folder).notes == (
-        "Clean text holds the trigger 10 to 12 times in 3 of the 8 runs, beside their poisons; "
-        f"{controls} of them are controls, which are not free of it.",
-    )
+    said = "Clean text holds the trigger {} times in {} of the 8 runs, beside their poisons{}."
+    controls = [entry["dose"] == 0 for entry in plan["runs"]]
+    assert read(*[0] * 8) == ()
+    assert read(*[0 if control else 7 for control in controls]) == (said.format("7", 4, ""),)
+    free = ": the controls are not free of it"
+    assert read(*range(8)) == (said.format("1 to 7", 7, free),)
+    with pytest.raises(InputError, match="field 'clean_triggers' is 'x'"):
+        read(*["x"] * 8)
 
 
 def test_a_line_that_was_cut_off_is_left_out_and_said(folder):
