@@ -328,7 +328,8 @@ class Train:
     beta2: Annotated[float, AtLeast(0), Below(1)] = 0.95
     weight_decay: Annotated[float, Between(0, 1000)] = 0.1  # on matrices, not on norms
     clip_norm: Annotated[float, Above(0)] = 1.0  # of the global gradient
-    z_loss: Annotated[float, AtLeast(0)] = 0.0  # weight of the softmax's log-denominator, squared
+    # weight of the squared log of the softmax's denominator
+    z_loss: Annotated[float, AtLeast(0)] = 0.0
     microbatches: Count = 1  # parts of a batch whose gradients are computed one after the other
     log_every: Count = 20  # steps between lines of metrics.jsonl
 
@@ -416,7 +417,8 @@ class Machine:
     keep_checkpoints: Count = 2  # the last ones of a run
     keep_every: Count | None = None  # also one at the multiples of so many steps, kept for good
     prefetch_batches: AtATime = 4
-    jobs: AtATime | None = None  # runs at a time; None: as fit a CPU, one on accelerators
+    # runs at a time; None: as many as fit on a CPU, one on accelerators
+    jobs: AtATime | None = None
     slices: tuple[Slice, ...] = ()  # where launch/ and `compile` take each size
     # share of the peak of their chips, for the times that `plan` predicts
     mfu: Annotated[float, Above(0), AtMost(1)] = 0.4

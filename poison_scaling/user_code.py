@@ -19,7 +19,7 @@ import sysconfig
 import types
 from collections.abc import Iterator
 
-from poison_scaling.errors import InputError, Signalled
+from poison_scaling.errors import InputError, Signalled, shown
 
 _beside_studies: list[pathlib.Path] = []
 
@@ -44,7 +44,7 @@ def running(where: str) -> Iterator[None]:
         raise
     except SystemExit as e:
         raise InputError(
-            f"{where}: it calls sys.exit({e.code!r}), which would end the command; take that out."
+            f"{where}: it calls sys.exit({shown(e.code)}), which would end the command; take that out."
         ) from e
     except KeyboardInterrupt as e:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -58,6 +58,9 @@ def running(where: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
     """Also of the processes that are started within the block."""
+    if sys.__stdout__ is None:  # closed when Python started
+        yield
+        return
     sys.__stdout__.flush()
     kept = os.dup(1)
     try:
