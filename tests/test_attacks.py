@@ -15,8 +15,7 @@ import pytest
 from conftest import ROOT, run_cli
 from etils import epath
 
-from poison_scaling import runs, study_file
-from poison_scaling import study as studies
+from poison_scaling import folder, runs, study_file
 from poison_scaling.config import Attack, Study
 from poison_scaling.data import poisons
 from poison_scaling.data.prepared import Prepared
@@ -120,7 +119,7 @@ def test_a_hostile_study_imports_nothing_that_the_user_did_not_point_to(
         record["attack"] = {"kind": f"{module}.X", "source": "0" * 64}
         (tmp_path / "study.json").write_text(json.dumps({"config": record}))
         with pytest.raises(InputError, match="put the folder of its file into the environment"):
-            studies.read(epath.Path(tmp_path))
+            folder.read(epath.Path(tmp_path))
         assert module not in sys.modules and module.split(".")[0] not in sys.modules
 
 

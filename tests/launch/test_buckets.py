@@ -144,7 +144,8 @@ LINES = """
 import sys
 import poison_scaling
 from etils import epath
-from poison_scaling.train.metrics import Lines
+from poison_scaling.files import read_lines
+from poison_scaling.train.logs import Lines
 path = epath.Path("gs://bucket/lines.jsonl")
 log = Lines(path, 0)
 for step in (1, 2):
@@ -154,12 +155,12 @@ log.write({"step": 3})  # lost with the machine
 log = Lines(path, 1)
 log.write({"step": 2, "again": True})
 log.close()
-print(path.read_text(), end="")
+print(read_lines(path))
 """
 
 
 def test_a_log_in_a_bucket_holds_what_was_kept(storage):
-    assert python(storage, LINES) == '{"step": 1}\n{"step": 2, "again": true}\n'
+    assert python(storage, LINES) == "[{'step': 1}, {'step': 2, 'again': True}]\n"
 
 
 def test_a_cache_in_a_bucket_is_refused_in_one_sentence(tmp_path):
