@@ -39,6 +39,7 @@ def test_a_study_ends_with_an_answer_and_a_report(smoke):
     assert "12/12 runs" in said["stdout"] and "left" in said["stdout"]
 
 
+@pytest.mark.long
 def test_two_studies_give_the_same_bytes_whether_runs_train_alone_or_together(smoke, tmp_path):
     alone = ("--set", "seeds=[0]", "--set", "doses=[0, 32]", "--workdir", tmp_path, "--jobs", 1)
     # Compiled anew, too.
@@ -115,8 +116,14 @@ def test_controls_are_trained_first_where_they_judge(tmp_path):
             "matches no file",
             marks=pytest.mark.long,
         ),
-        (("--set", "machine.mesh=(2, 1, 1)"), "takes 2 devices, and there are 1"),
-        (("--set", "evaluation.prompts=500"), "evaluation.prompts=500"),
+        pytest.param(
+            ("--set", "machine.mesh=(2, 1, 1)"),
+            "takes 2 devices, and there are 1",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            ("--set", "evaluation.prompts=500"), "evaluation.prompts=500", marks=pytest.mark.long
+        ),
         (("--set", "ladder.0.size=13b", "--set", "data.row_tokens=256"), "GB are free"),
     ],
 )

@@ -67,6 +67,7 @@ def test_what_is_wrong_is_said_in_one_sentence(cloud, arguments, changes, senten
     assert sentence in process.stderr_text and process.stderr_text.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_whole_study_over_two_slices_of_which_one_is_taken_away(cloud, smoke, cache):
     # The training is to have the cores, not what watches it: each call of the fake cloud is a process.
     c = cloud(

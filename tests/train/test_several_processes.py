@@ -103,6 +103,7 @@ def test_two_processes_stop_together_and_another_number_goes_on(alone, study, pr
     assert_same_trajectory(alone, folder)
 
 
+@pytest.mark.long
 def test_when_a_process_is_killed_the_others_stop_and_say_so(tmp_path):
     with together(2, tmp_path) as started:
         until(lambda: first_evaluation(tmp_path), started)
