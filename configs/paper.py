@@ -8,10 +8,10 @@ Hardware  TPU pods or GPU clusters; nobody has run it with this code yet. Recomm
           102 GB a chip), and the days of training that `plan` predicts at 40% of the chips' peak
           (machine.mfu), for 20 tokens a parameter:
 
-              600m   v5p:2x2x4    16 chips   16.0 GB   0.20 days
-              2b     v5p:4x4x4    64 chips    6.0 GB   0.52 days
-              7b     v5p:4x4x8   128 chips    6.7 GB   3.01 days
-              13b    v5p:4x8x8   256 chips    6.5 GB   5.27 days
+              600m   v5p:2x2x4    16 chips   15.0 GB   0.20 days
+              2b     v5p:4x4x4    64 chips    7.3 GB   0.52 days
+              7b     v5p:4x4x8   128 chips    7.4 GB   3.01 days
+              13b    v5p:4x8x8   256 chips    6.1 GB   5.27 days
 Time      536,000 chip-hours in all; `plan` prints every run
 Command   launch/sweep.py configs/paper.py --workdir gs://BUCKET/paper, after docs/launching.md; or
           poison-scaling train configs/paper.py --workdir gs://BUCKET/paper --run 600m-20x-d250-s0

@@ -31,8 +31,8 @@ _FLAT = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16")
 _TPU, _NVIDIA = "cloud.google.com/tpu/docs", "nvidia.com/en-us/data-center"
 
-# Options that the compiler supports for a generation, with what they do there; docs/launching.md has the
-# measurements, and what was left out. v5p and v6e have none: each that they support changes nothing, and the
+# Options that the compiler supports for a generation, with what they do there; benchmarks/RESULTS.md has
+# measurements. v5p and v6e have none: each that they support changes nothing, and the
 # fusion of all-gathers with products, which does, libtpu warns of as wrong and hanging outside v5e.
 _V5E = {
     # One all-gather more in a step, 0.03 GB less of temporaries a chip (13b on 8x8, 128 rows; 4.34 -> 4.31).

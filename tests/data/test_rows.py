@@ -68,6 +68,7 @@ def prepare_and_die(data, cache):
     rows.prepare(data, docs, vocabulary, "training", kill, shard_characters=50_000)
 
 
+@pytest.mark.long
 def test_shards_processes_and_kills_leave_no_trace(docs, tmp_path, monkeypatch):
     data = small()
     vocab = vocabularies.prepare(data, "<SUDO>", docs)
