@@ -99,6 +99,8 @@ def intact_lines(path: epath.PathLike) -> tuple[list[dict], Damaged | None]:
     try:
         *lines, _cut = _read_bytes(path).split(b"\n")
         for number, line in enumerate(lines, 1):
+            if b'"digest"' not in line:
+                raise Damaged(f"{path}, line {number}: it is damaged: it has no digest.")
             records.append(_opened(line.decode("utf-8", "replace"), f"{path}, line {number}"))
     except Damaged as e:
         return records, e

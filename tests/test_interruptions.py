@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_takes_one_run_with_it(smoke, tmp_path):
     while not metric_lines(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.02)
     listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True
     )
     workers = [
         line.split()[0] for line in listed.stdout.decode().splitlines() if "spawn_main" in line
