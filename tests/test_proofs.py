@@ -126,7 +126,7 @@ def test_a_change_in_a_run_is_found(copy, name, pattern, replacement, said):
 def test_a_manifest_that_lost_its_end_is_found(copy):
     file = copy / "runs" / RUN / "manifest.jsonl"
     lines = read_lines(file)
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    file.write_text("".join(json_line(line) for line in lines[:-1]))
     with pytest.raises(Difference, match="it has 31 lines, derived are 32"):
         verification.verify(copy)
 
