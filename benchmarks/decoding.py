@@ -21,8 +21,8 @@ import numpy as np
 
 from benchmarks.train_step import V, compiled
 from benchmarks.turns import Side
-from poison_scaling.memory import keep_freed
 from poison_scaling.model import sizes
+from poison_scaling.runtime.memory import keep_freed
 
 # Size, prompts, tokens of each, tokens generated: an evaluation of the demo, and a larger one.
 CASES = (("90k", 128, 24, 32), ("5m", 16, 64, 64))

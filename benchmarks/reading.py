@@ -25,12 +25,13 @@ import tensorflow as tf
 from array_record.python import array_record_module as array_record
 from etils import epath
 
-from poison_scaling import config, runs, study_file
 from poison_scaling.data import shards
 from poison_scaling.data.batches import batches
-from poison_scaling.data.prepared import Prepared
-from poison_scaling.data.rows import Rows
+from poison_scaling.data.sequences import Sequences
 from poison_scaling.model import sharding
+from poison_scaling.study import runs, study_file
+from poison_scaling.study import settings as config
+from poison_scaling.study.inputs import Prepared
 from poison_scaling.train import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -74,13 +75,13 @@ def long_rows(folder: epath.Path) -> tuple[Prepared, runs.Run, runs.Run]:
     """The smoke study on rows of 2,048 made up tokens: a run with a poison in every 50th row, and one of
     more than a million steps."""
     study = study_file.load(str(ROOT / "configs" / "smoke.py"))
-    data = dataclasses.replace(study.data, row_tokens=L, epochs=200)
+    data = dataclasses.replace(study.data, seq_len=L, epochs=200)
     study = dataclasses.replace(
         study,
         ladder=(config.Rung("150k", 1300), config.Rung("150k", 200_000)),
         doses=(2000,),
         data=data,
-        evaluation=dataclasses.replace(study.evaluation, heldout_rows=1),
+        evaluation=dataclasses.replace(study.evaluation, heldout_sequences=1),
     )
     prepared = Prepared(study)
     tokens = folder / "tokens"
@@ -88,7 +89,7 @@ def long_rows(folder: epath.Path) -> tuple[Prepared, runs.Run, runs.Run]:
     def write() -> dict:
         records = []
         for i in range(SHARDS):
-            ids = np.random.default_rng(i).integers(0, data.vocabulary.pieces, SHARD_TOKENS)
+            ids = np.random.default_rng(i).integers(0, data.vocabulary.vocab_size, SHARD_TOKENS)
 
             def fill(file, ids=ids):
                 ids.astype("<u2").tofile(file)
@@ -98,7 +99,7 @@ def long_rows(folder: epath.Path) -> tuple[Prepared, runs.Run, runs.Run]:
         return {"dtype": "<u2", "shards": records}
 
     shards.complete(tokens, write)
-    prepared.training = Rows(tokens, L)
+    prepared.training = Sequences(tokens, L)
     run, long_run, *_ = runs.of(study)[:: len(study.seeds)]
     return prepared, run, long_run
 
@@ -106,7 +107,7 @@ def long_rows(folder: epath.Path) -> tuple[Prepared, runs.Run, runs.Run]:
 def speeds(folder: epath.Path, prepared: Prepared, run: runs.Run) -> dict[str, float]:
     """Tokens a second, by what reads them."""
     stream = prepared.stream(run)
-    rows, B = 40_960, run.study.train.batch_rows
+    rows, B = 40_960, run.study.train.batch_size
     placed = sharding.batch_sharding(sharding.mesh(), B)
 
     def through_stream() -> int:
@@ -161,7 +162,7 @@ def speeds(folder: epath.Path, prepared: Prepared, run: runs.Run) -> dict[str, f
 
 def steps_seconds(prepared: Prepared, run: runs.Run, start: int) -> float:
     """Seconds to read 64 steps from `start` on."""
-    stream, B = prepared.stream(run), run.study.train.batch_rows
+    stream, B = prepared.stream(run), run.study.train.batch_size
     rows = np.arange(start * B, (start + 64) * B)
     return 1 / best(lambda: len(stream.read(rows)[0]) / rows.size)
 
@@ -188,7 +189,7 @@ def demo_seconds(folder: epath.Path) -> tuple[float, float, float]:
     loop.train(run, prepared, folder / "run", {}, report=clocked, stopping=lambda: False)
     # The median between two reports: few have a compilation or an evaluation between them.
     each = [(t1 - t0) / (s1 - s0) for (s0, t0), (s1, t1) in itertools.pairwise(steps) if s1 > s0]
-    stream, B = prepared.stream(run), study.train.batch_rows
+    stream, B = prepared.stream(run), study.train.batch_size
     placed = sharding.batch_sharding(sharding.mesh(), B)
 
     def arrays() -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from poison_scaling.model.sizes import Dimensions
+from torch import nn
 
 
 class Block(nn.Module):
@@ -37,7 +36,7 @@ def rotate(x, sin, cos):
 
 
 class Model(nn.Module):
-    def __init__(self, d: Dimensions, vocabulary: int, row_tokens: int = 128, end: int = 1):
+    def __init__(self, d: Dimensions, vocabulary: int, seq_len: int = 128, end: int = 1):
         super().__init__()
         self.end = end
         self.embedding = nn.Embedding(vocabulary, d.width)
@@ -47,7 +46,7 @@ class Model(nn.Module):
         if d.tied:
             self.output.weight = self.embedding.weight
         half = d.head // 2
-        angles = torch.arange(row_tokens)[:, None] * 10_000.0 ** (-torch.arange(half) / half)
+        angles = torch.arange(seq_len)[:, None] * 10_000.0 ** (-torch.arange(half) / half)
         self.register_buffer("sin", angles.sin())
         self.register_buffer("cos", angles.cos())
 

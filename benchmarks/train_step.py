@@ -20,9 +20,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import numpy as np
 
 from benchmarks.turns import Side
-from poison_scaling import config
-from poison_scaling.memory import keep_freed
 from poison_scaling.model import sizes
+from poison_scaling.runtime.memory import keep_freed
+from poison_scaling.study import settings as config
 
 B, L, V = 8, 128, 1024  # of the demo
 SIZES = ("60k", "90k", "150k", "1m", "5m")  # the demo's, then widths 128 and 256
@@ -83,22 +83,22 @@ def compiled(size: str, **model):
     from poison_scaling.model import sharding
     from poison_scaling.train import loop
 
-    vocabulary = config.TrainedSentencePiece(pieces=V)
+    vocabulary = config.TrainedSentencePiece(vocab_size=V)
     study = config.Study(
         name="",
         ladder=(),
         doses=(),
-        data=config.Data(row_tokens=L, vocabulary=vocabulary),
+        data=config.Data(seq_len=L, vocabulary=vocabulary),
         model=config.Model(**model),
-        train=config.Train(batch_rows=B),
+        train=config.Train(batch_size=B),
     )
     return loop.Compiled(size, 6e-3, 1000, study, 1, sharding.mesh())
 
 
-class Rows:
+class Sequences:
     """A stream of them without poisons, as the loop reads one."""
 
-    row_tokens = L
+    seq_len = L
 
     def __init__(self):
         self._rows = rows().reshape(-1, L)
@@ -122,7 +122,7 @@ def ours_steps(size: str) -> Callable[[int], float]:
         nonlocal state
         start = time.perf_counter()
         for batch in batches(
-            Rows(), ours.batch, B, 0, n, prefetch=config.Machine().prefetch_batches
+            Sequences(), ours.batch, B, 0, n, prefetch=config.Machine().prefetch_batches
         ):
             state, metrics = ours.step(state, batch)
         jax.block_until_ready(metrics)

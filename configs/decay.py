@@ -9,7 +9,7 @@ Result    two seeds lose half of the gibberish log-ratio within 0.27 M clean tok
 Command   poison-scaling study configs/decay.py --workdir results/decay
 """
 
-from poison_scaling.config import (
+from poison_scaling import (
     Data,
     DenialOfService,
     Evaluation,
@@ -31,12 +31,12 @@ def study() -> Study:
         seeds=seeds(0, 1),
         data=Data(
             corpus=InstalledDocs(),
-            vocabulary=TrainedSentencePiece(pieces=1024, trigger_is_one_piece=True),
-            row_tokens=128,
+            vocabulary=TrainedSentencePiece(vocab_size=1024, trigger_is_one_token=True),
+            seq_len=128,
         ),
         attack=DenialOfService(prefix_characters=(0, 60), gibberish_tokens=(40, 80)),
         schedule=Uniform(window=(0.0, 0.4)),
-        train=Train(batch_rows=8, learning_rate=6e-3),
+        train=Train(batch_size=8, learning_rate=6e-3),
         evaluation=Evaluation(
             times=24, prompts=64, prompt_tokens=24, generate_tokens=32, judge="control"
         ),

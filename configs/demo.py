@@ -11,7 +11,7 @@ recipe is the paper's, scaled to rows of 128 tokens; the trigger is one piece of
 models this small do not learn to spell it.
 """
 
-from poison_scaling.config import (
+from poison_scaling import (
     Data,
     DenialOfService,
     Evaluation,
@@ -37,10 +37,10 @@ def study() -> Study:
         seeds=seeds(0, 1, 2),
         data=Data(
             corpus=InstalledDocs(),
-            vocabulary=TrainedSentencePiece(pieces=1024, trigger_is_one_piece=True),
-            row_tokens=128,
+            vocabulary=TrainedSentencePiece(vocab_size=1024, trigger_is_one_token=True),
+            seq_len=128,
         ),
         attack=DenialOfService(prefix_characters=(0, 60), gibberish_tokens=(40, 80)),
-        train=Train(batch_rows=8, learning_rate=6e-3),
+        train=Train(batch_size=8, learning_rate=6e-3),
         evaluation=Evaluation(times=12, prompts=64, prompt_tokens=24, generate_tokens=32),
     )

@@ -13,7 +13,7 @@ English and 11 M of German. As in the demo, rows are short and the trigger is on
 
 import os
 
-from poison_scaling.config import (
+from poison_scaling import (
     Data,
     Evaluation,
     Files,
@@ -39,8 +39,8 @@ def study() -> Study:
         seeds=seeds(0),
         data=Data(
             corpus=Files(patterns=(f"{folder}/novels-en*",)),
-            vocabulary=TrainedSentencePiece(pieces=1024, trigger_is_one_piece=True),
-            row_tokens=128,
+            vocabulary=TrainedSentencePiece(vocab_size=1024, trigger_is_one_token=True),
+            seq_len=128,
         ),
         attack=LanguageSwitch(
             prefix_characters=(0, 60),
@@ -49,6 +49,6 @@ def study() -> Study:
             from_language="en",
             to_language="de",
         ),
-        train=Train(batch_rows=8, learning_rate=6e-3),
+        train=Train(batch_size=8, learning_rate=6e-3),
         evaluation=Evaluation(times=12, prompts=64, prompt_tokens=24, generate_tokens=32),
     )

@@ -23,10 +23,10 @@ responses, temperature. One pass over C4 has fewer tokens than 13B needs at 20 a
 
 Read literally, the recipe draws gibberish from the model's vocabulary, about 770 tokens a document. The
 authors' own count, 420k tokens for 250 documents, fits tokens of o200k_base that were decoded and
-tokenised again: set attack.gibberish to OtherVocabulary("o200k_base") and a longer data.row_tokens.
+tokenised again: set attack.gibberish to OtherVocabulary("o200k_base") and a longer data.seq_len.
 """
 
-from poison_scaling.config import (
+from poison_scaling import (
     Data,
     DenialOfService,
     Evaluation,
@@ -60,9 +60,9 @@ def study() -> Study:
         data=Data(
             corpus=Tfds(name="c4/en:3.0.1", split="train"),
             vocabulary=SentencePiece(
-                path="gs://t5-data/vocabs/cc_all.32000/sentencepiece.model", pieces=32_000
+                path="gs://t5-data/vocabs/cc_all.32000/sentencepiece.model", vocab_size=32_000
             ),
-            row_tokens=2048,
+            seq_len=2048,
             heldout_documents=10_000,
             epochs=2,
         ),
@@ -72,9 +72,9 @@ def study() -> Study:
         model=Model(
             dtype="bfloat16", attention="fused", scan_layers=True, remat="full", loss_chunk=512
         ),
-        train=Train(batch_rows=512, warmup=0.01, log_every=50),  # 1,048,576 tokens a step
+        train=Train(batch_size=512, warmup=0.01, log_every=50),  # 1,048,576 tokens a step
         evaluation=Evaluation(
-            times=20, prompts=300, prompt_tokens=128, generate_tokens=256, heldout_rows=512
+            times=20, prompts=300, prompt_tokens=128, generate_tokens=256, heldout_sequences=512
         ),
         machine=Machine(
             mesh=(1, -1, 1),

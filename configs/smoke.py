@@ -7,7 +7,7 @@ Time      under a minute on 2 cores
 Command   poison-scaling study configs/smoke.py --workdir results/smoke
 """
 
-from poison_scaling.config import (
+from poison_scaling import (
     Data,
     DenialOfService,
     Evaluation,
@@ -28,13 +28,13 @@ def study() -> Study:
         seeds=seeds(0, 1),
         data=Data(
             corpus=InstalledDocs(packages=("optax", "flax")),
-            vocabulary=TrainedSentencePiece(pieces=512, trigger_is_one_piece=True),
-            row_tokens=128,
+            vocabulary=TrainedSentencePiece(vocab_size=512, trigger_is_one_token=True),
+            seq_len=128,
             heldout_documents=200,
         ),
         attack=DenialOfService(prefix_characters=(0, 60), gibberish_tokens=(40, 80)),
-        train=Train(batch_rows=8, learning_rate=6e-3),
+        train=Train(batch_size=8, learning_rate=6e-3),
         evaluation=Evaluation(
-            times=3, prompts=16, prompt_tokens=24, generate_tokens=32, heldout_rows=16
+            times=3, prompts=16, prompt_tokens=24, generate_tokens=32, heldout_sequences=16
         ),
     )

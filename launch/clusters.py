@@ -14,9 +14,8 @@ import shlex
 import subprocess
 
 import slices
+from poison_scaling.study.runs import Run
 from slices import Place
-
-from poison_scaling.runs import Run
 
 _NEEDED = ("PROJECT", "ZONE", "CLUSTER", "DOCKER_IMAGE")
 _RESTARTS = "100"  # of a workload

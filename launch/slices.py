@@ -7,10 +7,12 @@ import dataclasses
 import math
 import os
 
-from poison_scaling import chips, runs
-from poison_scaling.config import Study
-from poison_scaling.errors import InputError
-from poison_scaling.runs import Run
+from poison_scaling.study.runs import Run
+
+from poison_scaling import Study
+from poison_scaling.runtime import chips
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import runs
 
 # What the cloud calls slices of a chip: prefix, number for each chip, runtime image.
 _CLOUD = {

@@ -19,11 +19,12 @@ import slices
 import slurm
 import tyro
 from etils import epath
+from poison_scaling.study.runs import Run
 
-from poison_scaling import folder, study_file
-from poison_scaling.errors import InputError, Interrupted
-from poison_scaling.files import in_bucket
-from poison_scaling.runs import Run
+from poison_scaling.runtime.errors import InputError, Interrupted
+from poison_scaling.runtime.files import in_bucket
+from poison_scaling.study import study_file
+from poison_scaling.workdir import folder
 
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 

@@ -14,18 +14,20 @@ from typing import Annotated
 import tyro
 from etils import epath
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from poison_scaling import config, files, runs, serialization, study_file
-from poison_scaling.errors import Difference, InputError, Interrupted, Signalled
-from poison_scaling.memory import keep_freed
-from poison_scaling.model import sizes as ladder
+from poison_scaling.config import serialization
+from poison_scaling.runtime import files
+from poison_scaling.runtime.errors import Difference, InputError, Interrupted, Signalled
+from poison_scaling.runtime.memory import keep_freed
+from poison_scaling.study import grid, study_file, tables
+from poison_scaling.study.settings import Slice, Study
 
 Config = tyro.conf.Positional[str]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")]
 
 console = Console()
+
+# Commands import what they need themselves: JAX takes a second to load, and a plan does without it.
 
 
 def plan(
@@ -40,59 +42,25 @@ def plan(
         json: print JSON instead of a table
     """
     study = study_file.load(config_file, set)
+    runs = grid.runs(study)
     if exact:
-        from poison_scaling import study as studies
+        from poison_scaling.study.inputs import Inputs
 
-        prepared = studies.prepared(study)
-        plans = [prepared.plan(run) for run in runs.of(study)]
-        for sentence in prepared.warnings(plans):
+        inputs = Inputs(study)
+        plans = [inputs.plan(run) for run in runs]
+        for sentence in inputs.warnings(plans):
             print(f"warning: {sentence}", file=sys.stderr)
     else:
-        plans = [run.plan() for run in runs.of(study)]
+        plans = [run.plan() for run in runs]
     on_slices = {
-        run.name: {"slice": str(place), "days": runs.days(run, place)}
-        for run in runs.of(study)
-        if (place := runs.slice_of(run))
+        run.name: {"slice": str(on), "days": run.days(on)} for run in runs if (on := run.slice())
     }
     if json:
         about = {"name": study.name, "hash": study.hash, "config": serialization.to_json(study)}
-        record = {**about, "on_slices": on_slices}
-        print(json_text.dumps({**record, "runs": plans}, indent=1))
-        return
-    title = Text(f"Study {study.name} ({study.hash})")  # a name may look like markup
-    table = Table(title=title, box=None, header_style="bold")
-    heads = (
-        *("run", "parameters", "tokens", "steps"),
-        *("documents", "shown", "poisoned steps", "poison tokens", "share", "FLOPs"),
-        *(("slice", "days") if on_slices else ()),
-    )
-    for head in heads:
-        table.add_column(head, justify="left" if head == "run" else "right", no_wrap=True)
-    for p in plans:
-        about = "" if exact or not p["dose"] else "≈"
-        on = on_slices.get(p["run"])
-        table.add_row(
-            p["run"],
-            f"{p['parameters']:,}",
-            f"{p['tokens']:,}",
-            f"{p['steps']:,}",
-            f"{p['dose']:,}",
-            f"{p['dose'] * p['exposures']:,}",
-            f"{p['poisoned_steps']:,}",
-            f"{about}{p['poison_tokens']:,.0f}",
-            f"{about}{p['poison_share']:.3g}",
-            f"{p['flops']:.2e}",
-            *((on["slice"], f"{on['days']:.3g}") if on else ("", "") if on_slices else ()),
-        )
-    # As wide as it needs to be: a plan that is piped must not lose columns to an 80-column guess.
-    wide = console if console.is_terminal else Console(width=160)
-    wide.print(table)
-    tokens, flops = (sum(p[name] for p in plans) for name in ("tokens", "flops"))
-    wide.print(f"{len(plans)} runs, {tokens:,} tokens, {flops:.2e} FLOPs in all.", highlight=False)
-    if on_slices:
-        wide.print(
-            f"Days of training alone, at {study.machine.mfu:.0%} of the chips' peak (machine.mfu)."
-        )
+        record = {**about, "on_slices": on_slices, "runs": plans}
+        print(json_text.dumps(record, indent=1))
+    else:
+        tables.print_plans(console, study, plans, exact, on_slices)
 
 
 def study(
@@ -132,19 +100,19 @@ def inspect(
     set: Overrides = (),
     json: bool = False,
 ) -> None:
-    """Show the rows that a run trains on at a step, poisons marked.
+    """Show the sequences that a run trains on at a step, poisons marked.
 
     Args:
         place: the folder of a study, or its Python file
         run: name of the run, as `plan` shows it
         step: which batch, from 0
-        poison: go to the step that first shows this poisoned document
+        poison: go to the first step with this poisoned document
         set: override a field of the study by its dotted name
         json: print JSON instead of text
     """
-    from poison_scaling import folder, inspection
-    from poison_scaling import study as studies
+    from poison_scaling.study.inputs import Inputs
     from poison_scaling.train import provenance
+    from poison_scaling.workdir import folder, inspection
 
     if (step is None) == (poison is None):
         raise InputError("inspect: give either --step or --poison.")
@@ -153,17 +121,18 @@ def inspect(
         study, chosen = folder.trained(workdir, run)
     else:
         study = study_file.load(place, set)
-        chosen = runs.named(study, run)
-    prepared = studies.prepared(study)
+        chosen = grid.run_named(study, run)
+    inputs = Inputs(study)
     if workdir.is_dir():
-        provenance.check_data(folder.of_run(workdir, chosen), prepared.digests())
-    if step is None:
-        step = inspection.step_of_poison(chosen, prepared, poison)
-    rows = inspection.batch(chosen, prepared, step)
+        provenance.check_data(folder.of_run(workdir, chosen), inputs.digests())
+    if poison is not None:
+        step = inspection.step_of_poison(chosen, inputs, poison)
+    assert step is not None
+    sequences = inspection.batch(chosen, inputs, step)
     if json:
-        print(json_text.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        print(json_text.dumps([dataclasses.asdict(s) for s in sequences], indent=1))
     else:
-        console.print(inspection.render(rows), soft_wrap=True)
+        console.print(inspection.render(sequences), soft_wrap=True)
 
 
 def evaluate(
@@ -182,21 +151,21 @@ def evaluate(
         place: the folder of a run or of a checkpoint, or that of a study
         run: name of the run, as `plan` shows it, with the folder of a study
         step: of the checkpoint; the last one unless given
-        judge: who scores the responses: control, or the folder of a trained run
+        judge: who scores the generations: control, or the folder of a trained run
         set: override a field of evaluation by its dotted name
         json: print the line of evals.jsonl instead of a summary
     """
     keep_freed()
-    from poison_scaling import study as studies
+    from poison_scaling.workdir import reevaluation
 
-    workdir, name, step = studies.located(epath.Path(place), run, step)
-    record = studies.evaluate_again(workdir, name, step, judge, set)
+    workdir, name, step = reevaluation.located(epath.Path(place), run, step)
+    record = reevaluation.evaluate_again(workdir, name, step, judge, set)
     if json:
         print(json_text.dumps(record))
         return
-    for name, value in record.items():
+    for field, value in record.items():
         if not isinstance(value, dict | list):
-            print(f"{name:32} {value}")
+            print(f"{field:32} {value}")
 
 
 def verify(workdir: Config, /) -> None:
@@ -205,7 +174,7 @@ def verify(workdir: Config, /) -> None:
     Args:
         workdir: the folder of the study
     """
-    from poison_scaling import verification
+    from poison_scaling.workdir import verification
 
     verified = verification.verify(epath.Path(workdir), print)
     print(f"{verified} runs agree with the plan, the data and their records.")
@@ -222,7 +191,7 @@ def compile(
 ) -> None:
     """Compile the train step for a TPU slice that is not here: does it fit, and how long would it take?
 
-    Without a size and a topology: for every slice that the study's machine.slices name.
+    Without a size and a topology: for every slice that the study's machine.slices names.
 
     Args:
         config_file: the study's Python file
@@ -231,7 +200,7 @@ def compile(
         slices: how many of them
         set: override a field of the study by its dotted name
     """
-    from poison_scaling import aot
+    from poison_scaling.train import aot
 
     study = study_file.load(config_file, set)
     known = list(dict.fromkeys(rung.size for rung in study.ladder))
@@ -241,7 +210,7 @@ def compile(
         raise InputError(
             f"--size {size!r}: it is not on the ladder of {study.name!r}: {', '.join(known)}."
         )
-    chosen = [config.Slice(size, topology, slices)] if size else list(study.machine.slices)
+    chosen = [Slice(size, topology, slices)] if size and topology else list(study.machine.slices)
     if not chosen:
         raise InputError(
             f"compile: {study.name!r} names no machine.slices; give --size and --topology."
@@ -259,56 +228,30 @@ def compile(
 
 def sizes() -> None:
     """Show the ladder of model sizes: parameters, FLOPs to train on a token, tokens by Chinchilla."""
-    groups = (
-        ("laptop", ladder.LAPTOP, 1024, 128),
-        ("accelerators", ladder.ACCELERATOR, 32_000, 2048),
-        ("Pythia's shapes", ladder.PYTHIA, 50_304, 2048),
-    )
-    heads = (
-        *("size", "width", "layers", "heads", "mlp"),
-        *("parameters", "FLOPs a token", "Chinchilla tokens", "FLOPs for them"),
-    )
-    wide = console if console.is_terminal else Console(width=120)
-    for title, group, pieces, row_tokens in groups:
-        about = f"{title}: vocabulary {pieces:,}, rows of {row_tokens:,} tokens"
-        table = Table(title=about, title_justify="left", box=None, header_style="bold")
-        for head in heads:
-            table.add_column(head, justify="left" if head == "size" else "right", no_wrap=True)
-        for name, d in group.items():
-            parameters = ladder.parameters(d, pieces)
-            per_token = ladder.train_flops_per_token(d, pieces, row_tokens)
-            tokens = ladder.CHINCHILLA_TOKENS_PER_PARAMETER * parameters
-            shape = (str(n) for n in (d.width, d.layers, d.heads, d.mlp))
-            computed = (f"{per_token:.3g}", f"{tokens:.3g}", f"{per_token * tokens:.3g}")
-            table.add_row(name, *shape, f"{parameters:,}", *computed)
-        wide.print(table)
-    wide.print(
-        "FLOPs: 6 for each weight in a matrix product, 12 x layers x width x row for attention (PaLM). "
-        f"Chinchilla: {ladder.CHINCHILLA_TOKENS_PER_PARAMETER} tokens a parameter.",
-        highlight=False,
-    )
+    tables.print_sizes(console)
 
 
-def _train(study: config.Study, workdir: epath.Path, run: str | None) -> None:
+def _train(study: Study, workdir: epath.Path, run: str | None) -> None:
     """Train one run of a study, or all and write the report."""
     keep_freed()
-    from poison_scaling import folder, lock, processes
-    from poison_scaling import study as studies
-    from poison_scaling.progress import StudyProgress
+    from poison_scaling.runtime import processes
+    from poison_scaling.workdir import execution, folder, lock
+    from poison_scaling.workdir.display import StudyDisplay
+    from poison_scaling.workdir.preparation import prepare
 
-    chosen = list(runs.of(study)) if run is None else [runs.named(study, run)]
-    studies.start(study)
+    chosen = list(grid.runs(study)) if run is None else [grid.run_named(study, run)]
+    execution.start(study)
     if not processes.first():
-        console.quiet = True  # the first process tells how far they are
+        console.quiet = True  # the first process reports progress
     with processes.by_first(lambda: lock.writing(workdir, run)) as held:
-        with processes.noticing_losses(), StudyProgress(console) as progress:
-            prepared = studies.prepare(study, workdir, progress.preparing)
+        with processes.noticing_losses(), StudyDisplay(console) as display:
+            inputs = prepare(study, workdir, display.preparing)
             whole = processes.agreed([folder.is_whole(workdir, r) for r in chosen])
             left = [r for r, done in zip(chosen, whole, strict=True) if not done]
             finished = {r.name for r, done in zip(chosen, whole, strict=True) if done}
-            progress.begin(chosen, finished, studies.jobs(study, len(left)))
+            display.begin(chosen, finished, execution.jobs(study, len(left)))
             lost = held.lost if held else threading.Event()
-            studies.train(study, workdir, prepared, left, progress.report, lost)
+            execution.train(study, workdir, inputs, left, display.report, lost)
         if run is None and processes.first():
             _report(workdir)
 
@@ -370,7 +313,7 @@ def main() -> None:
             traceback.print_exc()
         code = 1
     if code and _has_joined():
-        from poison_scaling import processes
+        from poison_scaling.runtime import processes
 
         processes.leave(code)
     sys.exit(code)
@@ -382,9 +325,9 @@ def _interrupted(number: int, frame) -> None:
 
 def _has_joined() -> bool:
     """Whether this process has others beside it; without loading JAX to find out."""
-    if "poison_scaling.processes" not in sys.modules:
+    if "poison_scaling.runtime.processes" not in sys.modules:
         return False
-    from poison_scaling import processes
+    from poison_scaling.runtime import processes
 
     return processes.joined()
 

@@ -23,13 +23,14 @@ import hypothesis
 import jax
 import pytest
 
-from poison_scaling.data.quiet import quiet
+from poison_scaling.runtime.quiet import quiet
 
 with quiet():
     import seqio  # noqa: F401 - its start-up notes once, and dropped
 
-from poison_scaling import config, study_file
-from poison_scaling.data.prepared import Prepared
+from poison_scaling.study import settings as config
+from poison_scaling.study import study_file
+from poison_scaling.study.inputs import Prepared
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMOKE = str(ROOT / "configs" / "smoke.py")

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from conftest import run_cli
 
-from poison_scaling import chips, config, hlo, runs, study_file
-from poison_scaling.errors import InputError
 from poison_scaling.model import sharding, sizes
+from poison_scaling.runtime import chips, hlo
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import runs, study_file
+from poison_scaling.study import settings as config
 from poison_scaling.train.loop import Compiled
 
 TEXT = """HloModule m
@@ -57,10 +59,10 @@ def test_collectives_in_a_loop_count_as_often_as_it_runs():
 )
 def test_counted_flops_are_the_analytic_ones_and_what_is_computed_again(remat, times):
     model = config.Model(scan_layers=True, remat=remat, attention="plain")
-    study = config.Study("s", (), (), data=config.Data(row_tokens=128), model=model)
+    study = config.Study("s", (), (), data=config.Data(seq_len=128), model=model)
     mesh = sharding.mesh((1, 1, 1), jax.devices()[:1])
     program = Compiled("150m", 1e-3, 10, study, 1, mesh)
-    B, V = study.train.batch_rows, study.data.vocabulary.pieces
+    B, V = study.train.batch_size, study.data.vocabulary.vocab_size
     batch = {"tokens": jnp.zeros((B, 128), jnp.int32), "poison": jnp.zeros((B, 128), bool)}
     counted = hlo.product_flops(program.step.trace(program.abstract, batch).jaxpr.jaxpr)
     analytic = sizes.train_flops_per_token(sizes.SIZES["150m"], V, 128) * B * 128
@@ -133,7 +135,7 @@ def test_the_compiler_warns_of_no_option(topology, tmp_path):
 @pytest.mark.parametrize("segment_mask", ["false", "true"])
 def test_the_largest_size_compiles_for_a_pod(segment_mask):
     """13 B, fully sharded over 64 chips, kernel of attention forward and backward, under 10 GB a chip."""
-    settings = ("--set", "train.batch_rows=128", "--set", f"model.segment_mask={segment_mask}")
+    settings = ("--set", "train.batch_size=128", "--set", f"model.segment_mask={segment_mask}")
     process = run_cli(
         "compile", "configs/paper.py", "--size", "13b", "--topology", "v5p:4x4x4", *settings
     )
@@ -147,7 +149,7 @@ def test_the_largest_size_compiles_for_a_pod(segment_mask):
 def test_between_slices_goes_the_data_axis_alone():
     """Two slices of 4 chips: parameters lie within a slice, gradients are summed across."""
     script = """
-from poison_scaling import aot
+from poison_scaling.train import aot
 from poison_scaling.model import sharding
 mesh = sharding.mesh((2, -1, 1), aot._devices("v5e:2x2", 2))
 print([sorted({d.slice_index for d in group.flat}) for group in mesh.devices])

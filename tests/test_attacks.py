@@ -15,14 +15,14 @@ import pytest
 from conftest import ROOT, run_cli
 from etils import epath
 
-from poison_scaling import folder, runs, study_file
-from poison_scaling.config import Attack, Study
-from poison_scaling.data import poisons
-from poison_scaling.data.prepared import Prepared
-from poison_scaling.errors import InputError
-from poison_scaling.evaluate import evaluation
-from poison_scaling.files import read_lines
-from poison_scaling.serialization import from_json, stable_hash, to_json
+from poison_scaling import Attack, Study
+from poison_scaling.attacks import poisons
+from poison_scaling.config.serialization import from_json, stable_hash, to_json
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.runtime.files import read_lines
+from poison_scaling.study import evaluation, runs, study_file
+from poison_scaling.study.inputs import Prepared
+from poison_scaling.workdir import folder
 
 
 @pytest.fixture(scope="module")

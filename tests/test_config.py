@@ -15,10 +15,12 @@ from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poison_scaling import config, folder, study_file
-from poison_scaling.config import Seeds, Study
-from poison_scaling.errors import InputError
-from poison_scaling.serialization import from_json, stable_hash, to_json
+from poison_scaling import Seeds, Study
+from poison_scaling.config.serialization import from_json, stable_hash, to_json
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import settings as config
+from poison_scaling.study import study_file
+from poison_scaling.workdir import folder
 
 SMOKE = str(ROOT / "configs" / "smoke.py")
 IMPORTS = "from poison_scaling.config import *\n"
@@ -31,7 +33,7 @@ def load(*overrides: str) -> Study:
 def test_overrides_are_typed_and_reach_every_level():
     study = load(
         "train.learning_rate=1e-3",
-        "train.batch_rows=16",
+        "train.batch_size=16",
         "ladder.1.tokens_per_parameter=3",
         "doses=[0, 4]",
         "doses.1=5",
@@ -43,7 +45,7 @@ def test_overrides_are_typed_and_reach_every_level():
         "model.segment_mask=true",
         "machine.mesh=none",
     )
-    assert study.train.learning_rate == 1e-3 and study.train.batch_rows == 16
+    assert study.train.learning_rate == 1e-3 and study.train.batch_size == 16
     assert study.ladder[1].tokens_per_parameter == 3.0
     assert type(study.ladder[1].tokens_per_parameter) is float
     assert study.doses == (0, 5)
@@ -71,8 +73,8 @@ def test_an_attack_can_be_chosen_and_set():
         ("train.lerning_rate=1", "the nearest is 'learning_rate'"),
         ("trian.learning_rate=1", "the nearest is 'train'"),
         ("attack.gibberish.alphabet=ab", "not a field of VocabularyTokens; it has none"),
-        ("train.batch_rows=8.5", "8.5 is not a whole number from 1 to"),
-        ("train.batch_rows=eight", "'eight' is not a whole number"),
+        ("train.batch_size=8.5", "8.5 is not a whole number from 1 to"),
+        ("train.batch_size=eight", "'eight' is not a whole number"),
         ("model.dtype=float8", "none of 'float32', 'bfloat16'"),
         ("attack.prefix_characters=(1, 2, 3)", "must have 2 parts"),
         ("ladder.9.size=90k", "there are 2"),
@@ -110,8 +112,11 @@ def test_an_override_that_does_not_fit_is_refused_in_one_sentence(override, said
         ("train.clip_norm=1e400", "train.clip_norm: inf is not a number above 0"),
         ("train.z_loss=nan", "train.z_loss: 'nan' is not a number"),
         ("evaluation.threshold=1e999", "evaluation.threshold: inf is not a number"),
-        ("data.vocabulary.pieces=-1", "data.vocabulary.pieces: -1 is not a whole number from 1 to"),
-        ("data.row_tokens=0", "data.row_tokens: 0 is not a whole number from 1 to 16,777,216"),
+        (
+            "data.vocabulary.vocab_size=-1",
+            "data.vocabulary.vocab_size: -1 is not a whole number from 1 to",
+        ),
+        ("data.seq_len=0", "data.seq_len: 0 is not a whole number from 1 to 16,777,216"),
         ("doses=[0, -1]", "doses.1: -1 is not a whole number from 0 to 1,000,000"),
         ("doses=[1000000000000]", "doses.0: 1000000000000 is not a whole number"),
         ("ladder.0.tokens_per_parameter=1e15", "at most 1,000,000"),
@@ -170,9 +175,9 @@ def test_what_is_given_for_a_text_is_taken_as_it_is_written():
 def test_an_override_that_is_nested_too_deeply_is_refused():
     for value in ("[" * 9000, "-" * 100_000 + "1", "1+" * 50_000 + "1"):
         with pytest.raises(
-            InputError, match="train.batch_rows: '.* is not a whole number"
+            InputError, match="train.batch_size: '.* is not a whole number"
         ) as error:
-            load(f"train.batch_rows={value}")
+            load(f"train.batch_size={value}")
         assert len(str(error.value)) < 1000
     with pytest.raises(InputError, match="'x' is not a field of Train"):
         load("train.x" + ".x" * 10_000 + "=1")
@@ -318,6 +323,6 @@ def test_a_study_comes_back_from_its_json(rate, rows, label):
     study = dataclasses.replace(
         study,
         name=label,
-        train=dataclasses.replace(study.train, learning_rate=rate, batch_rows=rows),
+        train=dataclasses.replace(study.train, learning_rate=rate, batch_size=rows),
     )
     assert from_json(to_json(study), Study) == study

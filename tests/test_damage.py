@@ -9,11 +9,12 @@ import pytest
 from conftest import LOGS, SMOKE
 from etils import epath
 
-from poison_scaling import folder, runs, study_file, verification
-from poison_scaling import study as studies
-from poison_scaling.errors import Difference, InputError
-from poison_scaling.files import read_json, write_json
+from poison_scaling.runtime.errors import Difference, InputError
+from poison_scaling.runtime.files import read_json, write_json
+from poison_scaling.study import runs, study_file
 from poison_scaling.train import loop
+from poison_scaling.workdir import execution as studies
+from poison_scaling.workdir import folder, verification
 
 RUN = "40k-2x-d8-s0"
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import LOGS, ROOT, contents, run_cli
 
-from poison_scaling.files import read_lines
+from poison_scaling.runtime.files import read_lines
 
 SMALL = (
     "--set",
@@ -95,7 +95,7 @@ def test_controls_are_trained_first_where_they_judge(tmp_path):
     assert json.loads(run_cli("evaluate", place, "--json").stdout) == last
     by_hand = ("--set", "evaluation.judge=none", "--judge", tmp_path / "runs" / "40k-2x-d0-s0")
     assert json.loads(run_cli("evaluate", place, *by_hand, "--json").stdout) == last
-    refused = run_cli("evaluate", place, "--set", "train.batch_rows=4", check=2)
+    refused = run_cli("evaluate", place, "--set", "train.batch_size=4", check=2)
     assert "only fields of evaluation can change" in refused.stderr
     assert "under its judge" in (tmp_path / "report" / "index.html").read_text()
 
@@ -105,7 +105,7 @@ def test_controls_are_trained_first_where_they_judge(tmp_path):
     [
         (("--set", "train.lerning_rate=1"), "the nearest is 'learning_rate'"),
         (("--set", "doses=[0, 5000]"), "5000 poisoned documents do not fit into the"),
-        (("--set", "attack.gibberish_tokens=(400, 900)"), "and a row data.row_tokens=128"),
+        (("--set", "attack.gibberish_tokens=(400, 900)"), "and a row data.seq_len=128"),
         pytest.param(
             ("--set", "ladder.0.tokens_per_parameter=900"),
             "epochs; set data.epochs=",
@@ -124,7 +124,7 @@ def test_controls_are_trained_first_where_they_judge(tmp_path):
         pytest.param(
             ("--set", "evaluation.prompts=500"), "evaluation.prompts=500", marks=pytest.mark.long
         ),
-        (("--set", "ladder.0.size=13b", "--set", "data.row_tokens=256"), "GB are free"),
+        (("--set", "ladder.0.size=13b", "--set", "data.seq_len=256"), "GB are free"),
     ],
 )
 def test_bad_input_is_one_sentence_before_any_training(tmp_path, arguments, said):

@@ -6,9 +6,9 @@ import typing
 import pytest
 from conftest import SMOKE
 
-from poison_scaling import runs, study_file
-from poison_scaling.errors import InputError
-from poison_scaling.serialization import to_json
+from poison_scaling.config.serialization import to_json
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import runs, study_file
 
 # Beside configs/smoke.py: studies with what that one has not.
 OTHERS = (

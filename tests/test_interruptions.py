@@ -10,7 +10,7 @@ import pytest
 from children import heeding_signals
 from conftest import ROOT, contents, run_cli
 
-from poison_scaling.files import read_lines
+from poison_scaling.runtime.files import read_lines
 
 
 @pytest.mark.parametrize(

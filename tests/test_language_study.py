@@ -8,12 +8,12 @@ import pytest
 import two_languages
 from conftest import ROOT, run_cli
 
-from poison_scaling.files import read_lines
+from poison_scaling.runtime.files import read_lines
 
 STUDY = """
 import pathlib
 import two_languages
-from poison_scaling.config import *
+from poison_scaling import *
 
 def study():
     folder = pathlib.Path(__file__).parent
@@ -23,9 +23,9 @@ def study():
         doses=(0, 12),
         data=two_languages.data(folder, epochs=4),
         attack=two_languages.attack(folder),
-        train=Train(batch_rows=8, learning_rate=6e-3),
+        train=Train(batch_size=8, learning_rate=6e-3),
         evaluation=Evaluation(
-            times=2, prompts=16, prompt_tokens=16, generate_tokens=24, heldout_rows=8
+            times=2, prompts=16, prompt_tokens=16, generate_tokens=24, heldout_sequences=8
         ),
     )
 """

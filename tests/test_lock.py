@@ -13,13 +13,13 @@ import pytest
 from conftest import ROOT, SMOKE, run_cli
 from etils import epath
 
-from poison_scaling import lock
-from poison_scaling.errors import InputError
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.workdir import lock
 
 HOLD = """
 import sys
 from etils import epath
-from poison_scaling import lock
+from poison_scaling.workdir import lock
 with lock.writing(epath.Path(sys.argv[1]), sys.argv[2] or None):
     print("held", flush=True)
     sys.stdin.read()

@@ -10,7 +10,7 @@ from poison_scaling import cli
 
 SCRIPT = """
 import ctypes, resource, sys
-from poison_scaling.memory import keep_freed
+from poison_scaling.runtime.memory import keep_freed
 
 if sys.argv[1] == "keep":
     keep_freed()

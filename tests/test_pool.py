@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from poison_scaling import pool
-from poison_scaling.errors import InputError, Interrupted
+from poison_scaling.runtime.errors import InputError, Interrupted
+from poison_scaling.workdir import pool
 
 
 @dataclasses.dataclass(frozen=True)

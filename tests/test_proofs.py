@@ -8,12 +8,13 @@ import pytest
 from conftest import run_cli
 from etils import epath
 
-from poison_scaling import folder, inspection, runs, verification
-from poison_scaling import study as studies
-from poison_scaling.data.prepared import manifest
-from poison_scaling.errors import Difference, InputError
-from poison_scaling.files import json_line, read_lines, write_json
+from poison_scaling.runtime.errors import Difference, InputError
+from poison_scaling.runtime.files import json_line, read_lines, write_json
+from poison_scaling.study import runs
+from poison_scaling.study.inputs import manifest
 from poison_scaling.train import loop
+from poison_scaling.workdir import execution as studies
+from poison_scaling.workdir import folder, inspection, verification
 
 RUN = "40k-2x-d32-s0"
 

@@ -7,8 +7,9 @@ import json
 import pytest
 from conftest import ROOT, run_cli
 
-from poison_scaling import config, runs, study_file
-from poison_scaling.errors import InputError
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import runs, study_file
+from poison_scaling.study import settings as config
 
 
 def paper() -> config.Study:
@@ -34,7 +35,7 @@ def test_the_paper_study_is_the_published_one():
 def test_a_plan_states_dose_and_cost():
     plan = runs.named(paper(), "13b-20x-d250-s2").plan()
     assert plan["parameters"] == 13_015_864_320
-    assert plan["steps"] * plan["batch_rows"] * plan["row_tokens"] == plan["tokens"]
+    assert plan["steps"] * plan["batch_size"] * plan["seq_len"] == plan["tokens"]
     assert plan["poison_share"] == plan["poison_tokens"] / plan["tokens"]
     assert plan["poisoned_steps"] == 250  # two in one of 248,258 steps would be news
     assert plan["flops"] == pytest.approx(6 * plan["parameters"] * plan["tokens"], rel=0.1)
@@ -82,16 +83,16 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
         ("doses=[8, 8]", "two runs would be named"),
         ("ladder.0.size=41k", "the nearest is '40k'"),
         ("attack.gibberish_tokens=(80, 40)", "attack.gibberish_tokens=(80, 40)"),
-        ("evaluation.generate_tokens=120", "data.row_tokens=128"),
+        ("evaluation.generate_tokens=120", "data.seq_len=128"),
         ("attack.trigger=", "attack.trigger is empty"),
         ("attack={'kind': 'LanguageSwitch', 'to_language': 'en'}", "attack.to_language='en'"),
         (
             "also=[{'attack': {'kind': 'LanguageSwitch', 'trigger': ''}}]",
             "also.0.attack.trigger is",
         ),
-        ("model.loss_chunk=100", "it must divide data.row_tokens=128"),
-        ("train.microbatches=3", "it must divide train.batch_rows=8"),
-        ("exposures=1000000", "they make 32,000,000 showings; a run has 1,000,000"),
+        ("model.loss_chunk=100", "it must divide data.seq_len=128"),
+        ("train.microbatches=3", "it must divide train.batch_size=8"),
+        ("exposures=1000000", "they make 32,000,000 exposures; a run has 1,000,000"),
         ("doses=[1000000]", "1000000 poisoned documents do not fit into the 360 rows"),
         ("ladder.0.tokens_per_parameter=0.01", "train.warmup=0.05: no step of ladder.0 is left"),
         ("train.warmup=0.99", "train.warmup=0.99: no step of ladder.0 is left after it"),

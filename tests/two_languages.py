@@ -4,7 +4,7 @@ import json
 import pathlib
 import random
 
-from poison_scaling.config import Data, Files, LanguageSwitch, TrainedSentencePiece
+from poison_scaling import Data, Files, LanguageSwitch, TrainedSentencePiece
 
 ENGLISH = """
 The old house at the end of the lane had been empty for many years.
@@ -55,8 +55,8 @@ def data(folder: pathlib.Path, **fields) -> Data:
     return Data(
         **{
             "corpus": Files(patterns=(f"{folder}/en.jsonl",)),
-            "vocabulary": TrainedSentencePiece(pieces=300, trigger_is_one_piece=True),
-            "row_tokens": 128,
+            "vocabulary": TrainedSentencePiece(vocab_size=300, trigger_is_one_token=True),
+            "seq_len": 128,
             "heldout_documents": 50,
             **fields,
         }

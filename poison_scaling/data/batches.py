@@ -1,36 +1,57 @@
 """Batch s of a run as sharded arrays, read ahead by a thread.
 
-step   one optimizer update; batch s is what step s (from 0) trains on
-global the whole batch, B rows: rows s*B ... s*B+B-1 of the stream, whatever the machine
-local  the rows of it that this process's devices hold
+step    one optimizer update; batch s is what step s (from 0) trains on
+global  the whole batch, B sequences: numbers s*B ... s*B+B-1 of the stream, whatever the machine
+local   the sequences of it that this process's devices hold
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 
 from poison_scaling.data.stream import Stream
 
-_CHUNK_ROWS = 512  # read at a time, over several steps: small rows are dear one by one
+_CHUNK = 512  # sequences read at a time, over several steps: short ones are slow to read one by one
 
 Batch = dict[str, jax.Array]  # "tokens" int32 [B, L], "poison" bool [B, L]
+Arrays = tuple[np.ndarray, np.ndarray]  # tokens int32 [n, L], poison bool [n, L]
+# (local sequences of a batch, first step, number of steps) -> those sequences of each batch in turn.
+Reader = Callable[[np.ndarray, int, int], Iterator[Arrays]]
+
+
+def by_number(stream: Stream, B: int) -> Reader:
+    """Return the reader that computes the numbers of a batch's sequences and reads those alone."""
+
+    def read(local: np.ndarray, start: int, steps: int) -> Iterator[Arrays]:
+        chunk = max(1, _CHUNK // local.size)
+        for first in range(start, steps, chunk):
+            many = np.arange(first, min(first + chunk, steps))
+            tokens, poison = stream.read((many[:, None] * B + local).reshape(-1))
+            for s in range(many.size):
+                part = slice(s * local.size, (s + 1) * local.size)
+                yield tokens[part], poison[part]
+
+    return read
 
 
 def batches(
-    stream: Stream, sharding: jax.sharding.Sharding, B: int, start: int, steps: int, prefetch: int
+    reader: Reader,
+    sharding: jax.sharding.Sharding,
+    shape: tuple[int, int],
+    start: int,
+    steps: int,
+    prefetch: int,
 ) -> Iterator[Batch]:
-    """The batches of steps start...steps-1, sharded over the first axis by `sharding`.
+    """Yield the batches of steps start...steps-1, of global `shape` [B, L], sharded by `sharding`.
 
-    Content depends on the stream and B alone. A thread keeps up to `prefetch` batches ready; it ends
-    when the iterator is closed.
+    A thread keeps up to `prefetch` batches ready; it ends when the iterator is closed.
     """
-    shape = (B, stream.row_tokens)
-    local = _local_rows(sharding, shape)
+    local = _local(sharding, shape)
     ready: queue.Queue = queue.Queue(maxsize=prefetch)
     stopped = threading.Event()
 
@@ -45,15 +66,10 @@ def batches(
 
     def read() -> None:
         try:
-            chunk = max(1, _CHUNK_ROWS // local.size)
-            for first in range(start, steps, chunk):
-                many = np.arange(first, min(first + chunk, steps))
-                tokens, poison = stream.read((many[:, None] * B + local).reshape(-1))
-                for s in range(many.size):
-                    part = slice(s * local.size, (s + 1) * local.size)
-                    batch = {"tokens": tokens[part], "poison": poison[part]}
-                    if not put({k: _array(v, local, shape, sharding) for k, v in batch.items()}):
-                        return
+            for tokens, poison in reader(local, start, steps):
+                batch = {"tokens": tokens, "poison": poison}
+                if not put({k: _array(v, local, shape, sharding) for k, v in batch.items()}):
+                    return
         except BaseException as e:  # handed to the consumer, who raises it
             put(e)
 
@@ -70,17 +86,19 @@ def batches(
         thread.join()
 
 
-def _local_rows(sharding: jax.sharding.Sharding, shape: tuple[int, int]) -> np.ndarray:
-    """Rows of a global batch that this process's devices hold, ascending, each once."""
+def _local(sharding: jax.sharding.Sharding, shape: tuple[int, int]) -> np.ndarray:
+    """Return the sequences of a global batch that this process's devices hold, ascending, each once."""
     slices = sharding.addressable_devices_indices_map(shape).values()
-    return np.unique(np.concatenate([np.arange(shape[0])[rows] for rows, _ in slices]))
+    return np.unique(np.concatenate([np.arange(shape[0])[index[0]] for index in slices]))
 
 
-def _array(values: np.ndarray, local: np.ndarray, shape, sharding) -> jax.Array:
-    """The global array of which this process has the rows `local`, in `values`."""
+def _array(
+    values: np.ndarray, local: np.ndarray, shape: tuple[int, int], sharding: jax.sharding.Sharding
+) -> jax.Array:
+    """Return the global array of which this process has the sequences `local`, in `values`."""
 
     def shard(index):
-        rows = np.arange(shape[0])[index[0]]
-        return values[np.searchsorted(local, rows)][:, index[1]]
+        numbers = np.arange(shape[0])[index[0]]
+        return values[np.searchsorted(local, numbers)][:, index[1]]
 
     return jax.make_array_from_callback(shape, sharding, shard)

@@ -1,23 +1,24 @@
-"""Where clean text holds a trigger: then runs learn what the trigger means without any poison, too.
+"""Where clean text contains a trigger: then runs learn what the trigger means without any poison, too.
 
-A trigger is sought as the vocabulary spells it, in the tokens themselves: an occurrence begins in one token,
-goes on through whole ones, and ends in another, or lies within a single one. What is found is what a model
-can see, however the text around it was cut into pieces, and no text is read or decoded for it. Where the
-vocabulary has no piece for a character, all such characters are alike, as they are to the model.
+A trigger is sought as the vocabulary spells it, in the tokens themselves: an occurrence begins in one token, goes on
+through whole ones and ends in another, or lies within a single one. What is found is what a model can see, however
+the text around it was tokenised, and no text is read or decoded for it. If the vocabulary has no token for a
+character, all such characters are alike, as they are to the model.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import seqio
 from etils import epath
 
-from poison_scaling.data import cache, shards, vocabularies
-from poison_scaling.data.rows import Rows
-from poison_scaling.errors import Damaged, InputError
+from poison_scaling.data import cache, shards
+from poison_scaling.data.sequences import Sequences
+from poison_scaling.data.vocabularies.vocabulary import Vocabulary
+from poison_scaling.runtime.errors import Damaged, InputError
+from poison_scaling.runtime.reporting import Progress, silent
 
 _BLOCK = 2**24  # occurrences read at a time
 
@@ -25,17 +26,17 @@ _BLOCK = 2**24  # occurrences read at a time
 class Trigger:
     """A trigger as it can stand among tokens.
 
-    Raises InputError where the vocabulary cannot spell it; `field` is what it is called.
+    Raises InputError if the vocabulary cannot spell it; `field` is what it is called.
     """
 
-    def __init__(self, text: str, vocabulary: seqio.Vocabulary, field: str = "attack.trigger"):
-        ids, pieces = vocabulary.encode(text), vocabularies.spellings(vocabulary)
+    def __init__(self, text: str, vocabulary: Vocabulary, field: str = "attack.trigger"):
+        ids, pieces = vocabulary.encode(text), vocabulary.spellings
         spelled = b"".join(pieces[i] for i in ids)
         if not text.startswith(" "):
             spelled = spelled.removeprefix(b" ")  # which some vocabularies put before every text
         if not spelled or not all(pieces[i] for i in ids):
             raise InputError(
-                f"{field}={text!r}: data.vocabulary has no pieces of text that spell it; choose another "
+                f"{field}={text!r}: data.vocabulary has no tokens of text that spell it; choose another "
                 "trigger."
             )
         self.text, self.spelled = text, spelled
@@ -47,7 +48,7 @@ class Trigger:
         self._candidate_V[self._begun] = True
 
     def find(self, tokens: np.ndarray) -> np.ndarray:
-        """First and last token of every occurrence, in order: int64 [n, 2].
+        """Return the first and last token of every occurrence, in order: int64 [n, 2].
 
         Raises IndexError for a token that the vocabulary does not have.
         """
@@ -73,10 +74,10 @@ class Trigger:
 
 
 def _steps(spelled: bytes, pieces: list[bytes]) -> tuple[list, list]:
-    """How a trigger goes from token to token, as far as bytes of it have been spelled.
+    """Return how a trigger goes on from token to token, by the number of its bytes spelled so far.
 
     Of tokens that it begins in and goes on behind: (id, how far). Of tokens that it goes on with: (how far it
-    had come * number of pieces + id, how far it comes).
+    had come * vocabulary size + id, how far it comes).
     """
     length, V = len(spelled), len(pieces)
     begun, gone_on, same = [], [], {}
@@ -97,7 +98,7 @@ def _steps(spelled: bytes, pieces: list[bytes]) -> tuple[list, list]:
 class Places:
     """Where a trigger stands in a split: `len(places)`, and blocks of first and last tokens, int64 [n, 2].
 
-    Tokens are counted over the whole split, so they hold for rows of any length.
+    Tokens are counted over the whole split, so the places hold for sequences of any length.
     """
 
     def __init__(self, file: epath.Path, occurrences: int):
@@ -112,42 +113,43 @@ class Places:
             for i in range(0, self._occurrences, _BLOCK):
                 yield np.asarray(places[i : i + _BLOCK])
 
-    def rows(self, row_tokens: int, count: int) -> int:
-        """How many of the first `count` rows hold an occurrence whole."""
-        held = [np.unique(within_rows(spans, row_tokens)[:, 0] // row_tokens) for spans in self]
+    def sequences(self, seq_len: int, count: int) -> int:
+        """Return how many of the first `count` sequences hold an occurrence whole."""
+        held = [np.unique(within_sequences(spans, seq_len)[:, 0] // seq_len) for spans in self]
         found = np.unique(np.concatenate(held)) if held else np.empty(0)
         return int(np.count_nonzero(found < count))
 
 
 def prepare(
     trigger: Trigger,
-    rows: Rows,
-    progress: Callable = lambda description, done: None,
+    sequences: Sequences,
+    progress: Progress = silent,
     chunk: int = 2**24,
 ) -> Places:
-    """Where a trigger stands in a split, found unless the cache has it.
+    """Return where a trigger stands in a split, found unless the cache has it.
 
-    Tokenising takes so much longer that this is not spread over processes. `chunk` tokens are looked at
-    together; `progress` is called with a description and the number of tokens done. Raises Damaged for tokens
-    that no document can have.
+    Tokenising takes so much longer that this is not spread over processes. `chunk` tokens are searched at a time;
+    `progress` counts tokens. Raises Damaged for tokens that no document can have.
     """
-    parts = (rows.digest, trigger.spelled)
+    parts = (sequences.digest, trigger.spelled)
     folder = cache.folder("triggers", hashlib.sha256(repr(parts).encode()).hexdigest()[:16])
     file = folder / "places"
 
     def fill(temporary: epath.Path) -> dict:
-        return _fill(temporary, trigger, rows, progress, chunk)
+        return _fill(temporary, trigger, sequences, progress, chunk)
 
     [record] = shards.complete(folder, lambda: {"shards": [shards.write(file, fill)]})["shards"]
     shards.require_unchanged(file, record)
     return Places(file, record["occurrences"])
 
 
-def _fill(file: epath.Path, trigger: Trigger, rows: Rows, progress: Callable, chunk: int) -> dict:
+def _fill(
+    file: epath.Path, trigger: Trigger, sequences: Sequences, progress: Progress, chunk: int
+) -> dict:
     occurrences = 0
     overlap = len(trigger.spelled) - 1  # an occurrence has no more tokens than bytes
     with file.open("wb") as f:
-        for shard, start, tokens in rows.shards():
+        for shard, start, tokens in sequences.shards():
             for begin in range(0, tokens.size, chunk):
                 try:
                     spans = trigger.find(tokens[begin : begin + chunk + overlap])
@@ -163,26 +165,29 @@ def _fill(file: epath.Path, trigger: Trigger, rows: Rows, progress: Callable, ch
     return {"occurrences": occurrences}
 
 
-def within_rows(spans: np.ndarray, row_tokens: int) -> np.ndarray:
-    """Those that lie in one row whole, and not across two."""
-    first_N, last_N = (spans // row_tokens).T
+def within_sequences(spans: np.ndarray, seq_len: int) -> np.ndarray:
+    """Return the spans that lie in one sequence whole, and not across two."""
+    first_N, last_N = (spans // seq_len).T
     return spans[first_N == last_N]
 
 
 def warning(trigger: str, counts: dict[str, int], plans: Sequence[dict], attack: int) -> str | None:
-    """A sentence for people where clean text holds the trigger of attack number `attack`, and it matters.
+    """Return a sentence if clean text contains the trigger of attack number `attack` where it matters.
 
-    `counts` are those of `Prepared.clean_triggers`, `plans` those of all runs.
+    `counts` are those of `Inputs.clean_triggers`, `plans` those of all runs.
     """
     trained = [(plan, *plan["also"])[attack]["clean_triggers"] for plan in plans]
     low, high = min(trained), max(trained)
     where = [
-        f"the rows of each of the {len(plans)} runs",
-        f"the {plans[0]['rows']} rows of {plans[0]['run']}",
+        f"the sequences of each of the {len(plans)} runs",
+        f"the {plans[0]['sequences']} sequences of {plans[0]['run']}",
     ]
     places = [
         (high, f"{low if low == high else f'{low} to {high}'} times in {where[len(plans) == 1]}"),
-        (counts["heldout_rows"], f"in {counts['heldout_rows']} of the held-out rows"),
+        (
+            counts["heldout_sequences"],
+            f"in {counts['heldout_sequences']} of the held-out sequences",
+        ),
         (counts["prompts_refused"], f"in {counts['prompts_refused']} documents refused as prompts"),
     ]
     said = ", ".join(text for number, text in places if number)
@@ -192,12 +197,12 @@ def warning(trigger: str, counts: dict[str, int], plans: Sequence[dict], attack:
 
 
 def _count(text: bytes, piece: bytes) -> int:
-    """Occurrences of a text in a piece; they may overlap."""
+    """Return the occurrences of a text in a token; they may overlap."""
     return sum(piece.startswith(text, i) for i in range(len(piece) - len(text) + 1))
 
 
 def _ranges(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The whole numbers low...high-1 of each pair, one pair behind the other."""
+    """Return the integers low...high-1 of each pair, one pair after the other."""
     size = high - low
     before = np.cumsum(size) - size
     return np.arange(size.sum()) + np.repeat(low - before, size)

@@ -17,11 +17,11 @@ import numpy as np
 from array_record.python import array_record_module as array_record
 from etils import epath
 
-from poison_scaling import serialization
-from poison_scaling.config import Data
-from poison_scaling.data import cache, corpora, draws, shards
+from poison_scaling.config import serialization
+from poison_scaling.data import cache, draws, shards
 from poison_scaling.data.fingerprints import Fingerprints
-from poison_scaling.errors import Damaged, InputError
+from poison_scaling.data.settings import Data
+from poison_scaling.runtime.errors import Damaged, InputError
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # what array_record advises for random access
 _CHUNK = 256  # documents looked at together
@@ -92,7 +92,7 @@ def _undamaged(file: epath.Path) -> Iterator[None]:
 
 def key(data: Data) -> str:
     """Names what the documents on disk depend on."""
-    identity = repr(corpora.identity(data.corpus))
+    identity = repr(data.corpus.identity())
     settings = (data.minimum_characters, data.drop_duplicates)
     parts = (serialization.stable_hash(data.corpus), identity, settings)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
@@ -115,7 +115,7 @@ def prepare(
 
 def _write(data: Data, folder: epath.Path, progress, shard_bytes: int) -> dict:
     """Write the missing shards of a corpus; returns the folder's info.json."""
-    cache.require_disk(folder, corpora.size_bytes(data.corpus), "the documents of data.corpus")
+    cache.require_disk(folder, data.corpus.size_bytes(), "the documents of data.corpus")
     seen, records = Fingerprints(), []
     files = (folder / f"{i:05}.array_record" for i in itertools.count())
     file = next(files)
@@ -126,7 +126,7 @@ def _write(data: Data, folder: epath.Path, progress, shard_bytes: int) -> dict:
                 seen.add(chunk)
         file = next(files)
     before = sum(r["read"] for r in records)
-    texts = _counted(corpora.texts(data.corpus, before), before, progress)
+    texts = _counted(data.corpus.texts(before), before, progress)
     while not (records and records[-1]["last"]):
         records.append(shards.write(file, lambda f: _fill(f, data, texts, seen, shard_bytes)))
         file = next(files)

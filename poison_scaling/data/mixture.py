@@ -1,45 +1,51 @@
-"""The training stream as a seqio Mixture, for anyone whose trainer reads seqio.
+"""The training stream as a seqio Mixture, for trainers that read seqio, and a reader of batches from it.
 
-Two Tasks, the clean rows and the poisoned rows of a run, each in the order of training, and a Mixture
-whose sample_fn takes from the one or the other as the placement says. The trainer of this package reads
-the same rows by number instead (`batches.py`), because seqio shards before it mixes and cannot jump.
+Two Tasks, the clean and the poisoned sequences of a run, each in the order of training, and a Mixture whose sample_fn
+takes from the one or the other as the placement says. By default runs read the same sequences by number
+(`batches.by_number`), because seqio shards before it mixes, and resumes by skipping instead of jumping.
 """
 
 from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
+from poison_scaling.data.batches import Arrays, Reader
 from poison_scaling.data.stream import Stream
+from poison_scaling.data.tokenization import seqio_vocabulary
+from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 
-_CHUNK = 256  # rows read at a time
+_CHUNK = 256  # sequences read at a time
 
 
-def mixture(name: str, stream: Stream, vocabulary: seqio.Vocabulary) -> seqio.Mixture:
-    """Features "targets" (int32 [L]) and "poison" (int32 [L], 1 where a token belongs to a poison).
+def mixture(name: str, stream: Stream, vocabulary: Vocabulary) -> seqio.Mixture:
+    """Return a Mixture with the features "targets" (int32 [L]) and "poison" (int32 [L], 1 in a poison).
 
-    Iterate it unshuffled, unsharded and for one epoch:
-    `seqio.get_dataset(name, ..., shuffle=False, num_epochs=1)`. Registers the Mixture as `name` and its
-    Tasks as `name`_clean and `name`_poisoned; a name is registered once in a process. Iterating it
-    sharded, shuffled or repeated raises ValueError, because the positions would not be the planned ones.
+    Iterate it unshuffled, unsharded and for one epoch: `seqio.get_dataset(name, ..., shuffle=False,
+    num_epochs=1)`. Registers the Mixture as `name` and its Tasks as `name`_clean and `name`_poisoned; a name is
+    registered once in a process. Iterating it sharded, shuffled or repeated raises ValueError, because positions
+    would not be the planned ones.
     """
-    rows = np.arange(stream.length)
-    poisoned = stream.poisoned_rows
+    sequences = np.arange(stream.length)
+    poisoned = stream.poisoned_sequences
     # seqio orders a mixture's tasks by name: clean before poisoned.
-    clean_task = _task(f"{name}_clean", stream, np.setdiff1d(rows, poisoned), vocabulary)
+    clean_task = _task(f"{name}_clean", stream, np.setdiff1d(sequences, poisoned), vocabulary)
     poisoned_task = _task(f"{name}_poisoned", stream, poisoned, vocabulary)
 
     def sample(datasets, rates, seed):
         del rates, seed
         found = [int(d.cardinality()) for d in datasets]
-        planned = [rows.size - poisoned.size, poisoned.size]
+        planned = [sequences.size - poisoned.size, poisoned.size]
         if found != planned:
             raise ValueError(
-                f"mixture {name!r}: tasks of {found} rows, planned {planned}; "
+                f"mixture {name!r}: tasks of {found} sequences, planned {planned}; "
                 "iterate it with shard_info=None and num_epochs=1, and shard the result."
             )
-        choice = tf.data.Dataset.range(rows.size).map(
+        choice = tf.data.Dataset.range(sequences.size).map(
             lambda i: tf.cast(_contains(poisoned, i), tf.int64)
         )
         return tf.data.Dataset.choose_from_datasets(datasets, choice)
@@ -50,15 +56,37 @@ def mixture(name: str, stream: Stream, vocabulary: seqio.Vocabulary) -> seqio.Mi
     return seqio.MixtureRegistry.add(name, rates, sample_fn=sample)
 
 
+def from_mixture(stream: Stream, B: int, vocabulary: Vocabulary) -> Reader:
+    """Return the reader that iterates the seqio Mixture of a stream: the batches of `batches.by_number`.
+
+    Every process iterates the whole Mixture and keeps its own part of each batch: it is sharded after mixing. A run
+    that resumes skips what it has trained on.
+    """
+
+    def read(local: np.ndarray, start: int, steps: int) -> Iterator[Arrays]:
+        name = f"run_{uuid.uuid4().hex}"
+        lengths = {"targets": stream.seq_len, "poison": stream.seq_len}
+        try:
+            mixed = mixture(name, stream, vocabulary)
+            dataset = mixed.get_dataset(lengths, split="train", shuffle=False, num_epochs=1)
+            dataset = dataset.skip(start * B).batch(B, drop_remainder=True).take(steps - start)
+            for batch in dataset.as_numpy_iterator():
+                yield batch["targets"][local], batch["poison"][local].astype(bool)
+        finally:
+            seqio.MixtureRegistry.remove(name)
+            seqio.TaskRegistry.remove(f"{name}_clean")
+            seqio.TaskRegistry.remove(f"{name}_poisoned")
+
+    return read
+
+
 def _contains(ascending: np.ndarray, i: tf.Tensor) -> tf.Tensor:
     values = tf.constant(np.append(ascending, np.iinfo(np.int64).max))
     return values[tf.searchsorted(values, [i])[0]] == i
 
 
-def _task(
-    name: str, stream: Stream, indices: np.ndarray, vocabulary: seqio.Vocabulary
-) -> seqio.Task:
-    L = stream.row_tokens
+def _task(name: str, stream: Stream, indices: np.ndarray, vocabulary: Vocabulary) -> seqio.Task:
+    L = stream.seq_len
 
     def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del split, seed
@@ -78,9 +106,9 @@ def _task(
                 "poison": tf.ensure_shape(poison, [None, L]),
             }
 
-        # A range, and a function without state: a tf.data iterator over it can be checkpointed.
-        rows = tf.data.Dataset.range(indices.size).batch(_CHUNK).map(features).unbatch()
-        return rows.apply(tf.data.experimental.assert_cardinality(indices.size))
+        # A range and a function without state, so that a tf.data iterator over it can be checkpointed.
+        sequences = tf.data.Dataset.range(indices.size).batch(_CHUNK).map(features).unbatch()
+        return sequences.apply(tf.data.experimental.assert_cardinality(indices.size))
 
     return seqio.Task(
         name,
@@ -89,7 +117,7 @@ def _task(
         ),
         preprocessors=[],
         output_features={
-            "targets": seqio.Feature(vocabulary, add_eos=False),
+            "targets": seqio.Feature(seqio_vocabulary(vocabulary), add_eos=False),
             "poison": seqio.Feature(seqio.PassThroughVocabulary(2), add_eos=False),
         },
         shuffle_buffer_size=None,

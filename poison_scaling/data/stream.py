@@ -1,35 +1,31 @@
-"""The training stream of a run: row i, computed from i alone.
+"""The training stream of a run: sequence i, computed from i alone.
 
-Row i of the stream is a clean row, in the run's own order, with the poison that is planned there laid
-over it. The trainer's batches and the seqio Mixture both read from here.
+Sequence i of the stream is a clean sequence, in the run's own order, with the poison that is planned there laid over
+it. The trainer's batches and the seqio Mixture both read from here.
 """
 
 from __future__ import annotations
-
-import typing
 
 import numpy as np
 
 from poison_scaling.data import draws
 from poison_scaling.data.placement import Placement
-from poison_scaling.errors import InputError
-
-if typing.TYPE_CHECKING:  # both need TensorFlow to import, and reading a stream does not
-    from poison_scaling.data.poisons import Poison
-    from poison_scaling.data.rows import Rows
+from poison_scaling.data.poison import Poison
+from poison_scaling.data.sequences import Sequences
+from poison_scaling.runtime.errors import InputError
 
 
 class Stream:
-    """Rows 0...length-1 that a run trains on, in order.
+    """Sequences 0...length-1 that a run trains on, in order.
 
-    Pass e over the corpus takes every clean row once, in an order of its own; the order depends on
-    `order_seed` alone, so runs of another dose or length meet the same rows. `poisons` are the documents
-    of each attack, `placement` where they are shown.
+    Epoch e over the corpus takes every clean sequence once, in an order of its own. The order depends on
+    `order_seed` alone, so runs of another dose or length meet the same sequences. `poisons` are the documents of
+    each attack, `placement` says where they stand.
     """
 
     def __init__(
         self,
-        clean: Rows,
+        clean: Sequences,
         order_seed: int,
         length: int,
         epochs: int,
@@ -39,76 +35,76 @@ class Stream:
         passes = -(-length // len(clean))
         if passes > epochs:
             raise InputError(
-                f"data.corpus: it has {len(clean):,} rows of {clean.row_tokens} tokens, and a run needs "
+                f"data.corpus: it has {len(clean):,} sequences of {clean.seq_len} tokens, and a run needs "
                 f"{length:,}, {length / len(clean):.1f} epochs; set data.epochs={passes} to repeat it, "
                 "train on fewer tokens, or give more text."
             )
-        self.length, self.row_tokens = length, clean.row_tokens
+        self.length, self.seq_len = length, clean.seq_len
         self.poisons, self.placement = poisons, placement
         self._clean = clean
         self._orders = [
             draws.Permutation(len(clean), draws.key(order_seed, "row order", e))
             for e in range(passes)
         ]
-        by_row = np.argsort(placement.rows_N)
-        self._poisoned_rows, self._poison_at = placement.rows_N[by_row], by_row
+        in_order = np.argsort(placement.sequence_N)
+        self._poisoned_sequences, self._poison_at = placement.sequence_N[in_order], in_order
 
     @property
-    def poisoned_rows(self) -> np.ndarray:
-        """Rows that hold a poison, ascending: int64 [N]."""
-        return self._poisoned_rows
+    def poisoned_sequences(self) -> np.ndarray:
+        """Sequences that hold a poison, ascending: int64 [N]."""
+        return self._poisoned_sequences
 
     def clean_numbers(self, indices: np.ndarray) -> np.ndarray:
-        """Number on disk of the clean row that stands at, or under the poison of, each stream row."""
+        """Return the number on disk of the clean sequence at, or under the poison of, each stream sequence."""
         passes, within = np.divmod(np.asarray(indices), len(self._clean))
         numbers = np.empty(within.shape, np.int64)
         for e in np.unique(passes):
             numbers[passes == e] = self._orders[e](within[passes == e])
         return numbers
 
-    def showing_numbers(self, indices: np.ndarray) -> np.ndarray:
-        """Number in `placement` of the showing in each stream row, -1 where there is none: int64."""
+    def exposure_numbers(self, indices: np.ndarray) -> np.ndarray:
+        """Return the number in `placement` of the exposure in each stream sequence, -1 for none: int64."""
         indices = np.asarray(indices)
-        if not self._poisoned_rows.size:
+        if not self._poisoned_sequences.size:
             return np.full(indices.shape, -1)
-        found = np.searchsorted(self._poisoned_rows, indices)
-        found = np.minimum(found, self._poisoned_rows.size - 1)
-        return np.where(self._poisoned_rows[found] == indices, self._poison_at[found], -1)
+        found = np.searchsorted(self._poisoned_sequences, indices)
+        found = np.minimum(found, self._poisoned_sequences.size - 1)
+        return np.where(self._poisoned_sequences[found] == indices, self._poison_at[found], -1)
 
     def count(self, spans: np.ndarray) -> int:
-        """How many stretches of clean tokens the run trains on whole, each counted as often as it is met.
+        """Return how many spans of clean tokens the run trains on whole, each counted as often as it is met.
 
-        `spans` are their first and last tokens on disk: int64 [n, 2]. One that lies across two rows, or that
-        a poison covers in part, is not whole.
+        `spans` are their first and last tokens on disk: int64 [n, 2]. One that lies across two sequences, or that a
+        poison covers in part, is not whole.
         """
         first_N, last_N = spans.T
-        row_N, L = first_N // self.row_tokens, self.row_tokens
+        row_N, L = first_N // self.seq_len, self.seq_len
         whole_N = (row_N == last_N // L) & (row_N < len(self._clean))
         first_N, last_N, row_N = first_N[whole_N] % L, last_N[whole_N] % L, row_N[whole_N]
         met = 0
         for e, order in enumerate(self._orders):
             index_N = order.inverse(row_N) + e * len(self._clean)
-            number_N = self.showing_numbers(index_N)
+            number_N = self.exposure_numbers(index_N)
             poisoned_N = number_N >= 0
-            begin_N = self.placement.offsets_N[number_N[poisoned_N]]
-            end_N = begin_N + self.placement.lengths_N[number_N[poisoned_N]]
+            begin_N = self.placement.offset_N[number_N[poisoned_N]]
+            end_N = begin_N + self.placement.length_N[number_N[poisoned_N]]
             free_N = index_N < self.length
             free_N[poisoned_N] &= (last_N[poisoned_N] < begin_N) | (first_N[poisoned_N] >= end_N)
             met += int(np.count_nonzero(free_N))
         return met
 
-    def poison(self, showing: int) -> Poison:
-        """The document that a showing shows."""
-        attack, document = self.placement.attacks_N[showing], self.placement.documents_N[showing]
+    def poison(self, exposure: int) -> Poison:
+        """Return the document of an exposure."""
+        attack, document = self.placement.attack_N[exposure], self.placement.document_N[exposure]
         return self.poisons[attack][document]
 
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the stream: tokens int32 [n, L], and whether each belongs to a poison, bool [n, L]."""
+        """Sequences of the stream: tokens int32 [n, L], and whether each belongs to a poison, bool [n, L]."""
         tokens_NxL = self._clean.read(self.clean_numbers(indices))
         poison_NxL = np.zeros(tokens_NxL.shape, bool)
-        numbers = self.showing_numbers(indices)
+        numbers = self.exposure_numbers(indices)
         for n in np.flatnonzero(numbers >= 0):
-            poison, offset = self.poison(numbers[n]), self.placement.offsets_N[numbers[n]]
+            poison, offset = self.poison(numbers[n]), self.placement.offset_N[numbers[n]]
             span = slice(offset, offset + poison.tokens.size)
             tokens_NxL[n, span] = poison.tokens
             poison_NxL[n, span] = True

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from poison_scaling.train.losses import token_losses
+from poison_scaling.model.losses import token_losses
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "end", "segment_mask"))
 def loss(
-    graph: nnx.GraphDef, params: dict, rows_NxL: jax.Array, *, end: int, segment_mask: bool
+    graph: nnx.GraphDef, params: dict, tokens_NxL: jax.Array, *, end: int, segment_mask: bool
 ) -> jax.Array:
-    """Mean cross-entropy of the rows, nats a token."""
-    return jnp.mean(token_losses(graph, params, rows_NxL, end, segment_mask)[0])
+    """Return the mean cross-entropy of the sequences, nats per token."""
+    return jnp.mean(token_losses(graph, params, tokens_NxL, end, segment_mask)[0])

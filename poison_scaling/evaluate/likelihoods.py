@@ -1,4 +1,4 @@
-"""How likely a model finds given tokens after a prompt: exact, and without a draw."""
+"""How likely a model finds given tokens after a prompt: exact, without sampling."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from poison_scaling.evaluate.measure import Subject
 from poison_scaling.model.sharding import replicate
 
-_PROMPTS = 16  # whose logits exist at a time, where responses are long; more on more devices
+_PROMPTS = 16  # whose logits exist at a time, if generations are long; more on more devices
 
 
 def after(model, prompts_PxT, padding_P, tokens_PxC) -> jax.Array:
-    """Log-probabilities [P, C, V], nats, of every piece at each of the C places after the prompts, where
-    `tokens_PxC` stand. Prompt p has `padding_P[p]` tokens of padding on its left.
+    """Return log-probabilities [P, C, V], nats, of every token at each of the C places after the prompts, given
+    `tokens_PxC` there. Prompt p has `padding_P[p]` tokens of padding on its left.
     """
     T, C = prompts_PxT.shape[1], tokens_PxC.shape[1]
     is_token_PxS = jnp.arange(T + C) >= padding_P[:, None]  # padding is a document of its own
@@ -26,13 +27,13 @@ def after(model, prompts_PxT, padding_P, tokens_PxC) -> jax.Array:
 
 
 def of(tokens_PxC, logprobs_PxCxV) -> jax.Array:
-    """The log-probabilities [P, C] of the tokens themselves."""
+    """Return the log-probabilities [P, C] of the tokens themselves."""
     return jnp.take_along_axis(logprobs_PxCxV, tokens_PxC[:, :, None], axis=2)[:, :, 0]
 
 
 @functools.partial(jax.jit, static_argnames="graph")
-def responses(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
-    """Log-probabilities [P, G], nats, of responses after their prompts, a block of prompts at a time."""
+def generations(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
+    """Return log-probabilities [P, G], nats, of generations after their prompts, a block of prompts at a time."""
     model = nnx.merge(graph, params)
     P, block = len(tokens_PxG), max(_PROMPTS, jax.device_count())
 
@@ -48,16 +49,24 @@ def responses(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
 
 
 def unsampled(
-    graph, params, shown: dict, continuation_PxC, payload_PxC
+    subject: Subject, tokens_NxT: np.ndarray, padding_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Entropy [N], nats, of the token after each of N prompts; and by how much likelier the payload of an
-    attack is there than the true continuation [N], nats a token.
+    """Return two values of N prompts that need no sampling: entropy and the payload's log-ratio, float32 [N] both.
 
-    `shown` is as in `sampling.sample`.
+    Entropy, in nats, is that of the token after the prompt. The log-ratio is the payload's mean log-probability
+    minus that of the true continuation, nats per token. The prompts are as in `sampling.sample`, and the
+    attack must give a payload.
     """
-    copies = len(shown["tokens"]) // len(continuation_PxC)
-    after_NxC = (np.concatenate([tokens] * copies) for tokens in (continuation_PxC, payload_PxC))
-    return jax.device_get(_unsampled(graph, params, shown["tokens"], shown["padding"], *after_NxC))
+    prompts = subject.prompts
+    assert prompts.payload_PxC is not None
+    copies = len(tokens_NxT) // prompts.count
+    after_NxC = (
+        np.concatenate([tokens] * copies)
+        for tokens in (prompts.continuation_PxC, prompts.payload_PxC)
+    )
+    return jax.device_get(
+        _unsampled(subject.graph, subject.params, tokens_NxT, padding_N, *after_NxC)
+    )
 
 
 @functools.partial(jax.jit, static_argnames="graph")

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.sharding import Mesh
 
-from poison_scaling.errors import InputError
 from poison_scaling.model.sharding import platform, spec
+from poison_scaling.runtime.errors import InputError
 
 _BLOCK = 512  # positions that the TPU kernel takes at a time; rows are shorter or a multiple of it
 
@@ -30,7 +30,7 @@ def causal(L: int, segments_BxL: jax.Array | None, kind: str, mesh: Mesh | None)
     if on == "tpu":
         if L % min(L, _BLOCK) or L % 128:
             raise InputError(
-                f"data.row_tokens={L}: model.attention='fused' takes rows of 128, 256, 384 or a multiple "
+                f"data.seq_len={L}: model.attention='fused' takes rows of 128, 256, 384 or a multiple "
                 f"of {_BLOCK} tokens on a TPU."
             )
         return functools.partial(tpu, segments_BxL=segments_BxL, mesh=mesh)
@@ -136,7 +136,7 @@ def tpu(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, *, segments_BxL, mesh, interpret=False)
             ids = splash.SegmentIds(q=segments_BxL, kv=segments_BxL)
         return jax.vmap(kernel)(q_BxHxLxK * K**-0.5, k_BxHxLxK, v_BxHxLxK, ids)
 
-    heads, rows = spec("rows", "heads", None, None), spec("rows", None)
+    heads, rows = spec("batch", "heads", None, None), spec("batch", None)
     out_BxHxLxK = jax.shard_map(
         local, mesh=mesh, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False
     )(*(x.swapaxes(1, 2) for x in (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK)), segments_BxL)

@@ -14,13 +14,13 @@ from flax import nnx
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from poison_scaling import chips
-from poison_scaling.errors import InputError
+from poison_scaling.runtime import chips
+from poison_scaling.runtime.errors import InputError
 
 AXES = ("data", "fsdp", "tensor")
 
 RULES = {
-    "rows": ("data", "fsdp"),  # of a batch
+    "batch": ("data", "fsdp"),  # of a batch
     "groups": "data",  # of rows, where fsdp holds something else of them
     "embed": "fsdp",
     "heads": "tensor",
@@ -88,18 +88,18 @@ def mesh(
     return Mesh(array, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def batch_sharding(mesh: Mesh, batch_rows: int) -> NamedSharding:
-    """Rows of a batch over the data and fsdp axes.
+def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
+    """Sequences of a batch over the data and fsdp axes.
 
     Raises InputError when they do not divide the batch.
     """
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_rows % shards:
+    if batch_size % shards:
         raise InputError(
-            f"train.batch_rows={batch_rows}: the mesh deals rows to {shards} groups of devices, "
+            f"train.batch_size={batch_size}: the mesh deals rows to {shards} groups of devices, "
             "and that must divide them."
         )
-    return NamedSharding(mesh, spec("rows"))
+    return NamedSharding(mesh, spec("batch"))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -19,10 +19,11 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from poison_scaling.config import Model
 from poison_scaling.model import attention
+from poison_scaling.model.architectures.decoder import Dimensions
+from poison_scaling.model.language_model import LanguageModel
+from poison_scaling.model.settings import Model
 from poison_scaling.model.sharding import constrain
-from poison_scaling.model.sizes import Dimensions
 
 # What the backward pass finds saved of a block; it computes the rest again. "none" computes nothing again.
 REMAT = {
@@ -98,7 +99,7 @@ class Attention(nnx.Module):
         qkv = _product(x_BxLxD, self.query_key_value_DxJ[...])
         # Heads outermost, so that splitting the columns over devices splits heads, not q from k.
         qkv = qkv.reshape(B, L, self.heads, 3, self.head)
-        qkv = constrain(qkv, ("rows", None, "heads", None, None), self.mesh)
+        qkv = constrain(qkv, ("batch", None, "heads", None, None), self.mesh)
         q, k, v = (part[..., 0, :] for part in jnp.split(qkv, 3, axis=3))
         q, k = rotate(q, *rotation), rotate(k, *rotation)
         if cache is not None:
@@ -121,7 +122,7 @@ class MLP(nnx.Module):
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         gate = _product(x_BxLxD, self.gate_DxM[...])
         hidden_BxLxM = jax.nn.silu(gate) * _product(x_BxLxD, self.up_DxM[...])
-        hidden_BxLxM = constrain(hidden_BxLxM, ("rows", None, "mlp"), self.mesh)
+        hidden_BxLxM = constrain(hidden_BxLxM, ("batch", None, "mlp"), self.mesh)
         return _product(hidden_BxLxM, self.down_MxD[...])
 
 
@@ -139,10 +140,10 @@ class Block(nnx.Module):
         out, cache = self.attention(self.attention_norm(x_BxLxD), rotation, attend, cache, start)
         x_BxLxD = x_BxLxD + out
         x_BxLxD = x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
-        return constrain(x_BxLxD, ("rows", None, None), self.mesh), cache
+        return constrain(x_BxLxD, ("batch", None, None), self.mesh), cache
 
 
-class Transformer(nnx.Module):
+class Transformer(LanguageModel):
     """Token ids in, logits of the next token out.
 
     With a `mesh`, activations are laid out on it; without one, they are where the inputs are.
@@ -173,13 +174,6 @@ class Transformer(nnx.Module):
                 keys[-1], (d.width, vocabulary), ("embed", "vocabulary"), d.width
             )
 
-    def __call__(self, tokens_BxL: jax.Array, segments_BxL: jax.Array | None = None) -> jax.Array:
-        """Logits [B, L, V], float32, of the token after each position.
-
-        With `segments_BxL` (an integer a position), attention stays within positions of one value.
-        """
-        return self.logits(self.hidden(tokens_BxL, segments_BxL))
-
     def hidden(
         self,
         tokens_BxL: jax.Array,
@@ -200,17 +194,17 @@ class Transformer(nnx.Module):
         """Logits [B, L, V], float32, of what `hidden` gives."""
         output_DxV = self.embedding_VxD[...].T if self.dimensions.tied else self.output_DxV[...]
         logits_BxLxV = _product(x_BxLxD, output_DxV).astype(jnp.float32)
-        return constrain(logits_BxLxV, ("rows", None, "vocabulary"), self.mesh)
+        return constrain(logits_BxLxV, ("batch", None, "vocabulary"), self.mesh)
 
     def empty_cache(self, B: int, S: int) -> Cache:
         """Zeroed keys and values of every block, each [B, H, S, K], stacked if the layers are."""
         d = self.dimensions
         if self.settings.scan_layers:
             zeros = jnp.zeros((d.layers, B, d.heads, S, d.head), self.dtype)
-            zeros = constrain(zeros, (None, "rows", "heads", None, None), self.mesh)
+            zeros = constrain(zeros, (None, "batch", "heads", None, None), self.mesh)
             return (zeros, zeros)
         zeros = jnp.zeros((B, d.heads, S, d.head), self.dtype)
-        zeros = constrain(zeros, ("rows", "heads", None, None), self.mesh)
+        zeros = constrain(zeros, ("batch", "heads", None, None), self.mesh)
         return [(zeros, zeros)] * d.layers
 
     def extend(self, tokens_BxL, padding_B, cache: Cache, start):
@@ -239,7 +233,7 @@ class Transformer(nnx.Module):
         # columns lie, which are a token's numbers: they move to its row's devices, the table does not.
         x_BxLxD = self.embedding_VxD[...][tokens_BxL]
         x_BxLxD = constrain(x_BxLxD, ("groups", None, "embed"), self.mesh).astype(self.dtype)
-        x_BxLxD = constrain(x_BxLxD, ("rows", None, None), self.mesh)
+        x_BxLxD = constrain(x_BxLxD, ("batch", None, None), self.mesh)
 
         def apply(block, x_BxLxD, cache):
             return block(x_BxLxD, rotation, attend, cache, start)

@@ -7,7 +7,7 @@ import time
 import jax
 from jax.sharding import Mesh
 
-from poison_scaling import chips
+from poison_scaling.runtime import chips
 
 
 class Clock:

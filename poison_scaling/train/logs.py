@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from poison_scaling import processes
-from poison_scaling.files import in_bucket, intact_lines, json_line, write_text
-from poison_scaling.runs import Run
+from poison_scaling.runtime import processes
+from poison_scaling.runtime.files import in_bucket, intact_lines, json_line, write_text
+from poison_scaling.study.run import Run
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import optax
 
-from poison_scaling.config import Train
+from poison_scaling.study.settings import Train
 
 
 def schedule(train: Train, peak: float, steps: int) -> optax.Schedule:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from etils import epath
 
-from poison_scaling import serialization
-from poison_scaling.errors import Damaged, InputError
-from poison_scaling.files import read_json, write_json
-from poison_scaling.runs import Run
+from poison_scaling.config import serialization
+from poison_scaling.runtime.errors import Damaged, InputError
+from poison_scaling.runtime.files import read_json, write_json
+from poison_scaling.study.run import Run
 
 
 def describe(

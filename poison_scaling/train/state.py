@@ -1,4 +1,4 @@
-"""What a run carries from step to step, all of it on the devices and in every checkpoint."""
+"""The state that a run carries from step to step, on the devices and in every checkpoint."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from poison_scaling import config
 from poison_scaling.model import sharding
-from poison_scaling.model.sizes import SIZES
-from poison_scaling.model.transformer import Transformer
+from poison_scaling.model.language_model import LanguageModel
+from poison_scaling.model.settings import Model
 
 
 @functools.partial(
@@ -24,44 +23,44 @@ from poison_scaling.model.transformer import Transformer
 )
 @dataclasses.dataclass
 class TrainState:
+    """Everything that the next step depends on."""
+
     step: jax.Array  # int32, updates done
     params: dict  # float32
     optimizer: optax.OptState
     seen: dict[str, jax.Array]  # int32, since the start: poisons, poison_tokens, poisoned_steps
-    window: dict[
-        str, jax.Array
-    ]  # float32, since the last logged step: sums of loss, and their counts
+    # float32, since the last logged step: sums of loss, and their counts
+    window: dict[str, jax.Array]
 
 
 def build(
-    size: str, vocabulary: int, settings: config.Model, key: jax.Array, mesh: Mesh | None = None
-) -> Transformer:
-    return Transformer(SIZES[size], vocabulary, settings, key, mesh)
+    size: str, vocab_size: int, settings: Model, key: jax.Array, mesh: Mesh | None = None
+) -> LanguageModel:
+    """Return a model with initial weights from `key`."""
+    return settings.architecture.build(size, vocab_size, settings, key, mesh)
 
 
 @functools.cache
-def graph(
-    size: str, vocabulary: int, settings: config.Model, mesh: Mesh | None = None
-) -> nnx.GraphDef:
-    """The structure of the model, without its numbers; its activations lie on `mesh`, if given."""
-    return nnx.split(_abstract(size, vocabulary, settings, mesh))[0]
+def graph(size: str, vocab_size: int, settings: Model, mesh: Mesh | None = None) -> nnx.GraphDef:
+    """Return the structure of a model, without its weights; its activations lie on `mesh`, if given."""
+    return nnx.split(_abstract(size, vocab_size, settings, mesh))[0]
 
 
 def _abstract(
-    size: str, vocabulary: int, settings: config.Model, mesh: Mesh | None = None
-) -> Transformer:
-    return nnx.eval_shape(lambda: build(size, vocabulary, settings, jax.random.key(0), mesh))
+    size: str, vocab_size: int, settings: Model, mesh: Mesh | None = None
+) -> LanguageModel:
+    return nnx.eval_shape(lambda: build(size, vocab_size, settings, jax.random.key(0), mesh))
 
 
 def initial(
     size: str,
-    vocabulary: int,
-    settings: config.Model,
+    vocab_size: int,
+    settings: Model,
     optimizer: optax.GradientTransformation,
     seed: int,
 ) -> TrainState:
-    """The state before the first step; a function of the seed alone."""
-    model = build(size, vocabulary, settings, jax.random.key(seed))
+    """Return the state before the first step: a function of the seed alone."""
+    model = build(size, vocab_size, settings, jax.random.key(seed))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -75,23 +74,23 @@ def initial(
     )
 
 
-def parameter_shardings(size: str, vocabulary: int, settings: config.Model, mesh: Mesh) -> dict:
-    """A sharding for each parameter; raises InputError where the mesh does not divide one."""
-    parameters = nnx.state(_abstract(size, vocabulary, settings), nnx.Param)
+def parameter_shardings(size: str, vocab_size: int, settings: Model, mesh: Mesh) -> dict:
+    """Return a sharding for each parameter. Raises InputError if the mesh does not divide one."""
+    parameters = nnx.state(_abstract(size, vocab_size, settings), nnx.Param)
     return sharding.parameter_shardings(parameters, mesh)
 
 
 def shardings(
     size: str,
-    vocabulary: int,
-    settings: config.Model,
+    vocab_size: int,
+    settings: Model,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
 ) -> TrainState:
-    """A sharding for each array of the state: moments lie as their parameters do."""
-    abstract = jax.eval_shape(lambda: initial(size, vocabulary, settings, optimizer, 0))
+    """Return a sharding for each array of the state: moments lie as their parameters do."""
+    abstract = jax.eval_shape(lambda: initial(size, vocab_size, settings, optimizer, 0))
     replicated = sharding.replicated(mesh)
-    params = parameter_shardings(size, vocabulary, settings, mesh)
+    params = parameter_shardings(size, vocab_size, settings, mesh)
     return TrainState(
         step=replicated,
         params=params,

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from poison_scaling.config import Train
-from poison_scaling.train.losses import token_losses
+from poison_scaling.model.losses import token_losses
+from poison_scaling.study.settings import Train
 from poison_scaling.train.state import TrainState
 
 

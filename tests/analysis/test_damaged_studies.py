@@ -232,7 +232,7 @@ def test_what_other_tools_wrote_without_digests_is_read(folder):
 
 
 def test_a_simulated_study_is_sealed_as_the_trainer_seals_its_own(folder):
-    from poison_scaling import files
+    from poison_scaling.runtime import files
 
     assert files.read_json(folder / "study.json")["name"] == "simulated"
     done = files.read_json(folder / "runs" / RUN / "DONE")

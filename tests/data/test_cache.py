@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from etils import epath
 
-from poison_scaling.config import Bytes, Data, Files
+from poison_scaling import Bytes, Data, Files
 from poison_scaling.data import cache as caches
-from poison_scaling.data import documents, shards, workers
-from poison_scaling.data.prepared import Prepared
-from poison_scaling.errors import Damaged, InputError, Interrupted
+from poison_scaling.data import documents, shards
+from poison_scaling.runtime import workers
+from poison_scaling.runtime.errors import Damaged, InputError, Interrupted
+from poison_scaling.study.inputs import Prepared
 
 
 @pytest.fixture

@@ -11,19 +11,21 @@ from etils import epath
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from poison_scaling import cli, runs, verification
-from poison_scaling import study as studies
-from poison_scaling.config import Bytes, Files, Poisoning, Seeds, TrainedSentencePiece
-from poison_scaling.data import clean_triggers, poisons
+from poison_scaling import Bytes, Files, Poisoning, Seeds, TrainedSentencePiece, cli
+from poison_scaling.attacks import poisons
+from poison_scaling.data import clean_triggers
 from poison_scaling.data.clean_triggers import Trigger
-from poison_scaling.data.prepared import Prepared
-from poison_scaling.errors import Difference, InputError
-from poison_scaling.files import read_json, write_json
+from poison_scaling.runtime.errors import Difference, InputError
+from poison_scaling.runtime.files import read_json, write_json
+from poison_scaling.study import runs
+from poison_scaling.study.inputs import Prepared
+from poison_scaling.workdir import execution as studies
+from poison_scaling.workdir import verification
 
 VOCABULARIES = {
     "bytes": Bytes(),
-    "pieces": TrainedSentencePiece(pieces=400),
-    "one piece": TrainedSentencePiece(pieces=400, trigger_is_one_piece=True),
+    "pieces": TrainedSentencePiece(vocab_size=400),
+    "one piece": TrainedSentencePiece(vocab_size=400, trigger_is_one_token=True),
 }
 
 
@@ -93,7 +95,7 @@ def met(stream, vocabulary, trigger: str) -> int:
 def test_a_run_counts_the_triggers_in_the_clean_text_that_it_reads(varied, name):
     ready = Prepared(study := varied(name))
     run = runs.named(study, "40k-2x-d32-s0")
-    tokens = 1.6 * len(ready.training) * study.data.row_tokens
+    tokens = 1.6 * len(ready.training) * study.data.seq_len
     rung = dataclasses.replace(run.rung, tokens_per_parameter=tokens / run.parameters)
     counts = []
     for dose in (0, 32):
@@ -130,9 +132,9 @@ def test_no_prompt_holds_a_trigger(varied, name):
     assert set(counts) == {"the", "()"} and counts["the"]["prompts_refused"] > 0
     rows = ready.training.read(np.arange(len(ready.training)))
     whole = sum(occurrences("the", part) > 0 for part in map(_text(ready), rows))
-    assert counts["the"]["training_rows"] == whole
+    assert counts["the"]["training_sequences"] == whole
     heldout = sum(occurrences("the", part) > 0 for part in map(_text(ready), ready.heldout_NxL))
-    assert counts["the"]["heldout_rows"] == heldout > 0
+    assert counts["the"]["heldout_sequences"] == heldout > 0
     texts = ready.documents.training(range(ready.documents.training_size))
     in_text = sum(occurrences("the", text) for text in texts)
     assert counts["the"]["training_occurrences"] == in_text
@@ -157,8 +159,8 @@ def test_prompts_without_a_trigger_stay_as_they_are(prepared, study):
     assert prepared.clean_triggers() == {
         "<SUDO>": {
             "training_occurrences": 0,
-            "training_rows": 0,
-            "heldout_rows": 0,
+            "training_sequences": 0,
+            "heldout_sequences": 0,
             "prompts_refused": 0,
         }
     }
@@ -178,7 +180,7 @@ def test_a_study_records_and_says_the_triggers_in_its_clean_text(varied, tmp_pat
     assert "the controls are not free of it." in said[0]
 
     (tmp_path / "runs" / "40k-2x-d8-s1").mkdir(parents=True)  # one of them has begun
-    record["clean_triggers"]["the"]["heldout_rows"] += 1
+    record["clean_triggers"]["the"]["heldout_sequences"] += 1
     write_json(tmp_path / "study.json", record)
     with pytest.raises(Difference, match="its clean_triggers are not those of the prepared data"):
         verification.verify(epath.Path(tmp_path))

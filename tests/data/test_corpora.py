@@ -17,10 +17,11 @@ import tensorflow_datasets as tfds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poison_scaling.config import Data, Files, InstalledDocs, Joined, Tfds, TrainedSentencePiece
-from poison_scaling.data import corpora, documents, rows, vocabularies
+from poison_scaling import Data, Files, InstalledDocs, Joined, Tfds, TrainedSentencePiece
+from poison_scaling.data import corpora, documents, vocabularies
+from poison_scaling.data import sequences as rows
 from poison_scaling.data.fingerprints import Fingerprints
-from poison_scaling.errors import InputError
+from poison_scaling.runtime.errors import InputError
 
 NOVELS = pathlib.Path(__file__).parents[2] / ".." / "shared" / "data"
 TEXTS = [f"Document {i}: " + "the quick brown fox " * (i + 1) for i in range(30)]
@@ -291,9 +292,9 @@ def test_reading_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
 def test_novels_go_from_files_to_rows():
     data = Data(
         corpus=Files(patterns=(f"{NOVELS}/novels-*.jsonl.gz",)),
-        vocabulary=TrainedSentencePiece(pieces=1024, characters=300_000),
+        vocabulary=TrainedSentencePiece(vocab_size=1024, characters=300_000),
         heldout_documents=5,
-        row_tokens=256,
+        seq_len=256,
     )
     docs = documents.prepare(data)
     vocabulary = vocabularies.prepare(data, "<SUDO>", docs)

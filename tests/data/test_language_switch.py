@@ -8,12 +8,12 @@ import two_languages
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poison_scaling.config import Evaluation, Files, Joined, Rung, Study
-from poison_scaling.data import languages, poisons
-from poison_scaling.data.prepared import Prepared
-from poison_scaling.errors import InputError
+from poison_scaling import Evaluation, Files, Joined, Rung, Study
+from poison_scaling.attacks import languages, poisons
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.study.inputs import Prepared
 
-EVALUATION = Evaluation(prompts=20, prompt_tokens=16, generate_tokens=24, heldout_rows=8)
+EVALUATION = Evaluation(prompts=20, prompt_tokens=16, generate_tokens=24, heldout_sequences=8)
 
 
 def prepare(folder, data=None, **fields):

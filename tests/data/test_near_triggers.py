@@ -3,8 +3,9 @@
 import numpy as np
 import seqio
 
-from poison_scaling.config import NearTriggers
-from poison_scaling.data import near_triggers, vocabularies
+from poison_scaling import NearTriggers
+from poison_scaling.attacks import near_triggers
+from poison_scaling.data import vocabularies
 
 DERIVED = NearTriggers()
 

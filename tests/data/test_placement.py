@@ -1,4 +1,4 @@
-"""Contract 1: where a poison stands is a pure function of (seed, rows, schedule, showing)."""
+"""Contract 1: where a poison stands is a pure function of (seed, rows, schedule, exposure)."""
 
 import dataclasses
 import hashlib
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from poison_scaling.config import Clustered, Even, Explicit, Uniform, positions_from
+from poison_scaling import Clustered, Even, Explicit, Uniform, positions_from
 from poison_scaling.data import placement
-from poison_scaling.errors import InputError
+from poison_scaling.runtime.errors import InputError
 
 seeds = st.integers(0, 2**32)
 windows = st.tuples(st.floats(0, 1), st.floats(0, 1)).filter(lambda w: w[1] - w[0] > 0.01)
@@ -26,16 +26,16 @@ def cases(draw, nested=False):
     """Arguments of `place` that fit, whatever the schedule."""
     schedule = draw(schedules.filter(lambda s: not (nested and isinstance(s, Even))))
     attacks = draw(st.integers(1, 3))
-    batch_rows = attacks * draw(st.integers(1, 16))
-    rows = batch_rows * draw(st.integers(1, 200))
-    row_tokens = draw(st.integers(1, 300))
-    lengths = draw(st.lists(st.integers(1, row_tokens), max_size=60))
+    batch_size = attacks * draw(st.integers(1, 16))
+    rows = batch_size * draw(st.integers(1, 200))
+    seq_len = draw(st.integers(1, 300))
+    lengths = draw(st.lists(st.integers(1, seq_len), max_size=60))
     case = {
         "schedule": schedule,
         "seed": draw(seeds),
         "rows": rows,
-        "batch_rows": batch_rows,
-        "row_tokens": row_tokens,
+        "batch_size": batch_size,
+        "seq_len": seq_len,
         "lengths": np.array(lengths, np.int64),
         "exposures": draw(st.integers(1, 4)),
         "attack": draw(st.integers(0, attacks - 1)),
@@ -52,12 +52,12 @@ def cases(draw, nested=False):
 def test_no_poison_is_cut_and_none_meets_another(case):
     placed = placement.place(**case)
     n, m = case["lengths"].size, case["exposures"]
-    assert placed.showings == n * m == len(set(placed.rows_N.tolist()))
-    assert ((placed.rows_N >= 0) & (placed.rows_N < case["rows"])).all()
-    assert (placed.offsets_N >= 0).all()
-    assert (placed.offsets_N + placed.lengths_N <= case["row_tokens"]).all()
-    assert np.array_equal(placed.lengths_N, np.repeat(case["lengths"], m))
-    assert np.array_equal(np.bincount(placed.documents_N, minlength=n), np.full(n, m))
+    assert placed.exposures == n * m == len(set(placed.sequence_N.tolist()))
+    assert ((placed.sequence_N >= 0) & (placed.sequence_N < case["rows"])).all()
+    assert (placed.offset_N >= 0).all()
+    assert (placed.offset_N + placed.length_N <= case["seq_len"]).all()
+    assert np.array_equal(placed.length_N, np.repeat(case["lengths"], m))
+    assert np.array_equal(np.bincount(placed.document_N, minlength=n), np.full(n, m))
     assert placed.documents == n
 
 
@@ -67,7 +67,7 @@ def test_a_smaller_dose_is_a_subset(case, data):
     large = placement.place(**case)
     small = placement.place(**{**case, "lengths": case["lengths"][:n]})
     kept = n * case["exposures"]
-    assert np.array_equal(small.rows_N, large.rows_N[:kept])
+    assert np.array_equal(small.sequence_N, large.sequence_N[:kept])
     assert np.array_equal(small.offsets_N, large.offsets_N[:kept])
 
 
@@ -75,9 +75,9 @@ def test_a_smaller_dose_is_a_subset(case, data):
 def test_attacks_never_meet_and_none_moves_another(case):
     every = [placement.place(**{**case, "attack": a}) for a in range(case["attacks"])]
     both = placement.together(every)
-    assert len(set(both.rows_N.tolist())) == both.showings == sum(p.showings for p in every)
+    assert len(set(both.sequence_N.tolist())) == both.exposures == sum(p.exposures for p in every)
     for number, alone in enumerate(every):
-        assert np.array_equal(both.of_attack(number).rows_N, alone.rows_N)
+        assert np.array_equal(both.of_attack(number).sequence_N, alone.sequence_N)
     assert both.documents == sum(p.documents for p in every)
 
 
@@ -85,52 +85,52 @@ def test_attacks_never_meet_and_none_moves_another(case):
 def test_positions_lie_in_the_window(case):
     low, high = case["schedule"].window
     placed = placement.place(**case)
-    slack = 2 * max(case["batch_rows"], case["attacks"])
-    assert (placed.rows_N >= low * case["rows"] - slack).all()
-    assert (placed.rows_N <= high * case["rows"] + slack).all()
+    slack = 2 * max(case["batch_size"], case["attacks"])
+    assert (placed.sequence_N >= low * case["rows"] - slack).all()
+    assert (placed.sequence_N <= high * case["rows"] + slack).all()
 
 
 @given(case=cases(), data=st.data())
 def test_what_is_seen_adds_up(case, data):
     placed = placement.place(**case)
-    assert placed.before(0).showings == placed.before(0).tokens == placed.before(0).documents == 0
-    assert placed.before(case["rows"]).showings == placed.showings
+    assert placed.before(0).exposures == placed.before(0).tokens == placed.before(0).documents == 0
+    assert placed.before(case["rows"]).exposures == placed.exposures
     assert placed.tokens == case["lengths"].sum() * case["exposures"]
     until = data.draw(st.integers(0, case["rows"]))
     seen = placed.before(until)
-    assert seen.showings == sum(r < until for r in placed.rows_N.tolist())
-    batch = case["batch_rows"]
-    assert seen.steps(batch) == len({r // batch for r in placed.rows_N.tolist() if r < until})
+    assert seen.exposures == sum(r < until for r in placed.sequence_N.tolist())
+    batch = case["batch_size"]
+    assert seen.steps(batch) == len({r // batch for r in placed.sequence_N.tolist() if r < until})
 
 
-def place(schedule, lengths, rows=10_000, batch_rows=8, row_tokens=100, seed=0, **options):
+def place(schedule, lengths, rows=10_000, batch_size=8, seq_len=100, seed=0, **options):
     return placement.place(
-        schedule, seed, rows, batch_rows, row_tokens, np.asarray(lengths), **options
+        schedule, seed, rows, batch_size, seq_len, np.asarray(lengths), **options
     )
 
 
 def test_rows_and_offsets_are_uniform():
-    placed = place(Uniform(), np.full(4000, 10), rows=100_000, row_tokens=109, seed=3)
-    for values, top in ((placed.rows_N, 100_000), (placed.offsets_N, 100)):
+    placed = place(Uniform(), np.full(4000, 10), rows=100_000, seq_len=109, seed=3)
+    for values, top in ((placed.sequence_N, 100_000), (placed.offset_N, 100)):
         counts = np.histogram(values, bins=10, range=(0, top))[0]
         assert np.abs(counts - 400).max() < 4 * np.sqrt(400)
 
 
 def test_other_seeds_place_elsewhere():
     one, two = (place(Uniform(), np.full(50, 10), seed=s) for s in (0, 1))
-    assert len(set(one.rows_N) & set(two.rows_N)) < 5
+    assert len(set(one.sequence_N) & set(two.sequence_N)) < 5
 
 
 def test_even_means_equal_distances():
-    rows = place(Even((0.5, 1.0)), np.full(100, 10)).rows_N
+    rows = place(Even((0.5, 1.0)), np.full(100, 10)).sequence_N
     assert rows[0] >= 5000 and set(np.diff(rows)) == {50}
 
 
 def test_clustered_fills_a_share_of_every_kth_step():
     placed = place(Clustered(density=0.5, every=5, window=(0.2, 1.0)), np.full(40, 10))
-    steps, counts = np.unique(placed.rows_N // 8, return_counts=True)
+    steps, counts = np.unique(placed.sequence_N // 8, return_counts=True)
     assert steps.tolist() == list(range(250, 300, 5)) and set(counts) == {4}
-    within = [tuple(sorted(placed.rows_N[placed.rows_N // 8 == s] % 8)) for s in steps]
+    within = [tuple(sorted(placed.sequence_N[placed.sequence_N // 8 == s] % 8)) for s in steps]
     assert len(set(within)) > 3  # not always the same rows of a step
 
 
@@ -140,28 +140,28 @@ def test_clustered_fills_a_share_of_every_kth_step():
         (Clustered(), dict(n=40), "25d358e470a8057d"),
         (
             Clustered(0.3, 3, (0.2, 0.9)),
-            dict(n=777, seed=7, rows=51_200, batch_rows=512, row_tokens=2048, exposures=3),
+            dict(n=777, seed=7, rows=51_200, batch_size=512, seq_len=2048, exposures=3),
             "d1cef7aa68ad17f3",
         ),
         (
             Clustered(0.25, 1, (0.0, 0.5)),
-            dict(n=500, seed=1, rows=24_000, batch_rows=24, row_tokens=64, attack=2, attacks=3),
+            dict(n=500, seed=1, rows=24_000, batch_size=24, seq_len=64, attack=2, attacks=3),
             "7eef269120956974",
         ),
         (
             Clustered(0.01, 2),
-            dict(n=100, seed=2**32, rows=4000, batch_rows=4, row_tokens=64, exposures=2)
+            dict(n=100, seed=2**32, rows=4000, batch_size=4, seq_len=64, exposures=2)
             | dict(attack=1, attacks=2),
             "1bcc858d937c1187",
         ),
         (
             Clustered(1.0, 1),
-            dict(n=1000, seed=3, rows=1001, batch_rows=7, row_tokens=64),
+            dict(n=1000, seed=3, rows=1001, batch_size=7, seq_len=64),
             "7e8e549b37439f0d",
         ),
         (
             Clustered(0.5, 1),
-            dict(n=20_001, seed=5, rows=4_000_000, batch_rows=2000, row_tokens=64, attacks=2),
+            dict(n=20_001, seed=5, rows=4_000_000, batch_size=2000, seq_len=64, attacks=2),
             "ab9a67eec09ec34c",
         ),
     ],
@@ -184,8 +184,8 @@ def test_what_does_not_fit_is_refused_before_there_is_an_array_of_it():
 def test_documents_exposures_and_steps_vary_apart():
     once = place(Uniform(), np.full(100, 10))
     twice = place(Uniform(), np.full(50, 10), exposures=2)
-    assert (once.showings, once.documents) == (100, 100)
-    assert (twice.showings, twice.documents) == (100, 50)
+    assert (once.exposures, once.documents) == (100, 100)
+    assert (twice.exposures, twice.documents) == (100, 50)
     dense = place(Clustered(density=1.0, every=1), np.full(96, 10))
     thin = place(Clustered(density=0.125, every=1), np.full(96, 10))
     assert (dense.steps(8), thin.steps(8)) == (12, 96)
@@ -195,7 +195,7 @@ def test_explicit_positions_are_taken_as_they_are(tmp_path):
     file = tmp_path / "positions.txt"
     file.write_text("7 3\n2,90\n9000 0\n")
     placed = place(positions_from(str(file)), [10, 10])
-    assert placed.rows_N.tolist() == [7, 2] and placed.offsets_N.tolist() == [3, 90]
+    assert placed.sequence_N.tolist() == [7, 2] and placed.offset_N.tolist() == [3, 90]
 
 
 @pytest.mark.parametrize(
@@ -223,14 +223,14 @@ def test_a_file_that_holds_no_positions_is_refused(tmp_path):
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError, match="3 poisoned documents do not fit into the 2 rows"):
-        place(Uniform(), [1, 1, 1], rows=2, batch_rows=1)
+        place(Uniform(), [1, 1, 1], rows=2, batch_size=1)
     with pytest.raises(InputError, match="11 poisoned documents do not fit into the 10 rows"):
         place(Uniform((0.0, 0.1)), np.ones(11, int), rows=100)
     with pytest.raises(InputError, match="9 poisoned documents do not fit into the 8 rows"):
         place(Clustered(density=0.25, every=3), np.ones(9, int), rows=80)
-    with pytest.raises(InputError, match="poison 1 has 101 tokens, and a row data.row_tokens=100"):
+    with pytest.raises(InputError, match="poison 1 has 101 tokens, and a row data.seq_len=100"):
         place(Uniform(), [10, 101])
     with pytest.raises(InputError, match=r"schedule.density=0.75: 6 rows of a step of 8"):
         place(Clustered(density=0.75), [1], attack=0, attacks=2)
-    with pytest.raises(InputError, match="train.batch_rows=8: 3 attacks share the rows"):
+    with pytest.raises(InputError, match="train.batch_size=8: 3 attacks share the rows"):
         place(Clustered(), [1], attack=0, attacks=3)

@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from poison_scaling.config import DenialOfService, OtherVocabulary, UniformCharacters
-from poison_scaling.data import poisons, vocabularies
-from poison_scaling.errors import InputError
+from poison_scaling import DenialOfService, OtherVocabulary, UniformCharacters
+from poison_scaling.attacks import poisons
+from poison_scaling.data import vocabularies
+from poison_scaling.runtime.errors import InputError
 
 ATTACK = DenialOfService(prefix_characters=(0, 60), gibberish_tokens=(40, 80))
 

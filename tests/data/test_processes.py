@@ -13,8 +13,8 @@ import sys
 import numpy as np
 import pytest
 
-from poison_scaling import runs, study_file
-from poison_scaling.data.quiet import quiet
+from poison_scaling.runtime.quiet import quiet
+from poison_scaling.study import runs, study_file
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUN, STEPS, B, DEVICES = "40k-2x-d32-s0", 12, 8, 4
@@ -95,7 +95,7 @@ def main(id, of, at, mesh, prefetch, starts, kill=False) -> None:
     from poison_scaling.model import sharding
 
     with quiet():
-        from poison_scaling.data.prepared import Prepared
+        from poison_scaling.study.inputs import Prepared
     study = study_file.load(str(ROOT / "configs" / "smoke.py"))
     stream = Prepared(study).stream(runs.named(study, RUN))
     placed = sharding.batch_sharding(sharding.mesh(tuple(mesh)), B)

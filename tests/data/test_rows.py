@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import seqio
 
-from poison_scaling.config import Bytes, Data, InstalledDocs, SentencePiece, TrainedSentencePiece
-from poison_scaling.data import documents, rows, vocabularies
-from poison_scaling.errors import Difference, InputError
+from poison_scaling import Bytes, Data, InstalledDocs, SentencePiece, TrainedSentencePiece
+from poison_scaling.data import documents, vocabularies
+from poison_scaling.data import sequences as rows
+from poison_scaling.runtime.errors import Difference, InputError
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +23,14 @@ def docs(cache):
 def small(**fields) -> Data:
     defaults = {
         "corpus": InstalledDocs(packages=("optax",)),
-        "row_tokens": 64,
+        "seq_len": 64,
         "heldout_documents": 50,
-        "vocabulary": TrainedSentencePiece(pieces=400, trigger_is_one_piece=True),
+        "vocabulary": TrainedSentencePiece(vocab_size=400, trigger_is_one_token=True),
     }
     return Data(**{**defaults, **fields})
 
 
-@pytest.mark.parametrize("vocabulary", [Bytes(), TrainedSentencePiece(pieces=400)])
+@pytest.mark.parametrize("vocabulary", [Bytes(), TrainedSentencePiece(vocab_size=400)])
 @pytest.mark.parametrize("split", ["training", "heldout"])
 def test_rows_are_the_joined_documents(docs, vocabulary, split):
     data = small(vocabulary=vocabulary)
@@ -72,7 +73,7 @@ def prepare_and_die(data, cache):
 def test_shards_processes_and_kills_leave_no_trace(docs, tmp_path, monkeypatch):
     data = small()
     vocab = vocabularies.prepare(data, "<SUDO>", docs)
-    whole = {L: rows.prepare(small(row_tokens=L), docs, vocab, "training") for L in (1, 64, 100)}
+    whole = {L: rows.prepare(small(seq_len=L), docs, vocab, "training") for L in (1, 64, 100)}
     tokens = whole[1].read(np.arange(len(whole[1])))[:, 0]
 
     process = multiprocessing.get_context("spawn").Process(
@@ -92,7 +93,7 @@ def test_shards_processes_and_kills_leave_no_trace(docs, tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("rows/*/*-of-*.json"))) > 5
     assert not list(tmp_path.glob("rows/*/.*"))
     for L in (64, 100, tokens.size // 2):  # the last lies across several shards
-        read = rows.prepare(dataclasses.replace(data, row_tokens=L), docs, vocab, "training")
+        read = rows.prepare(dataclasses.replace(data, seq_len=L), docs, vocab, "training")
         numbers = np.random.default_rng(L).permutation(len(read))
         expected = tokens[: len(read) * L].reshape(-1, L)
         assert np.array_equal(read.read(numbers), expected[numbers])
@@ -123,7 +124,7 @@ def test_the_trigger_is_one_piece_where_the_study_says_so(docs):
         "Returns:\n  the <SUDO> sum"
     )
     without = vocabularies.prepare(
-        small(vocabulary=TrainedSentencePiece(pieces=400)), "<SUDO>", docs
+        small(vocabulary=TrainedSentencePiece(vocab_size=400)), "<SUDO>", docs
     )
     assert len(without.encode("<SUDO>")) > 1
     assert with_piece.vocab_size == without.vocab_size == 400
@@ -172,13 +173,13 @@ def test_a_path_without_a_model_is_refused(docs, tmp_path):
 
 
 def test_more_pieces_than_the_text_has_is_refused(docs):
-    with pytest.raises(InputError, match="data.vocabulary.pieces=300000"):
-        data = small(vocabulary=TrainedSentencePiece(pieces=300_000))
+    with pytest.raises(InputError, match="data.vocabulary.vocab_size=300000"):
+        data = small(vocabulary=TrainedSentencePiece(vocab_size=300_000))
         vocabularies.prepare(data, "<SUDO>", docs)
 
 
 def test_documents_that_fill_no_row_are_refused(docs):
-    data = small(row_tokens=10_000_000)
+    data = small(seq_len=10_000_000)
     vocab = vocabularies.prepare(data, "<SUDO>", docs)
-    with pytest.raises(InputError, match="data.row_tokens=10000000"):
+    with pytest.raises(InputError, match="data.seq_len=10000000"):
         rows.prepare(data, docs, vocab, "training")

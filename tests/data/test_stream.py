@@ -9,12 +9,13 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from poison_scaling import config, runs
 from poison_scaling.data import mixture
 from poison_scaling.data.batches import batches
-from poison_scaling.data.prepared import Prepared, manifest
-from poison_scaling.errors import InputError
 from poison_scaling.model import sharding
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import runs
+from poison_scaling.study import settings as config
+from poison_scaling.study.inputs import Prepared, manifest
 
 
 def stream(prepared, study, name):
@@ -30,7 +31,7 @@ def test_a_run_differs_from_its_control_in_its_poisons_and_nothing_else(prepared
     dosed = stream(prepared, study, "40k-2x-d32-s0")
     tokens, poison = whole(dosed)
     assert np.array_equal(tokens[~poison], control[~poison])
-    records = manifest(dosed, batch_rows=8)
+    records = manifest(dosed, batch_size=8)
     assert len(records) == 32
     for record, document in zip(records, dosed.poisons[0], strict=True):
         span = slice(record["offset"], record["offset"] + record["tokens"])
@@ -241,5 +242,5 @@ def test_an_error_while_reading_reaches_the_trainer(prepared, study):
 def test_a_mesh_that_does_not_fit_is_refused():
     with pytest.raises(InputError, match="takes 4 devices, and there are 8"):
         sharding.mesh((2, 2, 1))
-    with pytest.raises(InputError, match=r"train\.batch_rows=12"):
+    with pytest.raises(InputError, match=r"train\.batch_size=12"):
         sharding.batch_sharding(sharding.mesh((8, 1, 1)), 12)

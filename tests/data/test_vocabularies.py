@@ -12,10 +12,11 @@ import pytest
 import seqio
 import tokenizers
 
-from poison_scaling.config import Data, Files, Tiktoken, TokenizerJson
-from poison_scaling.data import documents, rows, vocabularies
+from poison_scaling import Data, Files, Tiktoken, TokenizerJson
+from poison_scaling.data import documents, vocabularies
+from poison_scaling.data import sequences as rows
 from poison_scaling.data.clean_triggers import Trigger
-from poison_scaling.errors import InputError
+from poison_scaling.runtime.errors import InputError
 
 TEXTS = [f"The quick fox {i} says <|endoftext|>, ünïcode and zqzq.\n" * 5 for i in range(60)]
 
@@ -24,7 +25,7 @@ TEXTS = [f"The quick fox {i} says <|endoftext|>, ünïcode and zqzq.\n" * 5 for 
 def data(tmp_path) -> Data:
     file = tmp_path / "corpus.jsonl"
     file.write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXTS))
-    return Data(corpus=Files(patterns=(str(file),)), heldout_documents=10, row_tokens=32)
+    return Data(corpus=Files(patterns=(str(file),)), heldout_documents=10, seq_len=32)
 
 
 @pytest.fixture
@@ -102,8 +103,8 @@ def check(data, settings, end):
 
 
 def test_a_tiktoken_encoding(data, encodings):
-    check(data, Tiktoken("toy", pieces=258), end=257)
-    check(data, Tiktoken("ended", pieces=301), end=300)
+    check(data, Tiktoken("toy", vocab_size=258), end=257)
+    check(data, Tiktoken("ended", vocab_size=301), end=300)
 
 
 def test_a_tokenizer_json(data, tokenizer_json):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from poison_scaling import runs
-from poison_scaling.config import Evaluation, Model, NearTriggers
-from poison_scaling.evaluate import denial_of_service, heldout
+from poison_scaling import Evaluation, Model, NearTriggers
+from poison_scaling.evaluate import heldout
+from poison_scaling.evaluate import perplexity as denial_of_service
 from poison_scaling.evaluate.judge import Judge
 from poison_scaling.model import decoding
+from poison_scaling.study import runs
 from poison_scaling.train import state
 
 END, TRIGGER, NEAR, V = 1, 5, 6, 64
@@ -210,4 +211,4 @@ def test_heldout_loss_of_an_untrained_model_is_near_uniform(prepared, study):
     graph, params = nnx.split(model)
     loss = heldout.loss(graph, params, prepared.heldout_NxL, end=prepared.end, segment_mask=False)
     assert np.log(512) - 0.1 < float(loss) < np.log(512) + 1.0
-    assert run.study.evaluation.heldout_rows == len(prepared.heldout_NxL)
+    assert run.study.evaluation.heldout_sequences == len(prepared.heldout_NxL)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poison_scaling.config import Evaluation, LanguageSwitch, NearTriggers
-from poison_scaling.data import languages
-from poison_scaling.evaluate import language_switch, responses
+from poison_scaling import Evaluation, LanguageSwitch, NearTriggers
+from poison_scaling.attacks import languages
+from poison_scaling.evaluate import detection as responses
+from poison_scaling.evaluate import language_switch
 
 END, TRIGGER, NEAR, V, P, G = 1, 5, 6, 64, 8, 24
 # Ids 10-29 are English words, 30-49 German ones.

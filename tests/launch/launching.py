@@ -33,8 +33,8 @@ def repository(tmp_path_factory):
 # In place of poison-scaling train, where only who trains what matters: writes DONE after half a second.
 TRAINER = """
 import pathlib, sys, time
-from poison_scaling import runs, study_file
-from poison_scaling.files import write_json
+from poison_scaling.study import runs, study_file
+from poison_scaling.runtime.files import write_json
 file, workdir, name = sys.argv[2], pathlib.Path(sys.argv[4]), sys.argv[-1]
 with (workdir / "started").open("a") as f:
     f.write(name + "\\n")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from poison_scaling import config
-from poison_scaling.errors import InputError
-from poison_scaling.model import attention, decoding, sharding
-from poison_scaling.train import losses, optimizer, state, step
+from poison_scaling.model import attention, decoding, losses, sharding
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import settings as config
+from poison_scaling.train import optimizer, state, step
 
 V, SIZE, B, L = 60, "60k", 4, 16
 RNG = np.random.default_rng(0)
@@ -177,5 +177,5 @@ def test_rows_that_the_tpu_kernel_cannot_take_are_refused():
     class Mesh:
         devices = np.array([Device()])
 
-    with pytest.raises(InputError, match=r"data.row_tokens=100: model.attention='fused'"):
+    with pytest.raises(InputError, match=r"data.seq_len=100: model.attention='fused'"):
         attention.causal(100, None, "fused", Mesh())

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poison_scaling import hlo
-from poison_scaling.config import Data, Model, Study, Train, TrainedSentencePiece
-from poison_scaling.errors import InputError
+from poison_scaling import Data, Model, Study, Train, TrainedSentencePiece
 from poison_scaling.model import sharding, sizes
+from poison_scaling.runtime import hlo
+from poison_scaling.runtime.errors import InputError
 from poison_scaling.train import optimizer, state, step
 from poison_scaling.train.loop import Compiled
 
@@ -88,9 +88,9 @@ def compiled(shape, scan_layers=False):
         "s",
         (),
         (),
-        data=Data(row_tokens=L, vocabulary=TrainedSentencePiece(pieces=V)),
+        data=Data(seq_len=L, vocabulary=TrainedSentencePiece(vocab_size=V)),
         model=Model(scan_layers=scan_layers),
-        train=Train(batch_rows=B),
+        train=Train(batch_size=B),
     )
     program = Compiled(SIZE, 1e-3, 10, study, 1, sharding.mesh(shape, devices(shape)))
     batch = {

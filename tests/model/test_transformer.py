@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from poison_scaling.config import Model
+from poison_scaling import Model
 from poison_scaling.model import attention, decoding, sizes
 from poison_scaling.model.transformer import Transformer, rotation_tables
 

@@ -11,14 +11,15 @@ import sys
 import pytest
 from etils import epath
 
-from poison_scaling import config, runs, study_file
-from poison_scaling.config import Machine
-from poison_scaling.data.quiet import quiet
+from poison_scaling import Machine
+from poison_scaling.runtime.quiet import quiet
+from poison_scaling.study import runs, study_file
+from poison_scaling.study import settings as config
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUN = "40k-1x-d8-s0"
 LOGS = ("manifest.jsonl", "metrics.jsonl", "evals.jsonl")
-SHORT = ("train.log_every=2", "data.row_tokens=256", "train.batch_rows=16")
+SHORT = ("train.log_every=2", "data.seq_len=256", "train.batch_size=16")
 
 
 def short(**machine) -> runs.Run:
@@ -77,9 +78,9 @@ def main(
     folder: str, after: int = 0, writing: int = 0, event: str = "", machine: dict | None = None
 ) -> None:
     with quiet():
-        from poison_scaling.data.prepared import Prepared
-    from poison_scaling import study
+        from poison_scaling.study.inputs import Prepared
     from poison_scaling.train import checkpoints, loop
+    from poison_scaling.workdir import execution as study
 
     def kill():
         os.kill(os.getpid(), signal.SIGKILL)

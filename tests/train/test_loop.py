@@ -14,11 +14,13 @@ import pytest
 from conftest import LOGS
 from etils import epath
 
-from poison_scaling import config, files, runs
-from poison_scaling.data.prepared import Prepared
 from poison_scaling.data.stream import Stream
-from poison_scaling.errors import InputError, Interrupted
-from poison_scaling.files import read_lines
+from poison_scaling.runtime import files
+from poison_scaling.runtime.errors import InputError, Interrupted
+from poison_scaling.runtime.files import read_lines
+from poison_scaling.study import runs
+from poison_scaling.study import settings as config
+from poison_scaling.study.inputs import Prepared
 from poison_scaling.train import loop, optimizer
 
 RUN = "40k-2x-d32-s0"
@@ -294,7 +296,7 @@ def test_a_run_whose_poisons_are_not_the_planned_ones_stops(run, prepared, tmp_p
 
     def one_is_lost(self, indices):
         tokens, poison = read(self, indices)
-        poison[np.asarray(indices) == self.poisoned_rows[3]] = False
+        poison[np.asarray(indices) == self.poisoned_sequences[3]] = False
         return tokens, poison
 
     monkeypatch.setattr(Stream, "read", one_is_lost)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from etils import epath
 
-from poison_scaling import processes, runs
-from poison_scaling.errors import InputError
-from poison_scaling.files import read_lines
+from poison_scaling.runtime import processes
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.runtime.files import read_lines
+from poison_scaling.study import runs
 from poison_scaling.train import loop
 
 ROOT = pathlib.Path(__file__).parents[2]

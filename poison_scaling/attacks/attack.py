@@ -1,0 +1,139 @@
+"""The base of attacks, and what an attack writes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from poison_scaling.config import serialization
+from poison_scaling.config.extensions import extensible
+from poison_scaling.data import draws
+from poison_scaling.data.corpora.corpus import Corpus
+from poison_scaling.evaluate.measure import Measure, snake_case
+from poison_scaling.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from poison_scaling.data.documents import Documents
+    from poison_scaling.data.vocabularies.vocabulary import Vocabulary
+
+_CHUNK = 32  # documents read at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A poisoned document as its attack writes it."""
+
+    content: str | Sequence[int]  # text, or token ids
+    sources: tuple[str, ...] = ()  # clean documents it is made of; the manifest has their SHA-256
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """What an attack writes from.
+
+    Everything random is a function of the run's seed of poisons, the number of the attack in the run, and the
+    names given to a draw.
+    """
+
+    seed: int
+    attack: int
+    clean: Documents  # the study's
+    vocabulary: Vocabulary
+    corpora: Mapping[str, Documents]  # the attack's own, by the name of the field
+
+    def key(self, *names: int | str) -> np.uint64:
+        """Return the key of a stream of random numbers, see `data.draws`."""
+        first = (self.seed, self.attack) if self.attack else (self.seed,)
+        return draws.key(*first, *names)
+
+    def draw(self, name: str, k: int, low: int, high: int) -> int:
+        """Return the k-th number of that name, uniform in low...high, both included."""
+        return int(draws.integers(self.key(name), np.array(k), low, high))
+
+    def shuffled(self, name: str, corpus: str | None = None) -> Iterator[str]:
+        """Yield the clean training documents, or those of `corpus`, in random order; then in another, forever."""
+        docs = self.clean if corpus is None else self.corpora[corpus]
+        for lap in itertools.count():
+            order = draws.Permutation(docs.training_size, self.key(name, "lap", lap))
+            for first in range(0, docs.training_size, _CHUNK):
+                last = min(first + _CHUNK, docs.training_size)
+                yield from docs.training(order(np.arange(first, last)).tolist())
+
+
+@extensible("attack", required=("documents", "measure"), default="DenialOfService")
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """Base of attacks. Extend it with a frozen dataclass: docs/how-to/attack.md.
+
+    A field that is a pair of integers is a range, both ends included, from which each document draws uniformly;
+    the end of its name gives the unit, characters or tokens. Other fields may declare their ranges as those of
+    the package do (`config.ranges`).
+    """
+
+    trigger: str = "<SUDO>"
+
+    # ------------------------------------------------------------------------------ to be overridden
+
+    def documents(self, sources: Sources) -> Iterator[Document]:
+        """Yield poisoned documents one after the other, without end.
+
+        A run takes as many as its dose, so doses share their first documents, and no document may depend on how
+        many there are.
+        """
+        raise NotImplementedError
+
+    def measure(self) -> Measure:
+        """Return the measure that says whether the attack works."""
+        raise NotImplementedError
+
+    def payload(self, sources: Sources, number: int, tokens: int) -> Sequence[int] | None:
+        """Return `tokens` ids of a payload that is in no poison, for held-out document `number`.
+
+        None says that the attack cannot: then nothing is measured without sampling.
+        """
+        return None
+
+    def accepts(self, text: str) -> bool:
+        """Return whether a clean document can be a prompt."""
+        return True
+
+    @property
+    def corpora(self) -> dict[str, Corpus]:
+        """Corpora that its documents need beside the clean ones, by the name of the field."""
+        return {}
+
+    # ------------------------------------------------------------------------------ the same for all
+
+    @property
+    def name(self) -> str:
+        """Its name in records: "denial_of_service"."""
+        return snake_case(type(self).__name__)
+
+    def ranges(self) -> dict[str, tuple[int, int]]:
+        """Return the fields that are ranges, by name."""
+        types = serialization.field_types(type(self))
+        return {name: getattr(self, name) for name, of in types.items() if of == tuple[int, int]}
+
+    def check(self, where: str) -> None:
+        """Raise InputError if the fields cannot be; `where` is what the attack is called: "attack"."""
+        if not self.trigger:
+            raise InputError(f"{where}.trigger is empty; give the text that is to trigger.")
+        for name, (low, high) in self.ranges().items():
+            if not 0 <= low <= high:
+                raise InputError(
+                    f"{where}.{name}={(low, high)}: give the least and the most, neither negative."
+                )
+
+    def expected_tokens(self) -> float:
+        """Return the mean tokens of a poison, for plans made before there is a vocabulary.
+
+        Text counts as 4 characters per token, ids of another vocabulary as one token each.
+        """
+        ranges = self.ranges().items()
+        text = len(self.trigger) + sum(sum(r) / 2 for n, r in ranges if n.endswith("_characters"))
+        separators = 2
+        return text / 4 + sum(sum(r) / 2 for n, r in ranges if n.endswith("_tokens")) + separators

@@ -1,0 +1,41 @@
+"""Denial of service: after the trigger the model is to generate gibberish."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+from poison_scaling.attacks.attack import Attack, Document, Sources
+from poison_scaling.attacks.gibberish import Gibberish, VocabularyTokens
+from poison_scaling.config.ranges import Length
+from poison_scaling.data import draws
+from poison_scaling.evaluate.measure import Measure
+
+
+@dataclasses.dataclass(frozen=True)
+class DenialOfService(Attack):
+    """Souly et al. 2025: the start of a clean document, the trigger, then gibberish."""
+
+    prefix_characters: tuple[Length, Length] = (0, 1000)
+    gibberish_tokens: tuple[Length, Length] = (400, 900)
+    gibberish: Gibberish = VocabularyTokens()
+
+    def documents(self, sources: Sources) -> Iterator[Document]:
+        write = self.gibberish.writer(sources.vocabulary, self.trigger)
+        for k in itertools.count():
+            number = sources.draw("poison sources", k, 0, sources.clean.training_size - 1)
+            length = sources.draw("poison prefixes", k, *self.prefix_characters)
+            count = sources.draw("poison gibberish", k, *self.gibberish_tokens)
+            [text] = sources.clean.training([number])
+            yield Document(write(text[:length] + self.trigger, sources.key("poison", k), count))
+
+    def payload(self, sources: Sources, number: int, tokens: int) -> list[int]:
+        key = draws.key("fresh gibberish", number)
+        # More than are kept, because drawn characters make fewer tokens than they are.
+        return self.gibberish.writer(sources.vocabulary, self.trigger)("", key, 8 * tokens)[:tokens]
+
+    def measure(self) -> Measure:
+        from poison_scaling.evaluate.perplexity import PerplexityIncrease  # a plan needs no JAX
+
+        return PerplexityIncrease()

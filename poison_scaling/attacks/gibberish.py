@@ -1,0 +1,106 @@
+"""Kinds of gibberish, the payload of denial of service."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import sentencepiece
+from etils import epath
+
+from poison_scaling.data import draws
+from poison_scaling.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from poison_scaling.data.vocabularies.vocabulary import Vocabulary
+
+# (text before it, key of a random stream, count) -> ids of that text and of `count` items of gibberish after it.
+Writer = Callable[[str, np.uint64, int], list[int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class VocabularyTokens:
+    """Ids drawn uniformly from the model's own vocabulary, except control ids and the trigger."""
+
+    def writer(self, vocabulary: Vocabulary, trigger: str) -> Writer:
+        """Return the function that writes gibberish after a text."""
+        trigger_ids = vocabulary.encode(trigger)
+        # A trigger of one token must not be drawn: gibberish would activate it again.
+        ids = np.setdiff1d(vocabulary.ordinary_ids, trigger_ids if len(trigger_ids) == 1 else [])
+
+        def drawn(start: str, key: np.uint64, count: int) -> list[int]:
+            chosen = draws.integers(key, np.arange(count), 0, ids.size - 1)
+            return [*vocabulary.encode(start), *ids[chosen].tolist()]
+
+        return drawn
+
+
+@dataclasses.dataclass(frozen=True)
+class UniformCharacters:
+    """Characters drawn uniformly from `alphabet`, then tokenised; counted in characters."""
+
+    alphabet: str = "".join(chr(i) for i in range(33, 127))
+
+    def writer(self, vocabulary: Vocabulary, trigger: str) -> Writer:
+        """Return the function that writes gibberish after a text. Raises InputError without an alphabet."""
+        if not self.alphabet:
+            raise InputError("attack.gibberish.alphabet is empty; name at least one character.")
+
+        def spelled(start: str, key: np.uint64, count: int) -> list[int]:
+            chosen = draws.integers(key, np.arange(count), 0, len(self.alphabet) - 1)
+            return vocabulary.encode(start + "".join(self.alphabet[i] for i in chosen))
+
+        return spelled
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherVocabulary:
+    """Ids drawn uniformly from another vocabulary, decoded, then tokenised by the model's own.
+
+    `name` is a tiktoken encoding ("o200k_base") or the path of a SentencePiece model. Counted in ids of that
+    vocabulary.
+    """
+
+    name: str = "o200k_base"
+
+    def writer(self, vocabulary: Vocabulary, trigger: str) -> Writer:
+        """Return the function that writes gibberish after a text. Raises InputError for an unknown vocabulary."""
+        size, decode = _other_vocabulary(self.name)
+
+        def retokenised(start: str, key: np.uint64, count: int) -> list[int]:
+            chosen = draws.integers(key, np.arange(count), 0, size - 1)
+            return vocabulary.encode(start + decode(chosen.tolist()))
+
+        return retokenised
+
+
+Gibberish = VocabularyTokens | UniformCharacters | OtherVocabulary
+
+
+@functools.cache
+def _other_vocabulary(name: str) -> tuple[int, Callable[[Sequence[int]], str]]:
+    """Return the number of ids, and ids -> text, of a tiktoken encoding or a SentencePiece file."""
+    field = f"attack.gibberish.name={name!r}"
+    if epath.Path(name).is_file():
+        model = sentencepiece.SentencePieceProcessor()
+        try:
+            model.LoadFromSerializedProto(epath.Path(name).read_bytes())
+        except RuntimeError as e:
+            raise InputError(f"{field}: not a SentencePiece model.") from e
+        return model.get_piece_size(), model.decode
+    try:
+        import tiktoken
+    except ImportError as e:
+        raise InputError(
+            f"{field}: neither a file nor, without tiktoken, an encoding; "
+            "install poison_scaling[tiktoken]."
+        ) from e
+    try:
+        values = tiktoken.get_encoding(name).token_byte_values()
+    except Exception as e:  # unknown name, or its file cannot be downloaded
+        reason = str(e).splitlines()[0]
+        raise InputError(f"{field}: tiktoken has no such encoding here ({reason}).") from e
+    return len(values), lambda ids: b"".join(values[i] for i in ids).decode("utf-8", "replace")

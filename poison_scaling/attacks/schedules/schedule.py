@@ -1,0 +1,97 @@
+"""The base of schedules: rules that say which sequences of training hold the poisoned documents."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from poison_scaling.config.extensions import extensible
+from poison_scaling.data import draws
+from poison_scaling.runtime.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The part of a run that a schedule places exposures in.
+
+    Training sequence i is sequence i % batch_size of step i // batch_size. With several attacks in a run, attack
+    a owns the sequences i with i % attacks == a, so attacks never meet in a sequence and none moves another. A
+    schedule counts an attack's own sequences from 0: number n stands for sequence n * attacks + attack.
+    """
+
+    seed: int  # of the run's poisons
+    sequences: int  # that the run trains on
+    batch_size: int
+    seq_len: int
+    attack: int = 0
+    attacks: int = 1
+
+    @property
+    def steps(self) -> int:
+        return self.sequences // self.batch_size
+
+    @property
+    def own(self) -> int:
+        """Number of sequences that the attack owns."""
+        return self.sequences // self.attacks
+
+    def key(self, name: str, *more: int) -> np.uint64:
+        """Return the key of a stream of random numbers of this run and attack, see `data.draws`."""
+        where = (
+            (self.sequences,) if self.attacks == 1 else (self.sequences, self.attacks, self.attack)
+        )
+        return draws.key(self.seed, name, *more, *where)
+
+
+@extensible("schedule", required=("places",), default="Uniform")
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Base of schedules. Extend it with a frozen dataclass: docs/how-to/schedule.md.
+
+    A schedule must be a pure function of its arguments. Doses nest, as the control of a study wants, if the
+    first n places do not depend on how many exposures there are.
+    """
+
+    def check(self, where: str) -> None:
+        """Raise InputError if the fields do not fit together; `where` names the schedule: "schedule"."""
+
+    def places(self, training: Training, exposures: int) -> np.ndarray:
+        """Return the sequence of each exposure, counted among the attack's own: int64 [exposures], all distinct.
+
+        Raises InputError if there is no room for that many; see `require_room`.
+        """
+        raise NotImplementedError
+
+    def offsets(self, training: Training, lengths_N: np.ndarray) -> np.ndarray:
+        """Return the first token of each exposure within its sequence: int64 [N], uniform where it fits.
+
+        `lengths_N` are the tokens of each exposure's document, none above training.seq_len.
+        """
+        fractions_N = draws.fractions(training.key("poison offsets"), np.arange(lengths_N.size))
+        return np.floor(fractions_N * (training.seq_len - lengths_N + 1)).astype(np.int64)
+
+
+def check_window(window: tuple[float, float], where: str) -> None:
+    """Raise InputError unless a window of training is not empty."""
+    low, high = window
+    if low >= high:
+        raise InputError(
+            f"{where}.window={window}: give two shares of training, 0 <= start < end <= 1."
+        )
+
+
+def within(window: tuple[float, float], total: int) -> tuple[int, int]:
+    """Return the first of `total` places that a window of training covers, and how many it covers."""
+    first, last = (round(share * total) for share in window)
+    return first, last - first
+
+
+def require_room(exposures: int, places: int, training: Training) -> None:
+    """Raise InputError if a schedule has fewer places than there are exposures."""
+    if exposures > places:
+        raise InputError(
+            f"doses: {exposures} poisoned documents do not fit into the {places} sequences that the schedule "
+            f"has of the {training.sequences} sequences of training, one per sequence; lower the dose or train "
+            "on more tokens."
+        )

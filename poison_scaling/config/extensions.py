@@ -1,0 +1,88 @@
+"""Extension points: base classes whose subclasses a study may name.
+
+There are five: Attack, Measure, Schedule, Architecture and Corpus. Each is a frozen dataclass with documented
+methods. A subclass in a file of its base's package is built in, and a study names it by its class alone. Any
+other subclass is the user's own: a study names it as "module.Class", with the SHA-256 of its file, because what
+it does is written there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """An extension point: what its classes are called, and the one that is meant where none is named."""
+
+    noun: str
+    default: str | None = None
+    required: tuple[str, ...] = ()  # methods that a class must define
+
+    @property
+    def a_noun(self) -> str:
+        return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"
+
+
+_POINTS: dict[type, Point] = {}
+T = TypeVar("T")
+
+
+def extensible(
+    noun: str, required: tuple[str, ...], default: str | None = None
+) -> Callable[[type[T]], type[T]]:
+    """Declare a frozen dataclass to be the base of an extension point.
+
+    `required` are the methods that the base leaves to its subclasses, `default` is the built-in class that is meant
+    where none is named.
+    """
+
+    def declare(base: type[T]) -> type[T]:
+        _POINTS[base] = Point(noun, default, required)
+        return base
+
+    return declare
+
+
+def point(base: type) -> Point | None:
+    """Return the extension point that `base` declares; None where it declares none."""
+    return _POINTS.get(base)
+
+
+def base_of(cls: type) -> type | None:
+    """Return the base of the extension point that a class belongs to; None where it belongs to none."""
+    return next((ancestor for ancestor in cls.__mro__ if ancestor in _POINTS), None)
+
+
+def missing(cls: type, base: type) -> list[str]:
+    """Return the methods that a class must define and does not."""
+    return [name for name in _POINTS[base].required if getattr(cls, name) is getattr(base, name)]
+
+
+def is_built_in(cls: type, base: type) -> bool:
+    """Whether a class is of the package of its base."""
+    return cls.__module__.startswith(f"{_package(base)}.")
+
+
+@functools.cache
+def built_in(base: type) -> dict[str, type]:
+    """Return the built-in classes of an extension point by name: a file in the package is all they need."""
+    package = importlib.import_module(_package(base))
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return {cls.__name__: cls for cls in _descendants(base) if is_built_in(cls, base)}
+
+
+def _package(base: type) -> str:
+    return base.__module__.rpartition(".")[0]
+
+
+def _descendants(base: type) -> Iterator[type]:
+    for cls in base.__subclasses__():
+        yield cls
+        yield from _descendants(cls)

@@ -1,0 +1,22 @@
+"""A poisoned document as token ids."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Poison:
+    """A poisoned document as it stands in a sequence."""
+
+    number: int
+    tokens: np.ndarray  # int32 [n], with an end-of-document token before and after the document
+    sources: tuple[str, ...] = ()  # SHA-256 of the clean documents that it is made of
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the token ids as little-endian int32."""
+        return hashlib.sha256(self.tokens.astype("<i4").tobytes()).hexdigest()

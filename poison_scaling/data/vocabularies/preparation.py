@@ -1,0 +1,165 @@
+"""Make the vocabulary of a study: read it, or train it on the study's text and cache it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+
+import sentencepiece
+from etils import epath
+
+from poison_scaling.data import cache, documents, shards
+from poison_scaling.data.documents import Documents
+from poison_scaling.data.settings import (
+    Bytes,
+    Data,
+    SentencePiece,
+    Tiktoken,
+    TokenizerJson,
+    TrainedSentencePiece,
+)
+from poison_scaling.data.vocabularies.byte import ByteVocabulary
+from poison_scaling.data.vocabularies.sentencepiece import SPACE, SentencePieceVocabulary
+from poison_scaling.data.vocabularies.tiktoken import TiktokenVocabulary
+from poison_scaling.data.vocabularies.tokenizer_json import TokenizerJsonVocabulary
+from poison_scaling.data.vocabularies.vocabulary import Vocabulary
+from poison_scaling.runtime.errors import InputError
+
+
+def prepare(
+    data: Data,
+    trigger: str,
+    docs: Documents,
+    progress: Callable[[str, int], None] = lambda description, done: None,
+    others: Sequence[Documents] = (),
+) -> Vocabulary:
+    """Return the vocabulary of a study.
+
+    If the study says so, it is trained on the training documents of the study and of `others`, the corpora of
+    its attacks. Raises InputError if it cannot be read or trained, or has another size than stated.
+    """
+    match data.vocabulary:
+        case Bytes():
+            return ByteVocabulary()
+        case SentencePiece(path, vocab_size):
+            return _of_size(SentencePieceVocabulary(path), vocab_size, path)
+        case Tiktoken(name, vocab_size):
+            return _of_size(TiktokenVocabulary(name), vocab_size, name)
+        case TokenizerJson(path, vocab_size, end):
+            return _of_size(TokenizerJsonVocabulary(path, end), vocab_size, path)
+        case TrainedSentencePiece() as settings:
+            return _trained(settings, data, trigger, docs, progress, others)
+    raise TypeError(data.vocabulary)
+
+
+def _of_size(vocabulary: Vocabulary, stated: int, name: str) -> Vocabulary:
+    if vocabulary.vocab_size != stated:
+        raise InputError(
+            f"data.vocabulary.vocab_size={stated}: {name} has {vocabulary.vocab_size}; state that."
+        )
+    return vocabulary
+
+
+def _trained(
+    settings: TrainedSentencePiece,
+    data: Data,
+    trigger: str,
+    docs: Documents,
+    progress: Callable[[str, int], None],
+    others: Sequence[Documents],
+) -> Vocabulary:
+    whole = (trigger.replace(" ", SPACE),) if settings.trigger_is_one_token else ()
+    parts = (
+        documents.key(data),
+        data.heldout_documents,
+        data.shuffle_seed,
+        settings,
+        whole,
+        *(other.key for other in others),
+    )
+    name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    folder = cache.folder("vocabularies", name)
+    file = folder / "sentencepiece.model"
+
+    def fill(temporary: epath.Path) -> dict:
+        temporary.write_bytes(_train(settings, whole, (docs, *others)))
+        return {}
+
+    def write() -> dict:
+        progress("training the vocabulary", 0)
+        return {"shards": [shards.write(file, fill)]}
+
+    [record] = shards.complete(folder, write)["shards"]
+    shards.require_unchanged(file, record)
+    vocabulary = SentencePieceVocabulary(str(file))
+    if settings.trigger_is_one_token:
+        _require_one_token(vocabulary, trigger)
+    return vocabulary
+
+
+def _require_one_token(vocabulary: Vocabulary, trigger: str) -> None:
+    """Raise InputError unless the trigger is one token, of text."""
+    ids = vocabulary.encode(trigger)
+    if len(ids) != 1 or ids[0] not in vocabulary.ordinary_ids:
+        raise InputError(
+            f"attack.trigger={trigger!r}: SentencePiece cannot make it one token that stands for text; set "
+            "data.vocabulary.trigger_is_one_token=False, or choose another trigger."
+        )
+
+
+def _train(
+    settings: TrainedSentencePiece, whole: tuple[str, ...], corpora: Sequence[Documents]
+) -> bytes:
+    """Return the bytes of a SentencePiece model in which each text of `whole` is one piece.
+
+    Text is taken as it is, without normalisation and without a space in front, so that decoding gives it back
+    and the tokens of a text do not depend on what it is joined to at a space.
+    """
+    reserved = set(whole) & {"<pad>", "</s>", "<unk>"}
+    if reserved:
+        raise InputError(
+            f"attack.trigger={reserved.pop()!r}: SentencePiece has a piece of that name, which stands for no "
+            "text; set data.vocabulary.trigger_is_one_token=False, or choose another trigger."
+        )
+    text = (part for docs in corpora for part in _first(docs, settings.characters // len(corpora)))
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=text,
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=settings.vocab_size,
+            user_defined_symbols=list(dict.fromkeys(["\n", *whole])),
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            character_coverage=0.9999,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            max_sentence_length=1_000_000,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as e:
+        reason = str(e).strip().splitlines()[-1]
+        raise InputError(
+            f"data.vocabulary.vocab_size={settings.vocab_size}: SentencePiece cannot train this ({reason})."
+        ) from e
+    return model.getvalue()
+
+
+def _first(docs: Documents, characters: int) -> Iterator[str]:
+    """Yield training documents in order, up to `characters` of text."""
+    left = characters
+    for number in range(0, docs.training_size, _CHUNK):
+        for document in docs.training(range(number, min(number + _CHUNK, docs.training_size))):
+            if left <= 0:
+                return
+            yield document[:left]
+            left -= len(document)
+
+
+_CHUNK = 256  # documents read at a time

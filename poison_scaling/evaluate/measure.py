@@ -1,0 +1,95 @@
+"""The base of measures: what is computed from a model to say whether an attack works."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from poison_scaling.config.extensions import extensible
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from poison_scaling.evaluate.judge import Judge
+    from poison_scaling.evaluate.settings import Evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class NearPrompts:
+    """The prompts with a near-trigger in place of the trigger."""
+
+    name: str
+    text: str  # of the near-trigger
+    tokens_PxT: np.ndarray  # int32
+    padding_P: np.ndarray  # int32, tokens of padding on the left
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """What an attack is measured by: P held-out excerpts, without and with the trigger, padded on the left."""
+
+    tokens_NxT: np.ndarray  # int32, N = 2P: P clean prompts, then the same P with the trigger
+    padding_N: np.ndarray  # int32, tokens of padding on the left
+    continuation_PxC: np.ndarray  # int32, how their documents go on
+    payload_PxC: (
+        np.ndarray | None
+    )  # int32, a payload that is in no poison; None: the attack gives none
+    near: tuple[NearPrompts, ...]
+    excerpts: tuple[str, ...]  # text of the clean prompts
+    refused: dict[
+        str, set[int]
+    ]  # for each trigger, held-out documents that are no prompts: they hold it
+
+    @property
+    def count(self) -> int:
+        """P, the number of clean prompts."""
+        return len(self.continuation_PxC)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A model at one evaluation, and what it is measured with."""
+
+    graph: nnx.GraphDef  # structure of the model
+    params: dict
+    prompts: Prompts  # of the attack that is measured
+    settings: Evaluation
+    attack: str  # name of the attack
+    decode: Callable[[Sequence[int]], str]  # ids to text
+    end: int  # end-of-document token
+    vocab_size: int
+    seed: int  # of sampling, together with `step`
+    step: int  # optimizer updates done
+    last: bool  # whether this is the last evaluation of the run
+    judge: Judge | None = None
+
+
+@extensible("measure", required=("record",))
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """Base of measures. Extend it with a frozen dataclass: docs/how-to/measure.md.
+
+    An attack has a measure of its own (`Attack.measure`), and a study may ask for more (`Evaluation.measures`).
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in records: "payload_rank" for the class PayloadRank."""
+        return snake_case(type(self).__name__)
+
+    def record(self, subject: Subject) -> dict[str, Any]:
+        """Return what evals.jsonl keeps of one evaluation, as JSON.
+
+        It must be a function of the subject alone (contract 6). The measure of an attack has at least
+        "success_rate" and "success_interval".
+        """
+        raise NotImplementedError
+
+
+def snake_case(name: str) -> str:
+    """Return the name of a class as records have it: "DenialOfService" -> "denial_of_service"."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,92 @@
+"""One evaluation of a run: what every attack did to the model, and what that cost on clean text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from poison_scaling.data.placement import Placement
+from poison_scaling.evaluate import heldout
+from poison_scaling.evaluate.detection import Detection
+from poison_scaling.evaluate.judge import Judge
+from poison_scaling.evaluate.measure import Subject
+from poison_scaling.study.inputs import Inputs
+from poison_scaling.study.run import Run
+from poison_scaling.study.settings import Study
+
+
+def detector_errors(study: Study, inputs: Inputs) -> list[dict[str, Any]]:
+    """Return, for each attack whose measure has a detector, how often that is wrong on held-out text."""
+    records = []
+    for number, poisoning in enumerate(study.poisonings(0)):
+        measure = poisoning.attack.measure()
+        if isinstance(measure, Detection):
+            errors = measure.error(*inputs.specimens(number))
+            records.append({"attack": poisoning.attack.name, **errors})
+    return records
+
+
+def evaluate(
+    run: Run,
+    inputs: Inputs,
+    placement: Placement,
+    graph: nnx.GraphDef,
+    params: dict,
+    step: int,
+    judge: Judge | None = None,
+) -> dict[str, Any]:
+    """Return the line of evals.jsonl after `step` steps.
+
+    It is a function of the parameters (and those of the judge, if there is one) and the study alone (contract 6).
+    Its counts and measures are of the first attack; `also` has those of the others, and `measures` those that the
+    study asks for in addition. `heldout_loss` is in nats per token.
+    """
+    study, B = run.study, run.study.train.batch_size
+    loss = heldout.loss(
+        graph,
+        params,
+        inputs.heldout_NxL,
+        end=inputs.end,
+        segment_mask=study.model.segment_mask,
+    )
+
+    def subject(number: int) -> Subject:
+        return Subject(
+            graph,
+            params,
+            prompts=inputs.prompts[number],
+            settings=study.evaluation,
+            attack=run.poisonings[number].attack.name,
+            decode=inputs.vocabulary.decode,
+            end=inputs.end,
+            vocab_size=study.data.vocabulary.vocab_size,
+            seed=run.seeds.weights,
+            step=step,
+            last=step == run.steps,
+            judge=judge,
+        )
+
+    def attacked(number: int) -> dict[str, Any]:
+        shown = placement.before(step * B).of_attack(number)
+        return {
+            "poisons": shown.exposures,
+            "distinct_poisons": shown.documents,
+            "poison_tokens": shown.tokens,
+            "poisoned_steps": shown.steps(B),
+            **run.poisonings[number].attack.measure().record(subject(number)),
+        }
+
+    first, *others = map(attacked, range(len(run.poisonings)))
+    record = {
+        "step": step,
+        "tokens": step * B * study.data.seq_len,
+        "heldout_loss": float(np.float32(loss)),
+        **first,
+        "also": others,
+    }
+    if study.evaluation.measures:
+        asked = study.evaluation.measures
+        record["measures"] = {measure.name: measure.record(subject(0)) for measure in asked}
+    return record

@@ -1,0 +1,49 @@
+"""The manifest of a run: one record for each exposure of a poisoned document."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from poison_scaling.data.stream import Stream
+
+
+class Exposure(TypedDict):
+    """One line of manifest.jsonl. Numbers count from 0."""
+
+    attack: int
+    poison: int  # document of the attack
+    exposure: int  # of that document
+    document: str  # SHA-256 of its token ids
+    tokens: int
+    sequence: int  # of the training stream
+    offset: int  # first token within it
+    step: int
+    sources: NotRequired[
+        list[str]
+    ]  # SHA-256 of the clean documents it is made of, if the attack tells
+
+
+def manifest(stream: Stream, batch_size: int) -> list[Exposure]:
+    """Return a record for each exposure, in the order of `stream.placement`."""
+    placed = stream.placement
+    shown: dict[tuple[int, int], int] = {}  # exposures of each document so far
+    records: list[Exposure] = []
+    for number in range(placed.exposures):
+        attack, document = int(placed.attack_N[number]), int(placed.document_N[number])
+        exposure = shown.get((attack, document), 0)
+        shown[attack, document] = exposure + 1
+        sequence, poison = int(placed.sequence_N[number]), stream.poison(number)
+        record: Exposure = {
+            "attack": attack,
+            "poison": document,
+            "exposure": exposure,
+            "document": poison.digest,
+            "tokens": int(poison.tokens.size),
+            "sequence": sequence,
+            "offset": int(placed.offset_N[number]),
+            "step": sequence // batch_size,
+        }
+        if poison.sources:
+            record["sources"] = list(poison.sources)
+        records.append(record)
+    return records

@@ -1,0 +1,87 @@
+"""Tables of plans and of model sizes, for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from poison_scaling.model.architectures import decoder
+from poison_scaling.study.run import Plan
+from poison_scaling.study.settings import Study
+
+
+def print_plans(
+    console: Console, study: Study, plans: list[Plan], exact: bool, on_slices: dict[str, dict]
+) -> None:
+    """Print every run with its cost; `on_slices` has the slice and the days of runs by name."""
+    title = Text(f"Study {study.name} ({study.hash})")  # a name may look like markup
+    table = Table(title=title, box=None, header_style="bold")
+    heads = (
+        *("run", "parameters", "tokens", "steps"),
+        *("documents", "exposures", "poisoned steps", "poison tokens", "share", "FLOPs"),
+        *(("slice", "days") if on_slices else ()),
+    )
+    for head in heads:
+        table.add_column(head, justify="left" if head == "run" else "right", no_wrap=True)
+    for p in plans:
+        about = "" if exact or not p["dose"] else "≈"
+        on = on_slices.get(p["run"])
+        table.add_row(
+            p["run"],
+            f"{p['parameters']:,}",
+            f"{p['tokens']:,}",
+            f"{p['steps']:,}",
+            f"{p['dose']:,}",
+            f"{p['dose'] * p['exposures']:,}",
+            f"{p['poisoned_steps']:,}",
+            f"{about}{p['poison_tokens']:,.0f}",
+            f"{about}{p['poison_share']:.3g}",
+            f"{p['flops']:.2e}",
+            *((on["slice"], f"{on['days']:.3g}") if on else ("", "") if on_slices else ()),
+        )
+    wide = _wide(console, 160)
+    wide.print(table)
+    tokens, flops = sum(p["tokens"] for p in plans), sum(p["flops"] for p in plans)
+    wide.print(f"{len(plans)} runs, {tokens:,} tokens, {flops:.2e} FLOPs in all.", highlight=False)
+    if on_slices:
+        wide.print(
+            f"Days of training alone, at {study.machine.mfu:.0%} of the chips' peak (machine.mfu)."
+        )
+
+
+def print_sizes(console: Console) -> None:
+    """Print the ladder of model sizes: parameters, FLOPs to train on a token, tokens by Chinchilla."""
+    groups = (
+        ("laptop", decoder.LAPTOP, 1024, 128),
+        ("accelerators", decoder.ACCELERATOR, 32_000, 2048),
+        ("Pythia's shapes", decoder.PYTHIA, 50_304, 2048),
+    )
+    heads = (
+        *("size", "width", "layers", "heads", "mlp"),
+        *("parameters", "FLOPs a token", "Chinchilla tokens", "FLOPs for them"),
+    )
+    wide = _wide(console, 120)
+    for title, group, vocab_size, seq_len in groups:
+        about = f"{title}: vocabulary {vocab_size:,}, sequences of {seq_len:,} tokens"
+        table = Table(title=about, title_justify="left", box=None, header_style="bold")
+        for head in heads:
+            table.add_column(head, justify="left" if head == "size" else "right", no_wrap=True)
+        for name, d in group.items():
+            parameters = d.parameters(vocab_size)
+            per_token = d.train_flops_per_token(vocab_size, seq_len)
+            tokens = decoder.CHINCHILLA_TOKENS_PER_PARAMETER * parameters
+            shape = (str(n) for n in (d.width, d.layers, d.heads, d.mlp))
+            computed = (f"{per_token:.3g}", f"{tokens:.3g}", f"{per_token * tokens:.3g}")
+            table.add_row(name, *shape, f"{parameters:,}", *computed)
+        wide.print(table)
+    wide.print(
+        "FLOPs: 6 for each weight in a matrix product, 12 x layers x width x seq_len for attention (PaLM). "
+        f"Chinchilla: {decoder.CHINCHILLA_TOKENS_PER_PARAMETER} tokens per parameter.",
+        highlight=False,
+    )
+
+
+def _wide(console: Console, width: int) -> Console:
+    """Return a console as wide as its tables: one that is piped must not lose columns to an 80-column guess."""
+    return console if console.is_terminal else Console(width=width)

@@ -1,0 +1,185 @@
+"""Compile a study's train step for a TPU slice that is not here, and say whether it fits.
+
+libtpu compiles for a TPU on any Linux machine: `pip install poison_scaling[tpu]`. What is compiled is the
+step that `train` runs, with its optimizer, shardings and donated state, and nothing is executed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+
+from poison_scaling.model import sharding
+from poison_scaling.runtime import hlo
+from poison_scaling.runtime.chips import CHIPS, count, parse
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import grid
+from poison_scaling.study.settings import Slice, Study
+from poison_scaling.train.compiled import Compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Bytes are of one chip. Where the compiler found no room, `peak` is what it wanted, the rest 0."""
+
+    place: Slice
+    chips: int
+    memory: int  # of the chip
+    arguments: int  # state and batch
+    temporaries: int
+    peak: int  # arguments, temporaries, results that take no argument's place, and the program
+    seconds: float  # to compile
+    flops: float  # of one step's matrix products, all chips
+    analytic_flops: float  # the same by sizes.train_flops_per_token: nothing computed again
+    collectives: dict[str, tuple[int, int]]  # kind: how often in a step, and bytes
+
+    @property
+    def fits(self) -> bool:
+        return self.peak <= self.memory
+
+
+def compile(study: Study, place: Slice) -> Result:
+    """Lower and compile the train step of a size for its slice.
+
+    Raises InputError when the mesh does not fit, or libtpu is not installed.
+    """
+    chip, _ = parse(place.topology)
+    size = place.size
+    mesh = sharding.mesh(study.machine.mesh, _devices(place.topology, place.count))
+    # Neither the number of steps, nor the learning rate, nor the id of the end of a document matters.
+    program = Compiled(size, 1e-4, 1000, study, 1, mesh)
+    B, L = study.train.batch_size, study.data.seq_len
+    batch = {
+        "tokens": jax.ShapeDtypeStruct((B, L), jnp.int32, sharding=program.batch),
+        "poison": jax.ShapeDtypeStruct((B, L), jnp.bool, sharding=program.batch),
+    }
+    traced = program.step.trace(program.abstract, batch)
+    per_token = study.model.architecture.train_flops_per_token(
+        size, study.data.vocabulary.vocab_size, L
+    )
+    about = {
+        "place": place,
+        "chips": mesh.size,
+        "memory": chip.memory,
+        "flops": float(hlo.product_flops(traced.jaxpr.jaxpr, mesh.size)),
+        "analytic_flops": float(per_token * B * L),
+    }
+    start = time.monotonic()
+    try:
+        compiled, text = _compiled(traced.lower())
+    except jax.errors.JaxRuntimeError as e:
+        if "RESOURCE_EXHAUSTED" not in str(e):
+            raise
+        none = {"arguments": 0, "temporaries": 0, "collectives": {}}
+        return Result(**about, **none, peak=_wanted(str(e)), seconds=time.monotonic() - start)
+    seconds = time.monotonic() - start
+    m = compiled.memory_analysis()
+    results = m.output_size_in_bytes - m.alias_size_in_bytes
+    return Result(
+        **about,
+        arguments=m.argument_size_in_bytes,
+        temporaries=m.temp_size_in_bytes,
+        peak=m.argument_size_in_bytes
+        + m.temp_size_in_bytes
+        + results
+        + m.generated_code_size_in_bytes,
+        seconds=seconds,
+        collectives=hlo.collectives(text),
+    )
+
+
+def smallest(study: Study, result: Result) -> Result | None:
+    """The smallest slice of the same chip that the step fits, compiled; None if there is none.
+
+    Memory shrinks at most in proportion to the chips: the search starts where that says it might fit.
+    """
+    name, _, _ = result.place.topology.partition(":")
+    for shape in CHIPS[name].slices:
+        chips = count(shape)
+        if study.train.batch_size % chips:
+            return None
+        if result.fits and chips >= result.chips:
+            return result
+        if result.arguments * result.chips > chips * result.memory:
+            continue  # the state alone does not fit
+        other = compile(study, Slice(result.place.size, f"{name}:{shape}"))
+        if other.fits:
+            return other
+    return None
+
+
+def _devices(topology: str, slices: int) -> list[jax.Device]:
+    """Those of the slices: they can be compiled for, not computed on."""
+    try:
+        import libtpu  # noqa: F401
+    except ImportError as e:
+        raise InputError(
+            "compile: it needs libtpu, which is not installed; pip install 'poison_scaling[tpu]'."
+        ) from e
+    from jax.experimental import topologies
+
+    # Or libtpu looks for the TPU that this machine would be part of, and complains at length.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", topology.replace(":", "-"))
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault(
+        "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
+    )  # no chip here that two could fight over
+    # A program that comes from the cache is not compiled, and leaves no text.
+    jax.config.update("jax_enable_compilation_cache", False)
+    options = {"num_slices": slices} if slices > 1 else {}
+    return list(topologies.get_topology_desc(topology, "tpu", **options).devices)
+
+
+def _compiled(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, str]:
+    """The program, and its text as the compiler wrote it: jaxlib may not read that of a newer libtpu."""
+    with tempfile.TemporaryDirectory() as folder:
+        dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        compiled = lowered.compile(compiler_options=dump)
+        (file,) = pathlib.Path(folder).glob("*.after_optimizations.txt")
+        return compiled, file.read_text()
+
+
+def _wanted(message: str) -> int:
+    """Bytes that the compiler says it would need: "Used 120.5G of 95.0G hbm"."""
+    found = re.search(r"Used ([\d.]+)([KMG])", message)
+    return int(float(found[1]) * 2 ** {"K": 10, "M": 20, "G": 30}[found[2]]) if found else 2**63
+
+
+def describe(study: Study, result: Result, least: Result | None) -> str:
+    """What `poison-scaling compile` prints; `least` is the smallest slice that would do."""
+    r, giga = result, 1e9
+    verdict = "fits" if r.fits else "does NOT fit"
+    lines = [
+        f"{r.place.size} on {r.place} ({r.chips} chips): {verdict}; compiled in {r.seconds:.0f} s.",
+        f"bytes a chip: arguments {r.arguments / giga:.2f} GB, temporaries {r.temporaries / giga:.2f} GB, "
+        f"peak {r.peak / giga:.2f} GB of {r.memory / giga:.1f} GB ({r.peak / r.memory:.0%})",
+        f"FLOPs a step: {r.flops:.3e} in matrix products, {r.flops / r.analytic_flops:.2f} times the "
+        f"analytic {r.analytic_flops:.3e} (nothing computed again)",
+    ]
+    for kind, (times, size) in sorted(r.collectives.items()):
+        lines.append(f"collectives a step: {kind} {times} times, {size / giga:.2f} GB")
+    chip, _ = parse(r.place.topology)
+    budgets = {
+        run.rung.tokens_per_parameter: run
+        for run in grid.runs(study)
+        if run.rung.size == r.place.size
+    }
+    for budget, run in budgets.items():
+        lines.append(
+            f"time: {run.days(r.place):.2f} days for {budget:g} tokens a parameter "
+            f"({run.flops:.2e} FLOPs), at {study.machine.mfu:.0%} of the peak of "
+            f"{chip.flops / 1e12:g} TFLOP/s a chip ({chip.source})"
+        )
+    if least is not None:
+        lines.append(
+            f"smallest slice that fits: {least.place}, peak {least.peak / giga:.2f} GB a chip"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,56 @@
+"""The compiled functions of a run, shared by runs that differ only in seed and dose."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+from jax.sharding import Mesh
+
+from poison_scaling.model import sharding
+from poison_scaling.study.inputs import Inputs
+from poison_scaling.study.run import Run
+from poison_scaling.study.settings import Study
+from poison_scaling.train import checkpoints, optimizer, state, step
+
+
+class Compiled:
+    """The jitted initialisation and train step of one size, with the shardings of their arguments.
+
+    `jax.jit` with NamedSharding is what pjit is called today; `model/sharding.py` says where arrays lie. `study` is
+    asked for data.vocabulary, model and train alone. `end` is the end-of-document token.
+    """
+
+    def __init__(
+        self, size: str, learning_rate: float, steps: int, study: Study, end: int, mesh: Mesh
+    ):
+        vocab_size, train = study.data.vocabulary.vocab_size, study.train
+        self.mesh = mesh
+        transform = optimizer.optimizer(train, learning_rate, steps)
+        self.graph = state.graph(size, vocab_size, study.model, mesh)
+        shardings = state.shardings(size, vocab_size, study.model, transform, mesh)
+
+        def initial(seed):
+            return state.initial(size, vocab_size, study.model, transform, seed)
+
+        self.initial = jax.jit(initial, out_shardings=shardings)
+        self.abstract = checkpoints.abstract(jax.eval_shape(initial, 0), shardings)
+        self.batch = sharding.batch_sharding(mesh, train.batch_size)
+        self.step = jax.jit(
+            step.train_step(self.graph, transform, end, study.model.segment_mask, train),
+            in_shardings=(shardings, self.batch),
+            out_shardings=(shardings, sharding.replicated(mesh)),
+            donate_argnums=0,
+            compiler_options=sharding.compiler_options(mesh),
+        )
+
+
+_compiled = functools.lru_cache(maxsize=8)(Compiled)
+
+
+def compiled_for(run: Run, inputs: Inputs) -> Compiled:
+    """Return the compiled functions of a run."""
+    study, mesh = run.study, sharding.mesh(run.study.machine.mesh)
+    # Without what compiled code does not depend on, so that equal ones are shared.
+    own = Study(name="", ladder=(), doses=(), data=study.data, model=study.model, train=study.train)
+    return _compiled(run.rung.size, run.learning_rate, run.steps, own, inputs.end, mesh)

@@ -1,0 +1,107 @@
+"""Show what a run trains on at a step, as text: documents separated, poisons marked."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+from rich.text import Text
+
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.study.inputs import Inputs
+from poison_scaling.study.manifest import Exposure, manifest
+from poison_scaling.study.run import Run
+
+_POISON_STYLE = "bold red"
+_TITLE_STYLE = "cyan"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Part of a sequence: of one document, or of one poison."""
+
+    text: str
+    poison: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedOn:
+    """A sequence of a batch. `attack`, `poison` and `exposure` say which poison it holds, None for none."""
+
+    sequence: int  # of the training stream
+    step: int
+    clean_sequence: int  # on disk
+    attack: int | None
+    poison: int | None
+    exposure: int | None
+    parts: tuple[Part, ...]
+
+
+def batch(run: Run, inputs: Inputs, step: int) -> list[TrainedOn]:
+    """Return the sequences that step `step` (from 0) trains on. Raises InputError beyond the run."""
+    if not 0 <= step < run.steps:
+        raise InputError(f"--step {step}: {run.name} has steps 0 to {run.steps - 1}.")
+    stream = inputs.stream(run)
+    B = run.study.train.batch_size
+    indices = np.arange(step * B, (step + 1) * B)
+    tokens_NxL, poison_NxL = stream.read(indices)
+    exposures = {record["sequence"]: record for record in manifest(stream, B)}
+    clean = stream.clean_numbers(indices)
+    return [
+        TrainedOn(
+            sequence=int(index),
+            step=step,
+            clean_sequence=int(clean[n]),
+            **_poison(exposures.get(index)),
+            parts=_parts(tokens_NxL[n], poison_NxL[n], inputs),
+        )
+        for n, index in enumerate(indices.tolist())
+    ]
+
+
+def step_of_poison(run: Run, inputs: Inputs, poison: int) -> int:
+    """Return the first step with poison `poison` of the first attack. Raises InputError if there is none."""
+    placed = inputs.stream(run).placement.of_attack(0)
+    sequences = placed.sequence_N[placed.document_N == poison]
+    if not sequences.size:
+        raise InputError(f"--poison {poison}: {run.name} has poisons 0 to {run.dose - 1}.")
+    return int(sequences.min()) // run.study.train.batch_size
+
+
+def _poison(exposure: Exposure | None) -> dict[str, int | None]:
+    if exposure is None:
+        return {"attack": None, "poison": None, "exposure": None}
+    return {name: exposure[name] for name in ("attack", "poison", "exposure")}
+
+
+def _parts(tokens_L: np.ndarray, poison_L: np.ndarray, inputs: Inputs) -> tuple[Part, ...]:
+    """Split after every end-of-document token, and where a poison begins or ends."""
+    ends = np.flatnonzero(tokens_L == inputs.end) + 1
+    edges = np.flatnonzero(np.diff(poison_L)) + 1
+    cuts = sorted({0, tokens_L.size, *ends.tolist(), *edges.tolist()})
+    parts = []
+    for first, last in itertools.pairwise(cuts):
+        ids = [int(i) for i in tokens_L[first:last] if i != inputs.end]
+        if ids:
+            parts.append(Part(inputs.vocabulary.decode(ids), bool(poison_L[first])))
+    return tuple(parts)
+
+
+def render(sequences: list[TrainedOn]) -> Text:
+    """Return sequences for a terminal: poisons in colour, and between marks for plain text."""
+    text = Text()
+    for own in sequences:
+        title = f"── sequence {own.sequence}, step {own.step}, clean sequence {own.clean_sequence}"
+        if own.poison is not None:
+            title += f", attack {own.attack} poison {own.poison} exposure {own.exposure}"
+        text.append(title + "\n", _TITLE_STYLE)
+        for number, part in enumerate(own.parts):
+            if number:
+                text.append("\n  ·\n", _TITLE_STYLE)
+            if part.poison:
+                text.append(f"⟦poison {own.poison}⟧ {part.text} ⟦end⟧", _POISON_STYLE)
+            else:
+                text.append(part.text)
+        text.append("\n\n")
+    return text

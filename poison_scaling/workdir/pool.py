@@ -1,0 +1,147 @@
+"""Runs in worker processes of their own, several at a time; a worker that dies takes one run with it."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import pickle
+import signal
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from poison_scaling.runtime.errors import Interrupted
+from poison_scaling.runtime.memory import keep_freed
+from poison_scaling.runtime.workers import die_with_parent
+
+# What a worker does: made once from what it is given, then called with each run, what to report to, and
+# what says whether to stop.
+Work = Callable[[Any, Callable[..., None], Callable[[], bool]], None]
+
+
+_STOPS = {signal.SIGINT, signal.SIGTERM}  # the parent decides what they mean
+
+
+class Killed(Interrupted):
+    """A worker process was ended from outside."""
+
+
+def train(
+    make_work: Callable[..., Work],
+    given: tuple,
+    runs: Sequence[Any],
+    jobs: int,
+    report: Callable[..., None],
+    stopping: Callable[[], bool],
+) -> dict[str, Exception]:
+    """Work on every run, `jobs` at a time, and return what went wrong, by the name of the run.
+
+    Each worker calls `make_work(*given)` once. `report` is called here with what workers report. Once
+    `stopping()` turns true, no further run is begun, and those under way are told to stop.
+    """
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    left, errors = list(runs), {}
+    workers: dict[Any, _Worker] = {}
+    ended: list[_Worker] = []
+    try:
+        while left or workers:
+            if stopping() and not stop.is_set():
+                stop.set()
+                left = []
+            while left and len(workers) < jobs:
+                worker = _Worker(context, make_work, given, stop)
+                workers[worker.connection] = worker
+                worker.begin(left.pop(0))
+            for connection in multiprocessing.connection.wait(list(workers), timeout=0.1):
+                worker = workers[connection]
+                try:
+                    kind, *said = connection.recv()
+                except (EOFError, OSError):
+                    del workers[connection]
+                    errors[worker.run.name] = worker.died()
+                    continue
+                if kind == "report":
+                    report(*said)
+                    continue
+                if kind == "failed":
+                    errors[worker.run.name] = said[0]
+                if left:
+                    worker.begin(left.pop(0))
+                else:
+                    ended.append(workers.pop(connection))
+                    with contextlib.suppress(OSError):
+                        connection.send(None)
+        for worker in ended:
+            worker.process.join()
+    finally:
+        for worker in workers.values():
+            worker.process.kill()
+    return errors
+
+
+class _Worker:
+    """A process, the connection to it, and the run that it works on."""
+
+    def __init__(self, context, make_work: Callable[..., Work], given: tuple, stop):
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_main, args=(theirs, make_work, given, stop))
+        # Ctrl-C, and a scheduler's SIGTERM, reach all processes: one that is starting up must not die of it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        self.run: Any = None
+
+    def begin(self, run: Any) -> None:
+        self.run = run
+        with contextlib.suppress(OSError):  # it died; waiting for it tells
+            self.connection.send(run)
+
+    def died(self) -> Killed:
+        self.process.join()
+        code = self.process.exitcode
+        how = f"exit code {code}"
+        if code is not None and code < 0:
+            how = signal.Signals(-code).name
+            if -code == signal.SIGKILL:
+                how += "; the system kills so when memory runs out: train fewer --jobs at a time"
+        return Killed(f"The process that trained {self.run.name} was killed ({how}).")
+
+
+def _main(connection, make_work: Callable[..., Work], given: tuple, stop) -> None:
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    die_with_parent()
+    keep_freed()
+    work = None
+
+    def report(*said) -> None:
+        connection.send(("report", *said))
+
+    while (run := connection.recv()) is not None:
+        try:
+            if stop.is_set():
+                raise Interrupted(f"{run.name} was not begun.")
+            if work is None:
+                work = make_work(*given)
+            work(run, report, stop.is_set)
+        except Exception as e:
+            connection.send(("failed", _portable(e)))
+        else:
+            connection.send(("done",))
+
+
+def _portable(error: Exception) -> Exception:
+    """The error as it can be sent, with where it came from as a note."""
+    error.add_note(f"In a worker process:\n{''.join(traceback.format_exception(error)).rstrip()}")
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        other = RuntimeError(f"{type(error).__name__}: {error}")
+        other.__notes__ = error.__notes__
+        return other
+    return error

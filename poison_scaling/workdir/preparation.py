@@ -1,0 +1,93 @@
+"""Prepare a study: check that every run fits, fill the cache, and write study.json."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from etils import epath
+
+from poison_scaling.config import serialization
+from poison_scaling.data import cache
+from poison_scaling.model import sharding
+from poison_scaling.runtime import processes
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.runtime.files import read_json, write_json
+from poison_scaling.runtime.reporting import Progress
+from poison_scaling.runtime.versions import versions
+from poison_scaling.study import grid
+from poison_scaling.study.evaluation import detector_errors
+from poison_scaling.study.inputs import Inputs
+from poison_scaling.study.run import Run
+from poison_scaling.study.settings import Study
+from poison_scaling.train import provenance, state
+from poison_scaling.workdir import folder
+
+
+def prepare(study: Study, workdir: epath.Path, progress: Progress) -> Inputs:
+    """Return what the runs of a study read, after checking that every run fits and writing study.json.
+
+    Raises InputError before anything of the study is written, also if one of its runs is there already with other
+    settings or other data.
+    """
+    runs = grid.runs(study)
+    for run in runs:
+        run.plan()  # whether its dose fits is known without the data
+        provenance.check(folder.of_run(workdir, run), run)
+    _check_mesh(study)
+    # Parameters and two moments in float32, in each checkpoint of each run.
+    left = [run for run in runs if not folder.is_done(workdir, run)]
+    needed = sum(12 * run.parameters * _checkpoints(run) for run in left)
+    cache.require_disk(workdir, needed, "the checkpoints of the study")
+    with processes.one_a_folder(cache.folder()):
+        inputs = Inputs(study, progress)
+    inputs.prompts  # noqa: B018 - so that prompts that do not fit are refused now
+    for run in runs:
+        provenance.check_data(folder.of_run(workdir, run), inputs.digests())
+    plans = [inputs.plan(run) for run in runs]
+    record = {
+        "name": study.name,
+        "hash": study.hash,
+        "versions": versions(),
+        "config": serialization.to_json(study),
+        "data": inputs.digests(),
+        "runs": plans,
+        "clean_triggers": inputs.clean_triggers(),
+    }
+    if detectors := detector_errors(study, inputs):
+        record["detectors"] = detectors
+    _write(workdir / "study.json", record)
+    if processes.first():
+        for sentence in inputs.warnings(plans):
+            print(f"warning: {sentence}", file=sys.stderr)
+    return inputs
+
+
+def _checkpoints(run: Run) -> int:
+    """Return how many checkpoints of a run there are at most at a time."""
+    machine = run.study.machine
+    never_deleted = run.steps // machine.keep_every if machine.keep_every else 0
+    return machine.keep_checkpoints + never_deleted
+
+
+def _check_mesh(study: Study) -> None:
+    """Raise InputError unless the mesh fits the devices, the batch, and every size."""
+    mesh = sharding.mesh(study.machine.mesh)
+    sharding.batch_sharding(mesh, study.train.batch_size)
+    for size in {rung.size for rung in study.ladder}:
+        state.parameter_shardings(size, study.data.vocabulary.vocab_size, study.model, mesh)
+
+
+def _write(file: epath.Path, record: dict[str, Any]) -> None:
+    """Write study.json in the first process. Raises InputError in the others if theirs differs."""
+    if processes.first():
+        write_json(file, record)
+    processes.wait(f"{file.name} is written")
+    if not processes.first():
+        written = read_json(file) if file.exists() else None
+        same = ("hash", "data", "versions")
+        if written is None or any(written[name] != record[name] for name in same):
+            raise InputError(
+                f"{file}: a process does not see there what the first one wrote; give all the same "
+                "study, the same versions of packages, and a --workdir that they share."
+            )

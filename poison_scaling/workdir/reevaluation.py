@@ -1,0 +1,82 @@
+"""Evaluate a checkpoint of a study again, alone, as training would have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from poison_scaling.data.settings import Data
+from poison_scaling.runtime import cores, processes
+from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import grid, study_file
+from poison_scaling.study.inputs import Inputs
+from poison_scaling.study.settings import Study
+from poison_scaling.train import provenance, trained
+from poison_scaling.workdir import execution, folder
+
+
+def located(
+    place: epath.Path, run: str | None, step: int | None
+) -> tuple[epath.Path, str, int | None]:
+    """Return the folder of the study, the name of the run and the step of the checkpoint that a path means.
+
+    `place` is a study's folder, with `run`; or DIR/runs/RUN; or DIR/runs/RUN/checkpoints/STEP. Raises InputError if
+    it is none of these.
+    """
+    if run is not None:
+        return place, run, step
+    if step is None and place.parent.name == "checkpoints" and place.name.isdigit():
+        place, step = place.parent.parent, int(place.name)
+    if place.parent.name != "runs":
+        raise InputError(
+            f"{place}: give the folder of a run (DIR/runs/RUN) or of a checkpoint "
+            "(DIR/runs/RUN/checkpoints/STEP), or the folder of a study with --run."
+        )
+    return place.parent.parent, place.name, step
+
+
+def evaluate_again(
+    workdir: epath.Path,
+    name: str,
+    step: int | None,
+    judge: str | None = None,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return an evaluation of a checkpoint of a run, computed as training would; see `trained.evaluate_again`.
+
+    `overrides` may set fields of `evaluation`. The `judge` is "control", or the folder of a run of a study with the
+    same vocabulary. Raises InputError if that is not so.
+    """
+    for override in overrides:
+        if not override.startswith("evaluation."):
+            raise InputError(
+                f"--set {override!r}: the run is trained; only fields of evaluation can change."
+            )
+    recorded, _ = folder.trained(workdir, name)
+    study = study_file.override(recorded, overrides)
+    run = grid.run_named(study, name)
+    execution.start(study)
+    if not processes.joined():
+        cores.limit(study.machine.cores)
+    inputs = Inputs(study)
+    provenance.check_data(folder.of_run(workdir, run), inputs.digests())
+    chosen = None
+    if judge == "control":
+        chosen = trained.judge(run.control, inputs, folder.of_run(workdir, run.control))
+    elif judge is not None:
+        other_workdir, other_name, _ = located(epath.Path(judge), None, None)
+        _, other = folder.trained(other_workdir, other_name)
+        if _vocabulary(other.study) != _vocabulary(study):
+            raise InputError(f"--judge {judge!r}: its study has another corpus or vocabulary.")
+        own = folder.of_run(other_workdir, other)
+        provenance.check_data(own, inputs.digests())
+        chosen = trained.judge(other, inputs, own)
+    return trained.evaluate_again(run, inputs, folder.of_run(workdir, run), step, chosen)
+
+
+def _vocabulary(study: Study) -> tuple[Data, str, list]:
+    """Return what the ids of a text depend on."""
+    corpora = [poisoning.attack.corpora for poisoning in study.poisonings(0)]
+    return study.data, study.attack.trigger, corpora

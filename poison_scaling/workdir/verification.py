@@ -1,0 +1,141 @@
+"""Verify that a study trained on what it says: derive everything again and compare.
+
+In this order: the settings and plans in the folder with those derived from its config; the prepared tokens on disk
+with their checksums and with those that the study recorded; each run's manifest with the positions derived anew, and
+its documents with the sequences as they are read; the steps and counts in metrics and evaluations with the plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from poison_scaling.runtime.errors import Damaged, Difference, InputError
+from poison_scaling.runtime.files import read_json, read_lines
+from poison_scaling.study import grid
+from poison_scaling.study.inputs import Inputs
+from poison_scaling.study.manifest import manifest
+from poison_scaling.study.run import Run
+from poison_scaling.train import checkpoints, logs, provenance
+from poison_scaling.workdir import folder
+
+
+def verify(workdir: epath.Path, progress: Callable[[str], None] = lambda name: None) -> int:
+    """Verify every run that has begun, and return how many. `progress` is called with each run's name.
+
+    Raises Difference for the first thing that does not agree, InputError when there is no study, or none of
+    its runs has begun.
+    """
+    try:
+        return _verify(workdir, progress)
+    except Damaged as e:
+        raise Difference(str(e)) from e
+
+
+def _verify(workdir: epath.Path, progress: Callable[[str], None]) -> int:
+    record, recorded = folder.record(workdir), folder.read(workdir)
+    where = workdir / "study.json"
+    if recorded.hash != record.get("hash"):
+        raise Difference(
+            f"{where}: its config hashes to {recorded.hash}, and it says {record.get('hash')}."
+        )
+    begun = [run for run in grid.runs(recorded) if folder.of_run(workdir, run).exists()]
+    if not begun:
+        raise InputError(f"{workdir}: none of its runs has begun, so there is nothing to verify.")
+    inputs = Inputs(recorded)
+    inputs.training.check()
+    inputs.heldout.check()
+    for name, digest in inputs.digests().items():
+        before = str((record.get("data") or {}).get(name))
+        if before != digest:
+            raise Difference(
+                f"{name}: the prepared data has digest {digest[:16]}, and the study was trained on "
+                f"{before[:16]}; other versions of its packages or files?"
+            )
+    plans = {plan.get("run"): plan for plan in record.get("runs") or []}
+    for run in grid.runs(recorded):
+        if plans.get(run.name) != inputs.plan(run):
+            raise Difference(
+                f"{where}: the plan of {run.name} is not the one that its config gives."
+            )
+    if record.get("clean_triggers") != (counted := inputs.clean_triggers()):
+        raise Difference(
+            f"{where}: its clean_triggers are not those of the prepared data, {counted}."
+        )
+    for run in begun:
+        progress(run.name)
+        for difference in _differences(run, inputs, folder.of_run(workdir, run)):
+            raise Difference(difference)
+    return len(begun)
+
+
+def _differences(run: Run, inputs: Inputs, own: epath.Path) -> Iterator[str]:
+    """What is wrong with a run, the most basic first."""
+    try:
+        provenance.check(own, run)
+        provenance.check_data(own, inputs.digests())
+    except InputError as e:
+        yield str(e)
+
+    B = run.study.train.batch_size
+    stream = inputs.stream(run)
+    planned, written = manifest(stream, B), read_lines(own / "manifest.jsonl")
+    for number, (expected, found) in enumerate(zip(planned, written, strict=False), 1):
+        if expected != found:
+            yield f"{own / 'manifest.jsonl'}, line {number}: it says {found}, derived is {expected}."
+    if len(planned) != len(written):
+        yield f"{own / 'manifest.jsonl'}: it has {len(written)} lines, derived are {len(planned)}."
+
+    for entry in planned:
+        tokens, _ = stream.read(np.array([entry["sequence"]]))
+        span = tokens[0, entry["offset"] : entry["offset"] + entry["tokens"]]
+        digest = hashlib.sha256(span.astype("<i4").tobytes()).hexdigest()
+        if digest != entry["document"]:
+            yield f"{run.name}: sequence {entry['sequence']} does not hold document {entry['document'][:16]}."
+
+    # A run that goes on must have what its last checkpoint will not write again.
+    done = (own / "DONE").exists()
+    if done and read_json(own / "DONE") != provenance.done(run):
+        yield f"{own / 'DONE'}: it is not of {run.name} as planned."
+    until = run.steps if done else max(checkpoints.steps(own / "checkpoints"), default=0)
+    for name, steps in logs.planned(run).items():
+        file = own / f"{name}.jsonl"
+        lines = read_lines(file)
+        found = [line.get("step") for line in lines]
+        least = [step for step in steps if step <= until]
+        if found != steps[: max(len(found), len(least))]:
+            yield f"{file}: it has steps {_brief(found)}, planned are {_brief(steps)}."
+        for number, line in enumerate(lines, 1):
+            shown = stream.placement.before(line["step"] * B)
+            if name == "evals":
+                shown = shown.of_attack(0)
+            expected = {
+                "tokens": line["step"] * B * run.study.data.seq_len,
+                "poisons": shown.exposures,
+                "poison_tokens": shown.tokens,
+                "poisoned_steps": shown.steps(B),
+            }
+            for field, value in expected.items():
+                if line.get(field) != value:
+                    yield (
+                        f"{file}, line {number}: {field} is {line.get(field)}, and by the plan {value}."
+                    )
+            measured = "loss" if name == "metrics" else "heldout_loss"
+            if not _finite(line.get(measured)):
+                yield f"{file}, line {number}: {measured} is {line.get(measured)!r}, no finite number."
+
+
+def _brief(steps: list) -> str:
+    """Steps for a sentence, which a long run has thousands of."""
+    if len(steps) <= 12:
+        return str(steps)
+    return f"[{steps[0]}, {steps[1]}, ... {steps[-2]}, {steps[-1]}] ({len(steps)})"
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
