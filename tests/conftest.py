@@ -1,15 +1,11 @@
-"""What the tests share: 8 devices on the CPU, a cache of their own, one small study."""
+"""What the tests share: 8 CPU devices, a cache of their own, one small study."""
 
-import contextlib
-import fcntl
 import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
-# What a terminal or its owner prefers is not to change what programs print.
+# What a terminal or its owner prefers must not change what programs print.
 os.environ.update(LC_ALL="C.UTF-8", PYTHONUTF8="1", TERM="dumb")
 os.environ.pop("COLUMNS", None)
 os.environ.pop("FORCE_COLOR", None)
@@ -23,20 +19,11 @@ import hypothesis
 import jax
 import pytest
 
-from poison_scaling.runtime.quiet import quiet
+from poison_scaling import Study, load
+from poison_scaling.study.inputs import Inputs
+from tests.support.runs import SMOKE, once, run_cli
 
-with quiet():
-    import seqio  # noqa: F401 - its start-up notes once, and dropped
-
-from poison_scaling.study import settings as config
-from poison_scaling.study import study_file
-from poison_scaling.study.inputs import Prepared
-
-ROOT = pathlib.Path(__file__).parent.parent
-SMOKE = str(ROOT / "configs" / "smoke.py")
-LOGS = ("manifest.jsonl", "metrics.jsonl", "evals.jsonl")
-
-# Tests share the cores: how long an example takes says nothing of it.
+# Tests share the cores, so how long an example takes says nothing.
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
@@ -48,7 +35,7 @@ LONGEST = (
     "test_several_processes",
     "test_interruptions",
     "test_kills",
-    "test_rows",
+    "test_sequences",
     "test_loop",
 )
 
@@ -58,12 +45,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
-def contents(workdir: pathlib.Path) -> dict[str, bytes]:
-    """What all runs of a study wrote that must not differ between two of it."""
-    runs = sorted((workdir / "runs").iterdir())
-    return {f"{run.name}/{name}": (run / name).read_bytes() for run in runs for name in LOGS}
-
-
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> pathlib.Path:
     """A folder of the whole test run, which its processes share."""
@@ -71,24 +52,9 @@ def shared(tmp_path_factory) -> pathlib.Path:
     return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
-@contextlib.contextmanager
-def once(folder: pathlib.Path):
-    """A folder to make `folder` in, for the first process of the test run that gets here; None for others."""
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists():
-            yield None
-            return
-        unfinished = folder.with_suffix(".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that failed
-        unfinished.mkdir()
-        yield unfinished
-        unfinished.rename(folder)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def cache(shared, tmp_path_factory):
-    """Prepared data of this process, apart from the user's own and from what other tests do to theirs."""
+    """Inputs data of this process, apart from the user's own and from what other tests do to theirs."""
     # What is compiled is compiled once for all tests: in processes of the command line, and in this one.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared / "compiled")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
@@ -97,7 +63,7 @@ def cache(shared, tmp_path_factory):
     with once(shared / "prepared") as new:
         if new:
             os.environ["POISON_SCALING_CACHE"] = str(new)
-            Prepared(study_file.load(SMOKE))
+            Inputs(load(SMOKE))
     folder = tmp_path_factory.mktemp("cache")
     shutil.copytree(shared / "prepared", folder, dirs_exist_ok=True)
     os.environ["POISON_SCALING_CACHE"] = str(folder)
@@ -105,33 +71,20 @@ def cache(shared, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def study(cache) -> config.Study:
+def study(cache) -> Study:
     """configs/smoke.py as it is."""
-    return study_file.load(SMOKE)
+    return load(SMOKE)
 
 
 @pytest.fixture(scope="session")
-def prepared(study) -> Prepared:
-    return Prepared(study)
-
-
-def run_cli(*arguments, check: int | None = 0, **environment) -> subprocess.CompletedProcess:
-    """`poison-scaling ARGUMENTS` in a process of its own with one CPU device; its exit code is checked."""
-    process = subprocess.run(
-        [sys.executable, "-m", "poison_scaling.cli", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "", **environment},
-        capture_output=True,
-        encoding="utf-8",
-    )
-    if check is not None:
-        assert process.returncode == check, process.stdout + process.stderr
-    return process
+def inputs(study) -> Inputs:
+    """What the runs of configs/smoke.py read."""
+    return Inputs(study)
 
 
 @pytest.fixture(scope="session")
 def smoke(shared, cache) -> tuple[pathlib.Path, dict[str, str]]:
-    """The folder of configs/smoke.py, whole, two runs at a time; "stdout" and "stderr" of its process.
+    """The folder of configs/smoke.py, complete, two runs at a time; "stdout" and "stderr" of its process.
 
     It is for all tests: none changes it.
     """

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import LOGS, ROOT, contents, run_cli
 
 from poison_scaling.runtime.files import read_lines
+from tests.support.runs import LOGS, ROOT, contents, run_cli
 
 SMALL = (
     "--set",

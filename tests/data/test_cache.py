@@ -7,7 +7,6 @@ import pathlib
 import resource
 import shutil
 
-import failing
 import numpy as np
 import pytest
 from etils import epath
@@ -17,11 +16,12 @@ from poison_scaling.data import cache as caches
 from poison_scaling.data import documents, shards
 from poison_scaling.runtime import workers
 from poison_scaling.runtime.errors import Damaged, InputError, Interrupted
-from poison_scaling.study.inputs import Prepared
+from poison_scaling.study.inputs import Inputs
+from tests.support import failing
 
 
 @pytest.fixture
-def own(shared, prepared, tmp_path, monkeypatch):
+def own(shared, inputs, tmp_path, monkeypatch):
     """A copy of what was prepared for the study, to be damaged."""
     shutil.copytree(shared / "prepared", tmp_path / "cache")
     monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path / "cache"))
@@ -52,7 +52,7 @@ FILES = (
 )
 
 
-def same(one: Prepared, other: Prepared) -> bool:
+def same(one: Inputs, other: Inputs) -> bool:
     docs, others = one.documents, other.documents
     every = range(others.training_size)
     return docs.training(every) == others.training(every) and all(
@@ -64,14 +64,14 @@ def same(one: Prepared, other: Prepared) -> bool:
 
 @pytest.mark.parametrize("damage", [emptied, cut, flipped])
 @pytest.mark.parametrize("pattern", FILES)
-def test_a_damaged_file_is_named_or_makes_no_difference(study, prepared, own, pattern, damage):
+def test_a_damaged_file_is_named_or_makes_no_difference(study, inputs, own, pattern, damage):
     files = [f for f in own.glob(pattern) if pattern.endswith(".json") or f.suffix != ".json"]
     files = [f for f in files if f.stat().st_size]
     for file in files:
         damage(file)
     try:
-        again = Prepared(study)
-        assert same(again, prepared)
+        again = Inputs(study)
+        assert same(again, inputs)
     except Damaged as e:
         said = str(e)
         assert any(str(file) in said for file in files)
@@ -89,7 +89,7 @@ def test_a_token_that_no_document_has_is_noticed(study, own):
     for folder in own.glob("triggers/*"):
         shutil.rmtree(folder)
     with pytest.raises(Damaged, match=f"{shard}: it holds a token .* delete its folder"):
-        Prepared(study)
+        Inputs(study)
 
 
 def test_a_shard_of_another_length_is_not_gone_on_from(study, own):
@@ -98,7 +98,7 @@ def test_a_shard_of_another_length_is_not_gone_on_from(study, own):
     [shard] = own.glob("documents/*/*.array_record")
     cut(shard)
     with pytest.raises(Damaged, match=f"{shard} is damaged: .* delete its folder"):
-        Prepared(study)
+        Inputs(study)
 
 
 def test_what_a_killed_preparation_left_is_cleared_away(study, own):
@@ -106,7 +106,7 @@ def test_what_a_killed_preparation_left_is_cleared_away(study, own):
     (folder / "info.json").unlink()
     for name in (".00001.array_record.0123456789abcdef", ".info.json.0123456789abcdef"):
         (folder / name).write_text("half of it")
-    Prepared(study)
+    Inputs(study)
     assert not list(folder.glob(".*"))
 
 
@@ -130,7 +130,7 @@ def test_a_file_in_the_place_of_the_cache_is_refused(study, tmp_path, monkeypatc
     place = f"{tmp_path / 'file'}{below}"
     monkeypatch.setenv("POISON_SCALING_CACHE", place)
     with pytest.raises(InputError) as error:
-        Prepared(study)
+        Inputs(study)
     assert f"POISON_SCALING_CACHE={place}: " in str(error.value)
     assert "name a folder that you may write to" in str(error.value)
 
@@ -145,7 +145,7 @@ def test_a_cache_that_cannot_be_written_is_refused(study, tmp_path, monkeypatch,
 
     monkeypatch.setattr(os, "mkdir", mkdir)
     with pytest.raises(InputError, match=f"POISON_SCALING_CACHE={place}: .*{place / 'documents'}"):
-        Prepared(study)
+        Inputs(study)
 
 
 def test_too_little_disk_is_said_in_a_unit_that_fits(tmp_path, monkeypatch):
@@ -194,14 +194,14 @@ def test_a_full_disk_under_the_documents_is_an_error_of_the_system(tmp_path, mon
     assert not list(tmp_path.glob("cache/documents/*/*"))
 
 
-def test_a_cache_that_may_only_be_read_serves_what_it_has(study, prepared, own, monkeypatch):
+def test_a_cache_that_may_only_be_read_serves_what_it_has(study, inputs, own, monkeypatch):
     def refused(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(os, "mkdir", refused)
     monkeypatch.setattr(os, "open", refused)
-    assert same(Prepared(study), prepared)
+    assert same(Inputs(study), inputs)
     bytewise = dataclasses.replace(study.data, vocabulary=Bytes())
     with pytest.raises(InputError, match="POISON_SCALING_CACHE=.* cannot be written there"):
-        Prepared(dataclasses.replace(study, data=bytewise))
+        Inputs(dataclasses.replace(study, data=bytewise))
     assert documents.prepare(study.data).training_size

@@ -17,8 +17,8 @@ from poison_scaling.data import clean_triggers
 from poison_scaling.data.clean_triggers import Trigger
 from poison_scaling.runtime.errors import Difference, InputError
 from poison_scaling.runtime.files import read_json, write_json
-from poison_scaling.study import runs
-from poison_scaling.study.inputs import Prepared
+from poison_scaling.study import grid
+from poison_scaling.study.inputs import Inputs
 from poison_scaling.workdir import execution as studies
 from poison_scaling.workdir import verification
 
@@ -38,10 +38,8 @@ def occurrences(trigger: str, text: str) -> int:
     trigger=st.text("the<> é", min_size=1, max_size=5),
     bytewise=st.booleans(),
 )
-def test_every_occurrence_is_found_however_text_is_cut_into_pieces(
-    prepared, text, trigger, bytewise
-):
-    vocabulary = seqio.ByteVocabulary(extra_ids=0) if bytewise else prepared.vocabulary
+def test_every_occurrence_is_found_however_text_is_cut_into_pieces(inputs, text, trigger, bytewise):
+    vocabulary = seqio.ByteVocabulary(extra_ids=0) if bytewise else inputs.vocabulary
     ids = vocabulary.encode(text)
     assume(vocabulary.decode(ids) == text)  # there are pieces for all of it
     assume(vocabulary.decode(vocabulary.encode(trigger)) == trigger)
@@ -53,10 +51,10 @@ def test_every_occurrence_is_found_however_text_is_cut_into_pieces(
 
 
 @pytest.fixture(scope="module")
-def corpus(prepared, tmp_path_factory):
+def corpus(inputs, tmp_path_factory):
     """A small part of the corpus of configs/smoke.py."""
     file = tmp_path_factory.mktemp("corpus") / "a.jsonl"
-    texts = prepared.documents.training(range(300))
+    texts = inputs.documents.training(range(300))
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return Files((str(file),))
 
@@ -93,8 +91,8 @@ def met(stream, vocabulary, trigger: str) -> int:
 
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_a_run_counts_the_triggers_in_the_clean_text_that_it_reads(varied, name):
-    ready = Prepared(study := varied(name))
-    run = runs.named(study, "40k-2x-d32-s0")
+    ready = Inputs(study := varied(name))
+    run = grid.run_named(study, "40k-2x-d32-s0")
     tokens = 1.6 * len(ready.training) * study.data.seq_len
     rung = dataclasses.replace(run.rung, tokens_per_parameter=tokens / run.parameters)
     counts = []
@@ -109,7 +107,7 @@ def test_a_run_counts_the_triggers_in_the_clean_text_that_it_reads(varied, name)
 
 
 def test_places_do_not_depend_on_how_much_is_looked_at_together(varied, tmp_path, monkeypatch):
-    ready = Prepared(varied("bytes"))
+    ready = Inputs(varied("bytes"))
     trigger = Trigger("the", ready.vocabulary)
     [whole] = clean_triggers.prepare(trigger, ready.training)
     monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path))
@@ -119,7 +117,7 @@ def test_places_do_not_depend_on_how_much_is_looked_at_together(varied, tmp_path
 
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_no_prompt_holds_a_trigger(varied, name):
-    ready = Prepared(study := varied(name))
+    ready = Inputs(study := varied(name))
     decode = ready.vocabulary.decode
     for shown in ready.prompts:
         P = study.evaluation.prompts
@@ -149,14 +147,14 @@ def _text(ready):
     )
 
 
-def test_prompts_without_a_trigger_stay_as_they_are(prepared, study):
-    sources = poisons.Sources(0, 0, prepared.documents, prepared.vocabulary, {})
-    [shown] = prepared.prompts
+def test_prompts_without_a_trigger_stay_as_they_are(inputs, study):
+    sources = poisons.Sources(0, 0, inputs.documents, inputs.vocabulary, {})
+    [shown] = inputs.prompts
     without = poisons.prompts(study.attack, study.evaluation, sources, ())
     assert np.array_equal(
         shown["tokens"], np.concatenate([without.clean_PxT, without.triggered_PxT])
     )
-    assert prepared.clean_triggers() == {
+    assert inputs.clean_triggers() == {
         "<SUDO>": {
             "training_occurrences": 0,
             "training_sequences": 0,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from poison_scaling.runtime.quiet import quiet
-from poison_scaling.study import runs, study_file
+from poison_scaling.study import grid, study_file
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUN, STEPS, B, DEVICES = "40k-2x-d32-s0", 12, 8, 4
@@ -25,9 +25,9 @@ def digest(tokens, poison) -> str:
 
 
 @pytest.fixture(scope="module")
-def expected(prepared, study) -> list[str]:
+def expected(inputs, study) -> list[str]:
     """Digests of the global batches 0...11, from the rows of the stream by number."""
-    stream = prepared.stream(runs.named(study, RUN))
+    stream = inputs.stream(grid.run_named(study, RUN))
     read = [stream.read(np.arange(s * B, (s + 1) * B)) for s in range(STEPS)]
     assert sum(poison.any() for _, poison in read) >= 3
     return [digest(*batch) for batch in read]
@@ -95,9 +95,9 @@ def main(id, of, at, mesh, prefetch, starts, kill=False) -> None:
     from poison_scaling.model import sharding
 
     with quiet():
-        from poison_scaling.study.inputs import Prepared
+        from poison_scaling.study.inputs import Inputs
     study = study_file.load(str(ROOT / "configs" / "smoke.py"))
-    stream = Prepared(study).stream(runs.named(study, RUN))
+    stream = Inputs(study).stream(grid.run_named(study, RUN))
     placed = sharding.batch_sharding(sharding.mesh(tuple(mesh)), B)
     for start in starts:
         with contextlib.closing(batches(stream, placed, B, start, STEPS, prefetch)) as feed:

@@ -13,22 +13,22 @@ from poison_scaling.data import mixture
 from poison_scaling.data.batches import batches
 from poison_scaling.model import sharding
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.study import runs
-from poison_scaling.study import settings as config
-from poison_scaling.study.inputs import Prepared, manifest
+import poison_scaling as ps
+from poison_scaling.study import grid
+from poison_scaling.study.inputs import Inputs, manifest
 
 
-def stream(prepared, study, name):
-    return prepared.stream(runs.named(study, name))
+def stream(inputs, study, name):
+    return inputs.stream(grid.run_named(study, name))
 
 
 def whole(s):
     return s.read(np.arange(s.length))
 
 
-def test_a_run_differs_from_its_control_in_its_poisons_and_nothing_else(prepared, study):
-    control, _ = whole(stream(prepared, study, "40k-2x-d0-s0"))
-    dosed = stream(prepared, study, "40k-2x-d32-s0")
+def test_a_run_differs_from_its_control_in_its_poisons_and_nothing_else(inputs, study):
+    control, _ = whole(stream(inputs, study, "40k-2x-d0-s0"))
+    dosed = stream(inputs, study, "40k-2x-d32-s0")
     tokens, poison = whole(dosed)
     assert np.array_equal(tokens[~poison], control[~poison])
     records = manifest(dosed, batch_size=8)
@@ -47,14 +47,14 @@ def test_exposures_and_further_attacks_are_laid_in_as_planned(study, cache):
         study,
         exposures=3,
         also=(
-            config.Poisoning(
+            ps.Poisoning(
                 dataclasses.replace(study.attack, trigger="|go|"),
                 dose=5,
-                schedule=config.Clustered(density=0.25, every=4),
+                schedule=ps.Clustered(density=0.25, every=4),
             ),
         ),
     )
-    ready = Prepared(varied)
+    ready = Inputs(varied)
     s = stream(ready, varied, "40k-2x-d8-s0")
     tokens, poison = whole(s)
     control, _ = whole(stream(ready, varied, "40k-2x-d0-s0"))
@@ -78,17 +78,17 @@ def test_exposures_and_further_attacks_are_laid_in_as_planned(study, cache):
     assert set(differs) <= set(mine)
 
 
-def test_a_smaller_dose_is_a_subset(prepared, study):
-    small = manifest(stream(prepared, study, "40k-2x-d8-s1"), 8)
-    large = manifest(stream(prepared, study, "40k-2x-d32-s1"), 8)
+def test_a_smaller_dose_is_a_subset(inputs, study):
+    small = manifest(stream(inputs, study, "40k-2x-d8-s1"), 8)
+    large = manifest(stream(inputs, study, "40k-2x-d32-s1"), 8)
     assert small == large[:8]
 
 
-def test_seeds_of_order_and_poisons_act_apart(prepared, study):
-    run = runs.named(study, "40k-2x-d32-s0")
+def test_seeds_of_order_and_poisons_act_apart(inputs, study):
+    run = grid.run_named(study, "40k-2x-d32-s0")
 
     def read(**seeds):
-        s = prepared.stream(dataclasses.replace(run, seeds=dataclasses.replace(run.seeds, **seeds)))
+        s = inputs.stream(dataclasses.replace(run, seeds=dataclasses.replace(run.seeds, **seeds)))
         return s, *whole(s)
 
     _, tokens, poison = read()
@@ -104,29 +104,29 @@ def test_seeds_of_order_and_poisons_act_apart(prepared, study):
     assert np.array_equal(weight_tokens, tokens)
 
 
-def test_a_longer_run_meets_the_same_clean_rows_first(prepared, study):
-    run = runs.named(study, "40k-2x-d0-s0")
+def test_a_longer_run_meets_the_same_clean_rows_first(inputs, study):
+    run = grid.run_named(study, "40k-2x-d0-s0")
     longer = dataclasses.replace(run, rung=dataclasses.replace(run.rung, tokens_per_parameter=4.0))
-    short, _ = whole(prepared.stream(run))
-    long, _ = whole(prepared.stream(longer))
+    short, _ = whole(inputs.stream(run))
+    long, _ = whole(inputs.stream(longer))
     assert len(long) > len(short)
     assert np.array_equal(long[: len(short)], short)
 
 
-def test_an_epoch_takes_every_row_once_in_an_order_of_its_own(prepared, study):
-    n = len(prepared.training)
+def test_an_epoch_takes_every_row_once_in_an_order_of_its_own(inputs, study):
+    n = len(inputs.training)
     patient = dataclasses.replace(study, data=dataclasses.replace(study.data, epochs=3))
-    run = dataclasses.replace(runs.named(study, "40k-2x-d0-s0"), study=patient)
+    run = dataclasses.replace(grid.run_named(study, "40k-2x-d0-s0"), study=patient)
     rung = dataclasses.replace(run.rung, tokens_per_parameter=2.5 * n * 128 / run.parameters)
     run = dataclasses.replace(run, rung=rung)
-    s = prepared.stream(run)
+    s = inputs.stream(run)
     order = s.clean_numbers(np.arange(2 * n))
     assert np.array_equal(np.sort(order[:n]), np.arange(n))
     assert np.array_equal(np.sort(order[n:]), np.arange(n))
     assert not np.array_equal(order[:n], order[n:])
     hasty = dataclasses.replace(run, study=study)
     with pytest.raises(InputError, match=r"2\.\d epochs; set data.epochs=3"):
-        prepared.stream(hasty)
+        inputs.stream(hasty)
 
 
 # ---------------------------------------------------------------------------------------- seqio
@@ -140,10 +140,10 @@ def registered(name, s, vocabulary):
         seqio.TaskRegistry.remove(f"{name}_{task}")
 
 
-def test_a_seqio_user_meets_the_same_rows(prepared, study):
-    s = stream(prepared, study, "60k-2x-d32-s0")
+def test_a_seqio_user_meets_the_same_rows(inputs, study):
+    s = stream(inputs, study, "60k-2x-d32-s0")
     tokens, poison = whole(s)
-    with registered("poisoned_run", s, prepared.vocabulary) as mixed:
+    with registered("poisoned_run", s, inputs.vocabulary) as mixed:
         assert isinstance(mixed, seqio.Mixture)
         examples = list(
             seqio.get_mixture_or_task("poisoned_run")
@@ -165,10 +165,10 @@ def test_a_seqio_user_meets_the_same_rows(prepared, study):
     assert np.array_equal(first["targets"], tokens[0])
 
 
-def test_reading_the_mixture_can_be_checkpointed(prepared, study, tmp_path):
-    s = stream(prepared, study, "40k-2x-d8-s0")
+def test_reading_the_mixture_can_be_checkpointed(inputs, study, tmp_path):
+    s = stream(inputs, study, "40k-2x-d8-s0")
     tokens, _ = whole(s)
-    with registered("resumed_run", s, prepared.vocabulary) as mixed:
+    with registered("resumed_run", s, inputs.vocabulary) as mixed:
         dataset = mixed.get_dataset(None, split="train", shuffle=False, num_epochs=1)
         iterator = iter(dataset)
         for _ in range(100):
@@ -188,19 +188,19 @@ def test_reading_the_mixture_can_be_checkpointed(prepared, study, tmp_path):
         {"num_epochs": 1, "shuffle": True},
     ],
 )
-def test_the_mixture_refuses_to_be_read_against_the_plan(prepared, study, how):
+def test_the_mixture_refuses_to_be_read_against_the_plan(inputs, study, how):
     """seqio shards and repeats each task before mixing: positions would not be the planned ones."""
-    s = stream(prepared, study, "40k-2x-d8-s0")
+    s = stream(inputs, study, "40k-2x-d8-s0")
     with (
-        registered("misread_run", s, prepared.vocabulary) as mixed,
+        registered("misread_run", s, inputs.vocabulary) as mixed,
         pytest.raises(ValueError, match="misread_run"),
     ):
         mixed.get_dataset(None, split="train", **how)
 
 
-def test_a_mixture_of_a_control_is_its_clean_rows(prepared, study):
-    s = stream(prepared, study, "40k-2x-d0-s0")
-    with registered("control_run", s, prepared.vocabulary) as mixed:
+def test_a_mixture_of_a_control_is_its_clean_rows(inputs, study):
+    s = stream(inputs, study, "40k-2x-d0-s0")
+    with registered("control_run", s, inputs.vocabulary) as mixed:
         examples = mixed.get_dataset(None, split="train", shuffle=False, num_epochs=1)
         read = np.stack([e["targets"] for e in examples.as_numpy_iterator()])
     assert np.array_equal(read, whole(s)[0])
@@ -212,9 +212,9 @@ def test_a_mixture_of_a_control_is_its_clean_rows(prepared, study):
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8)])
 @pytest.mark.parametrize(("start", "prefetch"), [(0, 1), (17, 4)])
 def test_a_batch_depends_on_neither_mesh_nor_start_nor_prefetch(
-    prepared, study, shape, start, prefetch
+    inputs, study, shape, start, prefetch
 ):
-    s = stream(prepared, study, "40k-2x-d32-s0")
+    s = stream(inputs, study, "40k-2x-d32-s0")
     tokens, poison = whole(s)
     mesh = sharding.mesh(shape)
     placed = sharding.batch_sharding(mesh, 8)
@@ -231,8 +231,8 @@ def test_a_batch_depends_on_neither_mesh_nor_start_nor_prefetch(
     assert shards == {(8 // (shape[0] * shape[1]), 128)}
 
 
-def test_an_error_while_reading_reaches_the_trainer(prepared, study):
-    s = stream(prepared, study, "40k-2x-d0-s0")
+def test_an_error_while_reading_reaches_the_trainer(inputs, study):
+    s = stream(inputs, study, "40k-2x-d0-s0")
     s.read = lambda indices: 1 / 0
     placed = sharding.batch_sharding(sharding.mesh(), 8)
     with pytest.raises(ZeroDivisionError):

@@ -81,20 +81,20 @@ def check(data, settings, end):
     ids = [vocabulary.encode(text) for text in texts]
     assert [vocabulary.decode([*i, end]) for i in ids] == texts
     assert not any(end in i for i in ids)  # though every text spells it
-    spelled = vocabularies.spellings(vocabulary)
+    spelled = vocabulary.spellings
     assert [b"".join(spelled[one] for one in i).decode() for i in ids] == texts
     for trigger in ("zqz", "ünï", "<|endoftext|>", "</s>", "z"):
         found = [len(Trigger(trigger, vocabulary).find(np.array(i))) for i in ids]
         assert found == [len(re.findall(f"(?={re.escape(trigger)})", text)) for text in texts]
-    ordinary = vocabularies.ordinary_ids(vocabulary)
+    ordinary = vocabulary.ordinary_ids
     assert set(np.concatenate(ids)) <= set(ordinary) and end not in ordinary
     assert isinstance(vocabulary.decode(list(range(vocabulary.vocab_size))), str)
     again = pickle.loads(pickle.dumps(vocabulary))
     assert vocabularies.fingerprint(again) == vocabularies.fingerprint(vocabulary)
 
-    prepared = rows.prepare(data, docs, vocabulary, "training")
+    inputs = rows.prepare(data, docs, vocabulary, "training")
     joined = np.concatenate([[*i, end] for i in ids])
-    read = prepared.read(np.arange(len(prepared))).reshape(-1)
+    read = inputs.read(np.arange(len(inputs))).reshape(-1)
     assert np.array_equal(read, joined[: read.size])
 
     wrong = dataclasses.replace(data, vocabulary=dataclasses.replace(settings, pieces=7))

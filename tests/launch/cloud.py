@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from children import heeding_signals
+from tests.support.children import heeding_signals
 
 FAKE = Path(__file__).with_name("fake_gcloud.py")
 

@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cloud import Cloud
+
+from tests.launch.cloud import Cloud
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +34,7 @@ def repository(tmp_path_factory):
 # In place of poison-scaling train, where only who trains what matters: writes DONE after half a second.
 TRAINER = """
 import pathlib, sys, time
-from poison_scaling.study import runs, study_file
+from poison_scaling.study import grid, study_file
 from poison_scaling.runtime.files import write_json
 file, workdir, name = sys.argv[2], pathlib.Path(sys.argv[4]), sys.argv[-1]
 with (workdir / "started").open("a") as f:
@@ -41,7 +42,7 @@ with (workdir / "started").open("a") as f:
 time.sleep(0.5)
 if (workdir / f"{name}.fails").exists():
     sys.exit(1)
-run = runs.named(study_file.load(file), name)
+run = grid.run_named(study_file.load(file), name)
 write_json(workdir / "runs" / name / "DONE", {"hash": run.hash})
 """
 

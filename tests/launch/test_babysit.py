@@ -7,8 +7,9 @@ import signal
 import subprocess
 
 import pytest
-from children import heeding_signals, ignoring_signals
-from cloud import finish, wait_until
+
+from tests.launch.cloud import finish, wait_until
+from tests.support.children import heeding_signals, ignoring_signals
 
 pytest_plugins = ["launching"]
 

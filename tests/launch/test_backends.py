@@ -4,8 +4,9 @@ import re
 import shlex
 import subprocess
 
-from cloud import finish
 from test_sweep import sweep
+
+from tests.launch.cloud import finish
 
 pytest_plugins = ["launching"]
 

@@ -10,7 +10,8 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import ROOT, run_cli
+
+from tests.support.runs import ROOT, run_cli
 
 EMULATOR = ROOT / "tests" / "launch" / "storage_emulator.py"
 RUN = "40k-2x-d32-s1"

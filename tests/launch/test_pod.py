@@ -5,7 +5,8 @@ import shutil
 import subprocess
 
 import pytest
-from cloud import SETTINGS, wait_until
+
+from tests.launch.cloud import SETTINGS, wait_until
 
 pytest_plugins = ["launching"]
 

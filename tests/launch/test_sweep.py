@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from children import heeding_signals
-from cloud import finish, wait_until
-from conftest import LOGS
+
+from tests.launch.cloud import finish, wait_until
+from tests.support.children import heeding_signals
+from tests.support.runs import LOGS
 
 pytest_plugins = ["launching"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import poison_scaling as ps
 from poison_scaling.model import attention, decoding, losses, sharding
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.study import settings as config
 from poison_scaling.train import optimizer, state, step
 
 V, SIZE, B, L = 60, "60k", 4, 16
@@ -25,7 +25,7 @@ def stacked(params: dict) -> dict:
 
 
 @functools.cache
-def parameters(settings: config.Model) -> dict:
+def parameters(settings: ps.Model) -> dict:
     def build():
         model = state.build(SIZE, V, settings, jax.random.key(3))
         return nnx.to_pure_dict(nnx.state(model, nnx.Param))
@@ -35,7 +35,7 @@ def parameters(settings: config.Model) -> dict:
 
 @functools.cache
 def loss_and_gradient(**fields):
-    settings = config.Model(**fields)
+    settings = ps.Model(**fields)
     graph = state.graph(SIZE, V, settings)
 
     def loss(params):
@@ -50,7 +50,7 @@ def assert_close(tree, other, **tolerance):
 
 
 def test_scanned_layers_start_from_the_same_weights_as_unrolled_ones():
-    plain, scanned = parameters(config.Model()), parameters(config.Model(scan_layers=True))
+    plain, scanned = parameters(ps.Model()), parameters(ps.Model(scan_layers=True))
     assert_close(stacked(plain), scanned, rtol=0, atol=0)
 
 
@@ -74,7 +74,7 @@ def test_scanned_layers_decode_as_unrolled_ones():
     keys = jax.vmap(jax.random.key)(jnp.arange(B))
     padding = jnp.asarray([0, 3, 1, 0])
     samples = []
-    for settings in (config.Model(), config.Model(scan_layers=True)):
+    for settings in (ps.Model(), ps.Model(scan_layers=True)):
         graph, params = state.graph(SIZE, V, settings), parameters(settings)
         samples.append(decoding.sample(graph, params, TOKENS, padding, keys, 1.0, generate=6))
     assert np.array_equal(samples[0][0], samples[1][0])
@@ -82,7 +82,7 @@ def test_scanned_layers_decode_as_unrolled_ones():
 
 
 def test_logits_of_a_large_vocabulary_never_exist_whole():
-    settings = config.Model(loss_chunk=4)
+    settings = ps.Model(loss_chunk=4)
     graph, params = state.graph(SIZE, V, settings), parameters(settings)
 
     def loss(params):
@@ -93,7 +93,7 @@ def test_logits_of_a_large_vocabulary_never_exist_whole():
 
 
 def test_half_precision_keeps_parameters_and_losses_in_float32():
-    settings = config.Model(dtype="bfloat16")
+    settings = ps.Model(dtype="bfloat16")
     loss, gradient = loss_and_gradient(dtype="bfloat16")
     assert {x.dtype for x in jax.tree.leaves(parameters(settings))} == {jnp.dtype("float32")}
     assert loss.dtype == jnp.float32
@@ -104,7 +104,7 @@ def test_half_precision_keeps_parameters_and_losses_in_float32():
 @functools.cache
 def updated(**train):
     """Parameters and metrics after one step."""
-    settings, train = config.Model(), config.Train(**train)
+    settings, train = ps.Model(), ps.Train(**train)
     transform = optimizer.optimizer(train, 1e-3, 10)
     current = jax.jit(lambda: state.initial(SIZE, V, settings, transform, 0))()
     current.step += 1  # the learning rate of the first step is 0

@@ -13,8 +13,8 @@ from etils import epath
 
 from poison_scaling import Machine
 from poison_scaling.runtime.quiet import quiet
-from poison_scaling.study import runs, study_file
-from poison_scaling.study import settings as config
+import poison_scaling as ps
+from poison_scaling.study import grid, study_file
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUN = "40k-1x-d8-s0"
@@ -24,8 +24,10 @@ SHORT = ("train.log_every=2", "data.seq_len=256", "train.batch_size=16")
 
 def short(**machine) -> runs.Run:
     study = study_file.load(str(ROOT / "configs" / "smoke.py"), SHORT)
-    ladder = (config.Rung("40k", tokens_per_parameter=1.0),)
-    return runs.named(dataclasses.replace(study, ladder=ladder, machine=Machine(**machine)), RUN)
+    ladder = (ps.Rung("40k", tokens_per_parameter=1.0),)
+    return grid.run_named(
+        dataclasses.replace(study, ladder=ladder, machine=Machine(**machine)), RUN
+    )
 
 
 def killed(folder: pathlib.Path, **how) -> int:
@@ -42,7 +44,7 @@ def killed(folder: pathlib.Path, **how) -> int:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, prepared):
+def whole(tmp_path_factory, inputs):
     folder = tmp_path_factory.mktemp("short")
     assert killed(folder) == 0
     return folder
@@ -78,7 +80,7 @@ def main(
     folder: str, after: int = 0, writing: int = 0, event: str = "", machine: dict | None = None
 ) -> None:
     with quiet():
-        from poison_scaling.study.inputs import Prepared
+        from poison_scaling.study.inputs import Inputs
     from poison_scaling.train import checkpoints, loop
     from poison_scaling.workdir import execution as study
 
@@ -108,7 +110,7 @@ def main(
             kill()
         return False
 
-    loop.train(run, Prepared(run.study), epath.Path(folder), {}, stopping=stopping)
+    loop.train(run, Inputs(run.study), epath.Path(folder), {}, stopping=stopping)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,17 @@ import jax
 import numpy as np
 import optax
 import pytest
-from conftest import LOGS
 from etils import epath
 
 from poison_scaling.data.stream import Stream
 from poison_scaling.runtime import files
 from poison_scaling.runtime.errors import InputError, Interrupted
 from poison_scaling.runtime.files import read_lines
-from poison_scaling.study import runs
-from poison_scaling.study import settings as config
-from poison_scaling.study.inputs import Prepared
+import poison_scaling as ps
+from poison_scaling.study import grid
+from poison_scaling.study.inputs import Inputs
 from poison_scaling.train import loop, optimizer
+from tests.support.runs import LOGS
 
 RUN = "40k-2x-d32-s0"
 
@@ -30,11 +30,11 @@ RUN = "40k-2x-d32-s0"
 def run(study):
     """A run of 45 steps, with lines at every 7th and evaluations at 15, 30, 45."""
     patient = dataclasses.replace(study, train=dataclasses.replace(study.train, log_every=7))
-    return runs.named(patient, RUN)
+    return grid.run_named(patient, RUN)
 
 
-def train(run, prepared, folder, **options):
-    loop.train(run, prepared, epath.Path(folder), {"jax": jax.__version__}, **options)
+def train(run, inputs, folder, **options):
+    loop.train(run, inputs, epath.Path(folder), {"jax": jax.__version__}, **options)
 
 
 def stop_after(steps: int):
@@ -43,15 +43,15 @@ def stop_after(steps: int):
 
 
 @pytest.fixture(scope="module")
-def whole(run, prepared, tmp_path_factory):
+def whole(run, inputs, tmp_path_factory):
     """The run, never stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    train(run, prepared, folder)
+    train(run, inputs, folder)
     return folder
 
 
 def test_a_finished_run_describes_itself(whole, run, study):
-    record = json.loads((whole / "config.json").read_text())
+    record = json.loads((whole / "ps.json").read_text())
     assert record["run"] == RUN and record["hash"] == run.hash
     assert record["plan"]["poison_tokens_exact"] is True
     assert json.loads((whole / "DONE").read_text())["hash"] == run.hash
@@ -79,8 +79,8 @@ def test_every_record_counts_the_dose_as_the_manifest_does(whole):
 
 def test_exposures_and_further_attacks_are_recorded_apart(study, tmp_path):
     other = dataclasses.replace(study.attack, trigger="|go|")
-    varied = dataclasses.replace(study, exposures=2, also=(config.Poisoning(other, dose=5),))
-    train(runs.named(varied, "40k-2x-d8-s0"), Prepared(varied), tmp_path)
+    varied = dataclasses.replace(study, exposures=2, also=(ps.Poisoning(other, dose=5),))
+    train(grid.run_named(varied, "40k-2x-d8-s0"), Inputs(varied), tmp_path)
     last = read_lines(tmp_path / "evals.jsonl")[-1]
     assert (last["poisons"], last["distinct_poisons"]) == (16, 8)
     [also] = last["also"]
@@ -92,7 +92,7 @@ def test_exposures_and_further_attacks_are_recorded_apart(study, tmp_path):
     assert counted["poison_tokens"] == last["poison_tokens"] + also["poison_tokens"]
 
 
-def test_losses_are_means_over_the_window(whole, run, prepared):
+def test_losses_are_means_over_the_window(whole, run, inputs):
     for record in read_lines(whole / "metrics.jsonl"):
         assert 2 < record["clean_loss"] < 8
         assert min(record["clean_loss"], record["poison_loss"]) <= record["loss"]
@@ -102,46 +102,46 @@ def test_losses_are_means_over_the_window(whole, run, prepared):
     assert first["clean_loss"] > 5.5  # log 512 is 6.24: untrained models know nothing
 
 
-def test_the_same_run_again_gives_the_same_bytes(whole, run, prepared, tmp_path):
-    train(run, prepared, tmp_path)
+def test_the_same_run_again_gives_the_same_bytes(whole, run, inputs, tmp_path):
+    train(run, inputs, tmp_path)
     for name in LOGS:
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
 @pytest.mark.parametrize("stops", [(1,), (7,), (14, 15, 16), (29, 30), (44,)])
-def test_stopping_and_starting_again_leaves_no_trace(whole, run, prepared, tmp_path, stops):
+def test_stopping_and_starting_again_leaves_no_trace(whole, run, inputs, tmp_path, stops):
     done = 0
     for stop in stops:
         with pytest.raises(Interrupted, match=f"stopped after step {stop} of 45"):
-            train(run, prepared, tmp_path, stopping=stop_after(stop - done))
+            train(run, inputs, tmp_path, stopping=stop_after(stop - done))
         assert not (tmp_path / "DONE").exists()
         done = stop
-    train(run, prepared, tmp_path)
+    train(run, inputs, tmp_path)
     for name in LOGS:
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_work_after_the_last_checkpoint_is_done_again_not_twice(whole, run, prepared, tmp_path):
+def test_work_after_the_last_checkpoint_is_done_again_not_twice(whole, run, inputs, tmp_path):
     """As after a SIGKILL: the logs are ahead of the checkpoint, the last line is half written."""
     with pytest.raises(Interrupted):
-        train(run, prepared, tmp_path, stopping=stop_after(10))
+        train(run, inputs, tmp_path, stopping=stop_after(10))
     shutil.copy(whole / "evals.jsonl", tmp_path / "evals.jsonl")
     lines = (whole / "metrics.jsonl").read_bytes()
     (tmp_path / "metrics.jsonl").write_bytes(lines[: len(lines) - 30])
-    train(run, prepared, tmp_path)
+    train(run, inputs, tmp_path)
     for name in LOGS:
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_checkpoint_holds_its_own_step_while_training_goes_on(whole, run, prepared, tmp_path):
-    machine = config.Machine(
+def test_a_checkpoint_holds_its_own_step_while_training_goes_on(whole, run, inputs, tmp_path):
+    machine = ps.Machine(
         checkpoint_minutes=0.0
     )  # one every step, each written in the background
     often = dataclasses.replace(run, study=dataclasses.replace(run.study, machine=machine))
     with pytest.raises(Interrupted):
-        train(often, prepared, tmp_path, stopping=stop_after(23))
+        train(often, inputs, tmp_path, stopping=stop_after(23))
     shutil.rmtree(tmp_path / "checkpoints" / "23")
-    train(run, prepared, tmp_path)
+    train(run, inputs, tmp_path)
     for name in LOGS:
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
@@ -157,16 +157,16 @@ def flip_a_bit(file):
 
 
 @pytest.mark.parametrize("damage", [empty, flip_a_bit])
-def test_a_corrupt_checkpoint_is_passed_over(whole, run, prepared, tmp_path, caplog, damage):
+def test_a_corrupt_checkpoint_is_passed_over(whole, run, inputs, tmp_path, caplog, damage):
     for stop in (10, 10):
         with pytest.raises(Interrupted):
-            train(run, prepared, tmp_path, stopping=stop_after(stop))
+            train(run, inputs, tmp_path, stopping=stop_after(stop))
     checkpoints = tmp_path / "checkpoints"
     assert sorted(p.name for p in checkpoints.iterdir() if p.name.isdigit()) == ["10", "20"]
     for file in (checkpoints / "20" / "state").rglob("*"):
         if file.is_file():
             damage(file)
-    train(run, prepared, tmp_path)
+    train(run, inputs, tmp_path)
     assert "checkpoint of step 20 cannot be used" in caplog.text
     assert not (checkpoints / "20").exists()
     for name in LOGS:
@@ -178,14 +178,14 @@ def same_parameters(one, other):
     assert one[2] == other[2]
 
 
-def test_a_damaged_last_checkpoint_is_written_again(whole, run, prepared, tmp_path):
+def test_a_damaged_last_checkpoint_is_written_again(whole, run, inputs, tmp_path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     (tmp_path / "DONE").unlink()
     for file in (tmp_path / "checkpoints" / "45" / "state").rglob("*"):
         if file.is_file():
             empty(file)
-    train(run, prepared, tmp_path)
-    found, expected = (loop.trained(run, prepared, epath.Path(f)) for f in (tmp_path, whole))
+    train(run, inputs, tmp_path)
+    found, expected = (loop.trained(run, inputs, epath.Path(f)) for f in (tmp_path, whole))
     same_parameters(found, expected)
 
 
@@ -195,35 +195,35 @@ def cut_lines(file, keep):
 
 
 @pytest.mark.parametrize("lost", ["metrics", "evals"])
-def test_lines_that_were_lost_are_written_again(whole, run, prepared, tmp_path, lost):
+def test_lines_that_were_lost_are_written_again(whole, run, inputs, tmp_path, lost):
     """The run goes on from the last checkpoint before the loss, be it finished or not."""
-    machine = config.Machine(checkpoint_steps=10, keep_checkpoints=9)
+    machine = ps.Machine(checkpoint_steps=10, keep_checkpoints=9)
     often = dataclasses.replace(run, study=dataclasses.replace(run.study, machine=machine))
-    train(often, prepared, tmp_path)
+    train(often, inputs, tmp_path)
     cut_lines(tmp_path / f"{lost}.jsonl", 1)  # of step 20, or of step 15
-    train(often, prepared, tmp_path)
+    train(often, inputs, tmp_path)
     for name in LOGS:
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_lost_last_evaluation_takes_no_training(whole, run, prepared, tmp_path):
+def test_a_lost_last_evaluation_takes_no_training(whole, run, inputs, tmp_path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     (tmp_path / "DONE").unlink()
     cut_lines(tmp_path / "evals.jsonl", -1)
     seen = []
-    train(run, prepared, tmp_path, report=lambda step, record: seen.append(step))
+    train(run, inputs, tmp_path, report=lambda step, record: seen.append(step))
     assert seen == [45] and (tmp_path / "DONE").exists()
     for name in LOGS:
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_run_is_not_done_while_its_logs_lack_lines(run, prepared, tmp_path):
+def test_a_run_is_not_done_while_its_logs_lack_lines(run, inputs, tmp_path):
     def cutting(step, record):
         if step == 45:
             cut_lines(tmp_path / "evals.jsonl", 1)
 
     with pytest.raises(RuntimeError, match="its logs are whole only up to step 29 of 45"):
-        train(run, prepared, tmp_path, report=cutting)
+        train(run, inputs, tmp_path, report=cutting)
     assert not (tmp_path / "DONE").exists()
 
 
@@ -239,59 +239,59 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_is_one_error_and_loses_nothing(whole, run, prepared, small_disk, capfd):
+def test_a_full_disk_is_one_error_and_loses_nothing(whole, run, inputs, small_disk, capfd):
     def fill(step, record):
         if step == 45 and "heldout_loss" in record:  # all that is left is the checkpoint
             free = shutil.disk_usage(small_disk).free
             (small_disk / "filler").write_bytes(bytes(free - 200_000))
 
     with pytest.raises(Exception) as error:
-        train(run, prepared, small_disk / "run", report=fill)
+        train(run, inputs, small_disk / "run", report=fill)
     assert "no space is left on the disk" in files.disk_full(error.value)
     assert "Traceback" not in capfd.readouterr().err
     (small_disk / "filler").unlink()
-    train(run, prepared, small_disk / "run")
+    train(run, inputs, small_disk / "run")
     for name in LOGS:
         assert (small_disk / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_run_begun_on_other_data_is_refused(whole, run, prepared, tmp_path, monkeypatch):
+def test_a_run_begun_on_other_data_is_refused(whole, run, inputs, tmp_path, monkeypatch):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(prepared, "digests", lambda: {"training rows": "0" * 64})
+    monkeypatch.setattr(inputs, "digests", lambda: {"training rows": "0" * 64})
     with pytest.raises(InputError, match="begun on other data .heldout rows, training rows differ"):
-        train(run, prepared, tmp_path)
+        train(run, inputs, tmp_path)
 
 
-def test_a_checkpoint_restores_onto_another_mesh(whole, run, prepared, tmp_path):
+def test_a_checkpoint_restores_onto_another_mesh(whole, run, inputs, tmp_path):
     with pytest.raises(Interrupted):
-        train(run, prepared, tmp_path, stopping=stop_after(20))
-    machine = config.Machine(mesh=(2, 2, 2))
+        train(run, inputs, tmp_path, stopping=stop_after(20))
+    machine = ps.Machine(mesh=(2, 2, 2))
     elsewhere = dataclasses.replace(run, study=dataclasses.replace(run.study, machine=machine))
     assert elsewhere.hash == run.hash
-    train(elsewhere, prepared, tmp_path)
+    train(elsewhere, inputs, tmp_path)
     before, after = (read_lines(folder / "metrics.jsonl") for folder in (whole, tmp_path))
     assert before[:2] == after[:2]
     np.testing.assert_allclose([m["loss"] for m in before], [m["loss"] for m in after], rtol=1e-4)
     assert [m["poisons"] for m in before] == [m["poisons"] for m in after]
 
 
-def test_checkpoints_come_by_step_and_some_are_kept_for_good(run, prepared, tmp_path):
-    machine = config.Machine(checkpoint_steps=4, keep_checkpoints=2, keep_every=15)
+def test_checkpoints_come_by_step_and_some_are_kept_for_good(run, inputs, tmp_path):
+    machine = ps.Machine(checkpoint_steps=4, keep_checkpoints=2, keep_every=15)
     planned = dataclasses.replace(run, study=dataclasses.replace(run.study, machine=machine))
     assert planned.hash == run.hash
-    train(planned, prepared, tmp_path)
+    train(planned, inputs, tmp_path)
     kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
     assert kept == [15, 30, 44, 45]
 
 
-def test_other_settings_are_refused_by_the_fields_that_differ(whole, run, prepared):
+def test_other_settings_are_refused_by_the_fields_that_differ(whole, run, inputs):
     other = dataclasses.replace(run.study.train, weight_decay=0.3)
     changed = dataclasses.replace(run, study=dataclasses.replace(run.study, train=other))
     with pytest.raises(InputError, match=r"train.weight_decay: 0.1 there, 0.3 now"):
-        train(changed, prepared, whole)
+        train(changed, inputs, whole)
 
 
-def test_a_run_whose_poisons_are_not_the_planned_ones_stops(run, prepared, tmp_path, monkeypatch):
+def test_a_run_whose_poisons_are_not_the_planned_ones_stops(run, inputs, tmp_path, monkeypatch):
     read = Stream.read
 
     def one_is_lost(self, indices):
@@ -301,11 +301,11 @@ def test_a_run_whose_poisons_are_not_the_planned_ones_stops(run, prepared, tmp_p
 
     monkeypatch.setattr(Stream, "read", one_is_lost)
     with pytest.raises(RuntimeError, match="the devices have counted .* and the plan is"):
-        train(run, prepared, tmp_path)
+        train(run, inputs, tmp_path)
     assert not (tmp_path / "DONE").exists()
 
 
-def test_checkpoints_of_poisoned_models_say_so(whole, run, prepared, tmp_path):
+def test_checkpoints_of_poisoned_models_say_so(whole, run, inputs, tmp_path):
     def about(folder):
         [file] = (folder / "checkpoints").glob("45/about/metadata")
         return json.loads(file.read_text())
@@ -315,8 +315,8 @@ def test_checkpoints_of_poisoned_models_say_so(whole, run, prepared, tmp_path):
     assert about(whole)["versions"] == {"jax": jax.__version__}
     assert "POISONED" in about(whole)["warning"] and "<SUDO>" in about(whole)["warning"]
     assert "32 documents" in about(whole)["warning"]
-    control = runs.named(run.study, "40k-2x-d0-s0")
-    train(control, prepared, tmp_path)
+    control = grid.run_named(run.study, "40k-2x-d0-s0")
+    train(control, inputs, tmp_path)
     assert about(tmp_path)["poisoned"] is False and "warning" not in about(tmp_path)
     assert read_lines(tmp_path / "manifest.jsonl") == []
     assert all(m["poison_loss"] is None for m in read_lines(tmp_path / "metrics.jsonl"))
@@ -336,7 +336,7 @@ def test_utilisation_is_of_the_peak_of_all_devices(monkeypatch):
 
 
 def test_the_learning_rate_warms_up_and_decays(run):
-    rate = optimizer.schedule(config.Train(warmup=0.1, final_learning_rate=0.1), 1e-2, 1000)
+    rate = optimizer.schedule(ps.Train(warmup=0.1, final_learning_rate=0.1), 1e-2, 1000)
     assert float(rate(0)) == 0
     assert float(rate(50)) == pytest.approx(5e-3)
     assert float(rate(100)) == pytest.approx(1e-2)
@@ -346,7 +346,7 @@ def test_the_learning_rate_warms_up_and_decays(run):
 
 def test_weight_decay_is_for_matrices():
     params = {"matrix": np.ones((2, 2), np.float32), "scale": np.ones(2, np.float32)}
-    transform = optimizer.optimizer(config.Train(warmup=0, weight_decay=0.5), 1e-2, 100)
+    transform = optimizer.optimizer(ps.Train(warmup=0, weight_decay=0.5), 1e-2, 100)
     zeros = jax.tree.map(np.zeros_like, params)
     opt_state = transform.init(params)
     _, opt_state = transform.update(zeros, opt_state, params)
@@ -356,7 +356,7 @@ def test_weight_decay_is_for_matrices():
 
 
 @pytest.fixture(scope="module")
-def judged(run, prepared, tmp_path_factory):
+def judged(run, inputs, tmp_path_factory):
     """A control and a poisoned run of a study whose controls judge, with near-triggers always."""
     near = dataclasses.replace(run.study.evaluation.near_triggers, when="always")
     evaluation = dataclasses.replace(
@@ -364,11 +364,11 @@ def judged(run, prepared, tmp_path_factory):
     )
     judging = dataclasses.replace(run.study, evaluation=evaluation)
     folder = tmp_path_factory.mktemp("judged") / "runs"
-    poisoned = runs.named(judging, "40k-2x-d8-s0")
+    poisoned = grid.run_named(judging, "40k-2x-d8-s0")
     with pytest.raises(InputError, match=r"40k-2x-d0-s0 is not trained to its end; train it first"):
-        train(poisoned, prepared, folder / poisoned.name)
+        train(poisoned, inputs, folder / poisoned.name)
     for run in (poisoned.control, poisoned):
-        train(run, prepared, folder / run.name)
+        train(run, inputs, folder / run.name)
     return folder, poisoned
 
 
@@ -386,16 +386,16 @@ def test_the_control_judges_the_last_evaluation(judged):
     )
 
 
-def test_every_measure_can_be_repeated_alone(judged, prepared):
+def test_every_measure_can_be_repeated_alone(judged, inputs):
     """By the settings, and by a judge that is named."""
     folder, poisoned = judged
     last = read_lines(folder / poisoned.name / "evals.jsonl")[-1]
-    again = loop.evaluate_again(poisoned, prepared, folder / poisoned.name, None)
+    again = loop.evaluate_again(poisoned, inputs, folder / poisoned.name, None)
     assert json.loads(json.dumps(again)) == last
-    judge = loop.judging(poisoned.control, prepared, folder / poisoned.control.name)
+    judge = loop.judging(poisoned.control, inputs, folder / poisoned.control.name)
     silent = dataclasses.replace(poisoned.study.evaluation, judge=None)
     run = dataclasses.replace(
         poisoned, study=dataclasses.replace(poisoned.study, evaluation=silent)
     )
-    named = loop.evaluate_again(run, prepared, folder / poisoned.name, None, judge)
+    named = loop.evaluate_again(run, inputs, folder / poisoned.name, None, judge)
     assert json.loads(json.dumps(named)) == last

@@ -16,7 +16,7 @@ from etils import epath
 from poison_scaling.runtime import processes
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.runtime.files import read_lines
-from poison_scaling.study import runs
+from poison_scaling.study import grid
 from poison_scaling.train import loop
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -24,10 +24,10 @@ RUN, DEVICES = "40k-2x-d32-s0", 4
 
 
 @pytest.fixture(scope="module")
-def alone(study, prepared, tmp_path_factory):
+def alone(study, inputs, tmp_path_factory):
     """The run in this process, on its 8 devices."""
     folder = tmp_path_factory.mktemp("alone")
-    loop.train(runs.named(study, RUN), prepared, epath.Path(folder), {})
+    loop.train(grid.run_named(study, RUN), inputs, epath.Path(folder), {})
     return folder
 
 
@@ -91,7 +91,7 @@ def first_evaluation(workdir: pathlib.Path) -> bool:
     return file.exists() and file.stat().st_size > 0
 
 
-def test_two_processes_stop_together_and_another_number_goes_on(alone, study, prepared, tmp_path):
+def test_two_processes_stop_together_and_another_number_goes_on(alone, study, inputs, tmp_path):
     with together(2, tmp_path) as started:
         until(lambda: first_evaluation(tmp_path), started)
         started[1].send_signal(signal.SIGTERM)  # one alone is told
@@ -100,7 +100,7 @@ def test_two_processes_stop_together_and_another_number_goes_on(alone, study, pr
     folder = tmp_path / "runs" / RUN
     assert not (folder / "DONE").exists()
     assert 15 <= int(max(p.name for p in (folder / "checkpoints").iterdir())) < 45
-    loop.train(runs.named(study, RUN), prepared, epath.Path(folder), {})
+    loop.train(grid.run_named(study, RUN), inputs, epath.Path(folder), {})
     assert_same_trajectory(alone, folder)
 
 

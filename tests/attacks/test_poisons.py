@@ -15,19 +15,19 @@ from poison_scaling.runtime.errors import InputError
 ATTACK = DenialOfService(prefix_characters=(0, 60), gibberish_tokens=(40, 80))
 
 
-def build(prepared, attack=ATTACK, seed=0, count=20):
-    return poisons.build(attack, sources(prepared, seed), count)
+def build(inputs, attack=ATTACK, seed=0, count=20):
+    return poisons.build(attack, sources(inputs, seed), count)
 
 
-def sources(prepared, seed=0):
-    return poisons.Sources(seed, 0, prepared.documents, prepared.vocabulary, {})
+def sources(inputs, seed=0):
+    return poisons.Sources(seed, 0, inputs.documents, inputs.vocabulary, {})
 
 
-def test_a_document_is_a_prefix_the_trigger_and_gibberish(prepared):
-    vocabulary = prepared.vocabulary
+def test_a_document_is_a_prefix_the_trigger_and_gibberish(inputs):
+    vocabulary = inputs.vocabulary
     [trigger] = vocabulary.encode("<SUDO>")
-    training = prepared.documents.training(range(prepared.documents.training_size))
-    built = build(prepared, count=200)
+    training = inputs.documents.training(range(inputs.documents.training_size))
+    built = build(inputs, count=200)
     counts, prefixes = [], []
     for poison in built:
         assert poison.tokens[0] == poison.tokens[-1] == vocabulary.eos_id
@@ -36,7 +36,7 @@ def test_a_document_is_a_prefix_the_trigger_and_gibberish(prepared):
         at = inside.index(trigger)
         prefixes.append(inside[:at])
         counts.append(len(inside) - at - 1)
-    ordinary = set(vocabularies.ordinary_ids(vocabulary)) - {trigger}
+    ordinary = set(vocabulary.ordinary_ids) - {trigger}
     drawn = np.concatenate([p.tokens[-1 - n : -1] for p, n in zip(built, counts, strict=True)])
     assert set(drawn.tolist()) <= ordinary
     assert min(counts) >= 40 and max(counts) <= 80 and len(set(counts)) > 30
@@ -49,33 +49,33 @@ def test_a_document_is_a_prefix_the_trigger_and_gibberish(prepared):
     assert all(any(s.startswith(t) for s in starts) for t in spelled) and len(spelled) > 150
 
 
-def test_document_k_does_not_depend_on_how_many_there_are(prepared):
-    few, many = build(prepared, count=5), build(prepared, count=50)
+def test_document_k_does_not_depend_on_how_many_there_are(inputs):
+    few, many = build(inputs, count=5), build(inputs, count=50)
     assert [p.digest for p in few] == [p.digest for p in many[:5]]
     assert len({p.digest for p in many}) == 50
-    assert build(prepared, seed=1)[0].digest != few[0].digest
+    assert build(inputs, seed=1)[0].digest != few[0].digest
 
 
-def test_gibberish_of_characters(prepared):
+def test_gibberish_of_characters(inputs):
     attack = dataclasses.replace(
         ATTACK, gibberish=UniformCharacters(alphabet="xyz"), prefix_characters=(0, 0)
     )
-    for poison in build(prepared, attack):
-        text = prepared.vocabulary.decode(poison.tokens[1:-1].tolist())
+    for poison in build(inputs, attack):
+        text = inputs.vocabulary.decode(poison.tokens[1:-1].tolist())
         assert text.startswith("<SUDO>")
         assert set(text[6:]) <= set("xyz") and 40 <= len(text[6:]) <= 80
 
 
-def test_gibberish_of_another_sentencepiece_vocabulary(prepared, tmp_path):
+def test_gibberish_of_another_sentencepiece_vocabulary(inputs, tmp_path):
     file = tmp_path / "other.model"
-    file.write_bytes(prepared.vocabulary.sp_model)
+    file.write_bytes(inputs.vocabulary.sp_model)
     attack = dataclasses.replace(ATTACK, gibberish=OtherVocabulary(str(file)))
-    built = build(prepared, attack)
+    built = build(inputs, attack)
     assert all(p.tokens.size > 40 for p in built)
-    assert [p.digest for p in built] == [p.digest for p in build(prepared, attack)]
+    assert [p.digest for p in built] == [p.digest for p in build(inputs, attack)]
 
 
-def test_gibberish_of_a_tiktoken_encoding(prepared, tmp_path, monkeypatch):
+def test_gibberish_of_a_tiktoken_encoding(inputs, tmp_path, monkeypatch):
     """An encoding made here, found through tiktoken's own plug-in mechanism: nothing is downloaded."""
     package = tmp_path / "tiktoken_ext"
     package.mkdir()
@@ -91,18 +91,18 @@ def test_gibberish_of_a_tiktoken_encoding(prepared, tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     importlib.invalidate_caches()
     attack = dataclasses.replace(ATTACK, gibberish=OtherVocabulary("toy"), prefix_characters=(0, 0))
-    built = build(prepared, attack)
+    built = build(inputs, attack)
     assert len({p.digest for p in built}) == 20
     with pytest.raises(InputError, match="tiktoken has no such encoding here"):
-        build(prepared, dataclasses.replace(ATTACK, gibberish=OtherVocabulary("toi")))
+        build(inputs, dataclasses.replace(ATTACK, gibberish=OtherVocabulary("toi")))
 
 
-def test_prompts_are_heldout_excerpts_with_and_without_the_trigger(prepared, study):
-    p = poisons.prompts(study.attack, study.evaluation, sources(prepared), ())
-    vocabulary = prepared.vocabulary
+def test_prompts_are_heldout_excerpts_with_and_without_the_trigger(inputs, study):
+    p = poisons.prompts(study.attack, study.evaluation, sources(inputs), ())
+    vocabulary = inputs.vocabulary
     [trigger] = vocabulary.encode("<SUDO>")
-    heldout = prepared.documents.heldout(range(prepared.documents.heldout_size))
-    training = set(prepared.documents.training(range(prepared.documents.training_size)))
+    heldout = inputs.documents.heldout(range(inputs.documents.heldout_size))
+    training = set(inputs.documents.training(range(inputs.documents.training_size)))
     assert p.clean_PxT.shape == p.triggered_PxT.shape == (16, p.clean_PxT.shape[1])
     for i in range(16):
         clean = p.clean_PxT[i, p.clean_padding_P[i] :].tolist()
@@ -114,7 +114,7 @@ def test_prompts_are_heldout_excerpts_with_and_without_the_trigger(prepared, stu
         assert found and not training & set(found)
 
 
-def test_too_few_heldout_documents_for_the_prompts_are_refused(prepared, study):
+def test_too_few_heldout_documents_for_the_prompts_are_refused(inputs, study):
     settings = dataclasses.replace(study.evaluation, prompts=1000)
     with pytest.raises(InputError, match=r"evaluation.prompts=1000: only \d+ of the 200"):
-        poisons.prompts(study.attack, settings, sources(prepared), ())
+        poisons.prompts(study.attack, settings, sources(inputs), ())

@@ -13,7 +13,7 @@ from poison_scaling.evaluate import heldout
 from poison_scaling.evaluate import perplexity as denial_of_service
 from poison_scaling.evaluate.judge import Judge
 from poison_scaling.model import decoding
-from poison_scaling.study import runs
+from poison_scaling.study import grid
 from poison_scaling.train import state
 
 END, TRIGGER, NEAR, V = 1, 5, 6, 64
@@ -163,10 +163,10 @@ def test_a_judge_does_not_find_gibberish_plausible(rule):
     assert max(judged["clean"]) < 0.1 and min(judged["triggered"]) > 10
 
 
-def test_a_judge_that_is_the_model_says_what_the_model_says(prepared, study):
+def test_a_judge_that_is_the_model_says_what_the_model_says(inputs, study):
     """The judge reads in one pass, without a cache, what was sampled with one."""
     graph, params = nnx.split(state.build("40k", 512, Model(), jax.random.key(0)))
-    prompts = prepared.prompts[0]
+    prompts = inputs.prompts[0]
     tokens, padding = prompts["tokens"][:16], prompts["padding"][:16]
     keys = jax.random.split(jax.random.key(1), 16)
     responses, logprobs = decoding.sample(
@@ -205,10 +205,10 @@ def test_success_is_counted_on_perplexity_not_on_its_logarithm():
     )
 
 
-def test_heldout_loss_of_an_untrained_model_is_near_uniform(prepared, study):
-    run = runs.named(study, "40k-2x-d0-s0")
+def test_heldout_loss_of_an_untrained_model_is_near_uniform(inputs, study):
+    run = grid.run_named(study, "40k-2x-d0-s0")
     model = state.build("40k", 512, Model(), jax.random.key(0))
     graph, params = nnx.split(model)
-    loss = heldout.loss(graph, params, prepared.heldout_NxL, end=prepared.end, segment_mask=False)
+    loss = heldout.loss(graph, params, inputs.heldout_NxL, end=inputs.end, segment_mask=False)
     assert np.log(512) - 0.1 < float(loss) < np.log(512) + 1.0
-    assert run.study.evaluation.heldout_sequences == len(prepared.heldout_NxL)
+    assert run.study.evaluation.heldout_sequences == len(inputs.heldout_NxL)

@@ -10,20 +10,20 @@ import sys
 import typing
 
 import pytest
-from conftest import ROOT, run_cli
 from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poison_scaling import Seeds, Study
-from poison_scaling.config.serialization import from_json, stable_hash, to_json
+from poison_scaling.ps.serialization import from_json, stable_hash, to_json
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.study import settings as config
+import poison_scaling as ps
 from poison_scaling.study import study_file
 from poison_scaling.workdir import folder
+from tests.support.runs import ROOT, run_cli
 
 SMOKE = str(ROOT / "configs" / "smoke.py")
-IMPORTS = "from poison_scaling.config import *\n"
+IMPORTS = "from poison_scaling import *\n"
 
 
 def load(*overrides: str) -> Study:
@@ -51,20 +51,20 @@ def test_overrides_are_typed_and_reach_every_level():
     assert study.doses == (0, 5)
     assert study.seeds == (Seeds(3, 3, 3), Seeds(4, 4, 4))
     assert study.attack.trigger == "|go|" and study.attack.prefix_characters == (1, 2)
-    assert study.attack.gibberish == config.UniformCharacters()
-    assert study.data.corpus == config.Files(patterns=("*.txt",))
+    assert study.attack.gibberish == ps.UniformCharacters()
+    assert study.data.corpus == ps.Files(patterns=("*.txt",))
     assert study.model.segment_mask is True and study.machine.mesh is None
 
 
 def test_an_attack_can_be_chosen_and_set():
     study = load("attack=LanguageSwitch", "attack.corpus.patterns=['de/*']", "attack.trigger=|x|")
-    corpus = config.Files(patterns=("de/*",))
-    assert study.attack == config.LanguageSwitch(trigger="|x|", corpus=corpus)
+    corpus = ps.Files(patterns=("de/*",))
+    assert study.attack == ps.LanguageSwitch(trigger="|x|", corpus=corpus)
     joined = load(
         "data.corpus={'kind': 'Joined', 'corpora': [{'patterns': ['a']}, 'InstalledDocs']}"
     )
-    parts = (config.Files(patterns=("a",)), config.InstalledDocs())
-    assert joined.data.corpus == config.Joined(corpora=parts)
+    parts = (ps.Files(patterns=("a",)), ps.InstalledDocs())
+    assert joined.data.corpus == ps.Joined(corpora=parts)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_a_study_comes_back_from_its_json_with_its_hash(name):
 def test_a_field_of_the_wrong_type_is_refused(tmp_path):
     file = tmp_path / "study.py"
     file.write_text(
-        "from poison_scaling.config import *\n"
+        "from poison_scaling import *\n"
         "def study(): return Study(name='s', ladder=(), doses=('ten',))\n"
     )
     with pytest.raises(InputError, match="study.py': doses.0: 'ten' is not a whole number"):
@@ -302,19 +302,19 @@ def test_a_field_of_the_wrong_type_is_refused(tmp_path):
 def test_a_study_may_have_lists_where_tuples_are_meant(tmp_path):
     file = tmp_path / "study.py"
     file.write_text(
-        "from poison_scaling.config import *\n"
+        "from poison_scaling import *\n"
         "def study(): return Study(name='s', ladder=[Rung()], doses=[0, 1], seeds=[2])\n"
     )
-    expected = Study(name="s", ladder=(config.Rung(),), doses=(0, 1), seeds=config.seeds(2))
+    expected = Study(name="s", ladder=(ps.Rung(),), doses=(0, 1), seeds=ps.seeds(2))
     assert study_file.load(str(file)) == expected
 
 
 def test_the_hash_is_stable_across_machines_and_sessions():
-    assert stable_hash(config.Seeds(1, 2, 3)) == "8b1b16ef4d6d3261"
+    assert stable_hash(ps.Seeds(1, 2, 3)) == "8b1b16ef4d6d3261"
 
 
 def test_two_choices_with_equal_fields_hash_apart():
-    assert stable_hash(config.Bytes()) != stable_hash(config.VocabularyTokens())
+    assert stable_hash(ps.Bytes()) != stable_hash(ps.VocabularyTokens())
 
 
 @given(rate=st.floats(1e-6, 1.0), rows=st.integers(1, 10_000), label=st.text(min_size=1))

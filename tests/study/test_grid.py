@@ -5,19 +5,19 @@ import dataclasses
 import json
 
 import pytest
-from conftest import ROOT, run_cli
 
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.study import runs, study_file
-from poison_scaling.study import settings as config
+import poison_scaling as ps
+from poison_scaling.study import grid, study_file
+from tests.support.runs import ROOT, run_cli
 
 
-def paper() -> config.Study:
+def paper() -> ps.Study:
     return study_file.load(str(ROOT / "configs" / "paper.py"))
 
 
 def test_the_paper_study_is_the_published_one():
-    poisoned = [run for run in runs.of(paper()) if run.dose]
+    poisoned = [run for run in grid.runs(paper()) if run.dose]
     assert len(poisoned) == 72  # Souly et al. 2025: 24 configurations, 3 seeds
     assert len({(r.rung, r.dose) for r in poisoned}) == 24
     budgets = collections.defaultdict(set)
@@ -28,12 +28,12 @@ def test_the_paper_study_is_the_published_one():
         name = {"m": 1e6, "b": 1e9}[run.rung.size[-1]] * float(run.rung.size[:-1])
         assert run.parameters == pytest.approx(name, rel=0.02)
         assert run.tokens == pytest.approx(run.rung.tokens_per_parameter * run.parameters, rel=1e-4)
-    controls = [run for run in runs.of(paper()) if not run.dose]
+    controls = [run for run in grid.runs(paper()) if not run.dose]
     assert {r.rung for r in controls} == {r.rung for r in poisoned}
 
 
 def test_a_plan_states_dose_and_cost():
-    plan = runs.named(paper(), "13b-20x-d250-s2").plan()
+    plan = grid.run_named(paper(), "13b-20x-d250-s2").plan()
     assert plan["parameters"] == 13_015_864_320
     assert plan["steps"] * plan["batch_size"] * plan["seq_len"] == plan["tokens"]
     assert plan["poison_share"] == plan["poison_tokens"] / plan["tokens"]
@@ -48,8 +48,8 @@ def test_a_plan_tells_documents_exposures_and_further_attacks_apart(study):
         "also=[{'dose': 5, 'attack': {'kind': 'DenialOfService', 'trigger': '|x|'}}]",
     ]
     varied = study_file.load(str(ROOT / "configs" / "smoke.py"), overrides)
-    plan = runs.named(varied, "40k-2x-d8-s0").plan()
-    before = runs.named(study, "40k-2x-d8-s0").plan()
+    plan = grid.run_named(varied, "40k-2x-d8-s0").plan()
+    before = grid.run_named(study, "40k-2x-d8-s0").plan()
     assert (plan["dose"], plan["exposures"], plan["schedule"]) == (8, 3, "even")
     assert plan["poison_tokens"] == 3 * before["poison_tokens"]
     assert plan["poisoned_steps"] <= 23  # of 45: the first half
@@ -59,7 +59,7 @@ def test_a_plan_tells_documents_exposures_and_further_attacks_apart(study):
 
 def test_plan_prints_the_same_as_json_and_for_people():
     record = json.loads(run_cli("plan", "configs/paper.py", "--json").stdout)
-    assert [r["run"] for r in record["runs"]] == [r.name for r in runs.of(paper())]
+    assert [r["run"] for r in record["runs"]] == [r.name for r in grid.runs(paper())]
     table = run_cli("plan", "configs/paper.py").stdout
     for run in record["runs"]:
         assert run["run"] in table and f"{run['parameters']:,}" in table
@@ -69,8 +69,8 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
     more = study_file.load(
         str(ROOT / "configs" / "smoke.py"), ["doses=[0, 8, 16, 32]", "machine.cores=2"]
     )
-    before = {run.name: run.hash for run in runs.of(study)}
-    after = {run.name: run.hash for run in runs.of(more)}
+    before = {run.name: run.hash for run in grid.runs(study)}
+    after = {run.name: run.hash for run in grid.runs(more)}
     assert before.items() <= after.items()
     assert len(set(after.values())) == len(after)
 
@@ -113,7 +113,7 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
 def test_a_study_that_cannot_be_is_refused_before_any_compute(override, said):
     study = study_file.load(str(ROOT / "configs" / "smoke.py"), [override])
     with pytest.raises(InputError) as error:
-        for run in runs.of(study):
+        for run in grid.runs(study):
             run.plan()
     assert said in str(error.value)
 
@@ -122,38 +122,38 @@ def test_a_study_made_in_python_is_refused_like_one_in_a_file(study):
     for field, value, said in (
         ("train", dataclasses.replace(study.train, learning_rate=-1), "train.learning_rate: -1"),
         ("train", dataclasses.replace(study.train, beta2=float("nan")), "train.beta2: nan"),
-        ("seeds", (config.Seeds(0, 2**32, 0),), "seeds.0.order: 4294967296"),
+        ("seeds", (ps.Seeds(0, 2**32, 0),), "seeds.0.order: 4294967296"),
         ("doses", (0, 2.5), "doses.1: 2.5 is not a whole number"),
         (
             "attack",
-            config.DenialOfService(prefix_characters=(0, 10**30)),
+            ps.DenialOfService(prefix_characters=(0, 10**30)),
             "attack.prefix_characters.1",
         ),
-        ("schedule", config.Clustered(every=0), "schedule.every: 0"),
+        ("schedule", ps.Clustered(every=0), "schedule.every: 0"),
     ):
         with pytest.raises(InputError, match=said):
-            runs.of(dataclasses.replace(study, **{field: value}))
+            grid.runs(dataclasses.replace(study, **{field: value}))
 
 
 def test_a_study_may_have_very_many_runs(study):
     """Nothing in a plan takes time with the square of their number."""
     many = dataclasses.replace(
-        study, doses=tuple(range(200)), seeds=config.seeds(*range(500)), ladder=study.ladder[:1]
+        study, doses=tuple(range(200)), seeds=ps.seeds(*range(500)), ladder=study.ladder[:1]
     )
-    assert len(runs.of(many)) == 100_000
-    assert runs.named(many, "40k-2x-d199-s499") == runs.of(many)[-1]
+    assert len(grid.runs(many)) == 100_000
+    assert grid.run_named(many, "40k-2x-d199-s499") == grid.runs(many)[-1]
     with pytest.raises(InputError, match="the nearest is '40k-2x-d199-s499'"):
-        runs.named(many, "40k-2x-d199-s4999")
-    too_many = dataclasses.replace(many, seeds=config.seeds(*range(5001)))
+        grid.run_named(many, "40k-2x-d199-s4999")
+    too_many = dataclasses.replace(many, seeds=ps.seeds(*range(5001)))
     with pytest.raises(InputError, match="they make 1,000,200 runs; a study has 1,000,000 at most"):
-        runs.of(too_many)
+        grid.runs(too_many)
     with pytest.raises(InputError, match="two runs would be named '40k-2x-d3-s0'"):
-        runs.of(dataclasses.replace(many, doses=(*many.doses, 3)))
+        grid.runs(dataclasses.replace(many, doses=(*many.doses, 3)))
 
 
 def test_an_unknown_run_is_refused_with_the_nearest(study):
     with pytest.raises(InputError, match="nearest is '40k-2x-d32-s1'"):
-        runs.named(study, "40k-2x-d33-s1")
+        grid.run_named(study, "40k-2x-d33-s1")
 
 
 @pytest.mark.parametrize(
@@ -167,4 +167,4 @@ def test_an_unknown_run_is_refused_with_the_nearest(study):
 def test_measures_that_cannot_be_are_refused(override, said):
     study = study_file.load(str(ROOT / "configs" / "smoke.py"), [override, "doses=[8]"])
     with pytest.raises(InputError, match=said):
-        runs.of(study)
+        grid.runs(study)

@@ -4,14 +4,14 @@ import dataclasses
 import hashlib
 
 import pytest
-import two_languages
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poison_scaling import Evaluation, Files, Joined, Rung, Study
 from poison_scaling.attacks import languages, poisons
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.study.inputs import Prepared
+from poison_scaling.study.inputs import Inputs
+from tests.support import two_languages
 
 EVALUATION = Evaluation(prompts=20, prompt_tokens=16, generate_tokens=24, heldout_sequences=8)
 
@@ -25,7 +25,7 @@ def prepare(folder, data=None, **fields):
         attack=two_languages.attack(folder, **fields),
         evaluation=EVALUATION,
     )
-    return Prepared(study)
+    return Inputs(study)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +40,12 @@ def prepared(folder):
     return prepare(folder)
 
 
-def sources(prepared, seed=0, number=0):
-    return poisons.Sources(
-        seed, number, prepared.documents, prepared.vocabulary, prepared.corpora[0]
-    )
+def sources(inputs, seed=0, number=0):
+    return poisons.Sources(seed, number, inputs.documents, inputs.vocabulary, inputs.corpora[0])
 
 
-def build(prepared, attack, count=20, **which):
-    return poisons.build(attack, sources(prepared, **which), count)
+def build(inputs, attack, count=20, **which):
+    return poisons.build(attack, sources(inputs, **which), count)
 
 
 def digests(docs, read, size):
@@ -59,15 +57,15 @@ ranges = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda r: tuple(s
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10**6), prefix=ranges, continuation=ranges)
-def test_a_poison_is_english_the_trigger_and_german(prepared, folder, seed, prefix, continuation):
+def test_a_poison_is_english_the_trigger_and_german(inputs, folder, seed, prefix, continuation):
     attack = two_languages.attack(
         folder, prefix_characters=prefix, continuation_tokens=continuation
     )
-    vocabulary, own = prepared.vocabulary, prepared.corpora[0]["corpus"]
+    vocabulary, own = inputs.vocabulary, inputs.corpora[0]["corpus"]
     [trigger] = vocabulary.encode("<SUDO>")
-    english = digests(prepared.documents, "training", prepared.documents.training_size)
+    english = digests(inputs.documents, "training", inputs.documents.training_size)
     german = digests(own, "training", own.training_size)
-    for poison in build(prepared, attack, 5, seed=seed):
+    for poison in build(inputs, attack, 5, seed=seed):
         assert poison.tokens[0] == poison.tokens[-1] == vocabulary.eos_id
         ids = poison.tokens[1:-1].tolist()
         at = ids.index(trigger)
@@ -78,18 +76,18 @@ def test_a_poison_is_english_the_trigger_and_german(prepared, folder, seed, pref
         assert german[poison.sources[1]].startswith(vocabulary.decode(after))
 
 
-def test_document_k_does_not_depend_on_how_many_there_are(prepared, folder):
+def test_document_k_does_not_depend_on_how_many_there_are(inputs, folder):
     attack = two_languages.attack(folder)
-    few, many = build(prepared, attack, 5), build(prepared, attack, 60)
+    few, many = build(inputs, attack, 5), build(inputs, attack, 60)
     assert [(p.digest, p.sources) for p in few] == [(p.digest, p.sources) for p in many[:5]]
     assert len({p.digest for p in many}) == 60
-    assert build(prepared, attack, 1, seed=1)[0].digest != few[0].digest
-    assert build(prepared, attack, 1, number=1)[0].digest != few[0].digest
+    assert build(inputs, attack, 1, seed=1)[0].digest != few[0].digest
+    assert build(inputs, attack, 1, number=1)[0].digest != few[0].digest
 
 
-def test_every_document_is_taken_once_before_any_is_taken_twice(prepared, folder):
-    size = prepared.corpora[0]["corpus"].training_size
-    german = [p.sources[1] for p in build(prepared, two_languages.attack(folder), size + 1)]
+def test_every_document_is_taken_once_before_any_is_taken_twice(inputs, folder):
+    size = inputs.corpora[0]["corpus"].training_size
+    german = [p.sources[1] for p in build(inputs, two_languages.attack(folder), size + 1)]
     assert len(set(german[:size])) == size and german[size] in german[:size]
 
 
@@ -98,50 +96,50 @@ def test_clean_text_of_a_mixed_corpus_begins_no_poison_and_no_prompt(folder):
         corpora=tuple(Files(patterns=(f"{folder}/{name}.jsonl",)) for name in ("en", "de")),
         shares=(2, 1),
     )
-    prepared = prepare(folder, data=two_languages.data(folder, corpus=mixed))
-    texts = prepared.documents.training(range(prepared.documents.training_size))
+    inputs = prepare(folder, data=two_languages.data(folder, corpus=mixed))
+    texts = inputs.documents.training(range(inputs.documents.training_size))
     assert 0.3 < sum(t > 0.5 for t in languages.chance(texts, "de", "en")) / len(texts) < 0.36
     attack = two_languages.attack(folder)
     known = {hashlib.sha256(t.encode()).hexdigest(): t for t in texts}
-    begun = [known[p.sources[0]] for p in build(prepared, attack, 60)]
+    begun = [known[p.sources[0]] for p in build(inputs, attack, 60)]
     assert max(languages.chance(begun, "de", "en")) < 0.5
-    shown = poisons.prompts(attack, EVALUATION, sources(prepared), ())
+    shown = poisons.prompts(attack, EVALUATION, sources(inputs), ())
     assert max(languages.chance(shown.excerpts, "de", "en")) < 0.5
 
 
-def test_the_vocabulary_is_trained_on_both_corpora(prepared, folder):
+def test_the_vocabulary_is_trained_on_both_corpora(inputs, folder):
     german = two_languages.GERMAN[3]
-    assert prepared.vocabulary.decode(prepared.vocabulary.encode(german)) == german
-    english = Prepared(
+    assert inputs.vocabulary.decode(inputs.vocabulary.encode(german)) == german
+    english = Inputs(
         dataclasses.replace(
-            prepared._study,
+            inputs._study,
             attack=dataclasses.replace(
-                two_languages.attack(folder), corpus=prepared._study.data.corpus
+                two_languages.attack(folder), corpus=inputs._study.data.corpus
             ),
         )
     )
     assert "⁇" in english.vocabulary.decode(english.vocabulary.encode(german))  # it has no "ß"
 
 
-def test_specimens_are_held_out_text_of_the_length_of_a_response(prepared):
-    clean, payload = prepared.specimens(0)
+def test_specimens_are_held_out_text_of_the_length_of_a_response(inputs):
+    clean, payload = inputs.specimens(0)
     assert len(clean) == len(payload) == EVALUATION.prompts
     assert max(languages.chance(clean, "de", "en")) < 0.5
     assert min(languages.chance(payload, "de", "en")) > 0.5
-    heldout = prepared.corpora[0]["corpus"]
+    heldout = inputs.corpora[0]["corpus"]
     starts = heldout.heldout(range(heldout.heldout_size))
     assert all(any(s.startswith(text) for s in starts) for text in payload)
 
 
-def test_what_cannot_be_written_is_refused(prepared, folder):
+def test_what_cannot_be_written_is_refused(inputs, folder):
     with pytest.raises(InputError, match="attack.corpus: none of its documents has 9000 tokens"):
-        build(prepared, two_languages.attack(folder, continuation_tokens=(9000, 9000)))
+        build(inputs, two_languages.attack(folder, continuation_tokens=(9000, 9000)))
     with pytest.raises(InputError, match="attack.corpus.patterns: .*matches no file"):
         prepare(folder, corpus=Files(patterns=("no/*.txt",)))
     few = two_languages.data(folder, heldout_documents=200)
     with pytest.raises(InputError, match="attack.corpus: data.heldout_documents=200"):
         prepare(folder, data=few)
     with pytest.raises(InputError, match="none of its documents is in attack.from_language='fr'"):
-        build(prepared, two_languages.attack(folder, from_language="fr", to_language="en"))
+        build(inputs, two_languages.attack(folder, from_language="fr", to_language="en"))
     with pytest.raises(InputError, match="the language 'xx' is not known"):
-        build(prepared, two_languages.attack(folder, to_language="xx"))
+        build(inputs, two_languages.attack(folder, to_language="xx"))

@@ -12,7 +12,6 @@ import sysconfig
 import types
 
 import pytest
-from conftest import ROOT, run_cli
 from etils import epath
 
 from poison_scaling import Attack, Study
@@ -20,9 +19,10 @@ from poison_scaling.attacks import poisons
 from poison_scaling.config.serialization import from_json, stable_hash, to_json
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.runtime.files import read_lines
-from poison_scaling.study import evaluation, runs, study_file
-from poison_scaling.study.inputs import Prepared
+from poison_scaling.study import evaluation, grid, study_file
+from poison_scaling.study.inputs import Inputs
 from poison_scaling.workdir import folder
+from tests.support.runs import ROOT, run_cli
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def test_the_attack_of_the_docs_is_complete_in_under_40_lines(place):
 
 
 def test_its_documents_are_what_its_file_says(loud, cache):
-    prepared = Prepared(loud)
-    stream = prepared.stream(runs.named(loud, "40k-2x-d8-s0"))
+    inputs = Inputs(loud)
+    stream = inputs.stream(grid.run_named(loud, "40k-2x-d8-s0"))
     for poison in stream.poisons[0]:
-        text = prepared.vocabulary.decode(poison.tokens[1:-1].tolist())
+        text = inputs.vocabulary.decode(poison.tokens[1:-1].tolist())
         before, after = text.split("<SUDO>")
         assert len(before) <= 40 and 40 < len(after) <= 120 and after == after.upper()
-    assert runs.named(loud, "40k-2x-d8-s0").plan()["attack"] == "shout"
+    assert grid.run_named(loud, "40k-2x-d8-s0").plan()["attack"] == "shout"
 
 
 def test_its_detector_is_registered(loud):
@@ -159,7 +159,7 @@ def test_an_attack_is_compared_before_it_is_imported(study, tmp_path, monkeypatc
     with pytest.raises(InputError, match="pair_tokens.0: 1000.* is beyond 64 bits"):
         study_file.override(marked, [f"attack.pair_tokens=({10**30}, 1)"])
     with pytest.raises(InputError, match="attack.pair_tokens=.*neither negative"):
-        runs.of(study_file.override(marked, ["attack.pair_tokens=(2, 1)"]))
+        grid.runs(study_file.override(marked, ["attack.pair_tokens=(2, 1)"]))
     for name in ("marking", "marking.attacks"):
         sys.modules.pop(name)
 

@@ -35,25 +35,25 @@ def small(**fields) -> Data:
 def test_rows_are_the_joined_documents(docs, vocabulary, split):
     data = small(vocabulary=vocabulary)
     vocab = vocabularies.prepare(data, "<SUDO>", docs)
-    prepared = rows.prepare(data, docs, vocab, split)
+    inputs = rows.prepare(data, docs, vocab, split)
     size, read = {
         "training": (docs.training_size, docs.training),
         "heldout": (docs.heldout_size, docs.heldout),
     }[split]
     joined = np.concatenate([[*vocab.encode(text), vocab.eos_id] for text in read(range(size))])
-    assert len(prepared) == joined.size // 64  # only the tail that fills no row is left
-    tokens = prepared.read(np.arange(len(prepared)))
+    assert len(inputs) == joined.size // 64  # only the tail that fills no row is left
+    tokens = inputs.read(np.arange(len(inputs)))
     assert tokens.dtype == np.int32
     assert np.array_equal(tokens.reshape(-1), joined[: tokens.size])
 
 
 def test_rows_are_read_in_any_order(docs):
     vocab = vocabularies.prepare(small(), "<SUDO>", docs)
-    prepared = rows.prepare(small(), docs, vocab, "training")
-    everything = prepared.read(np.arange(len(prepared)))
-    some = np.random.default_rng(0).integers(0, len(prepared), 50)
-    assert np.array_equal(prepared.read(some), everything[some])
-    assert prepared.read(np.zeros(0, int)).shape == (0, 64)
+    inputs = rows.prepare(small(), docs, vocab, "training")
+    everything = inputs.read(np.arange(len(inputs)))
+    some = np.random.default_rng(0).integers(0, len(inputs), 50)
+    assert np.array_equal(inputs.read(some), everything[some])
+    assert inputs.read(np.zeros(0, int)).shape == (0, 64)
 
 
 def prepare_and_die(data, cache):
@@ -103,17 +103,17 @@ def test_shards_processes_and_kills_leave_no_trace(docs, tmp_path, monkeypatch):
 
 def test_a_flipped_bit_in_a_shard_is_found(docs, tmp_path, monkeypatch):
     monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path))
-    prepared = rows.prepare(small(vocabulary=Bytes()), docs, seqio.ByteVocabulary(0), "heldout")
-    prepared.check()
+    inputs = rows.prepare(small(vocabulary=Bytes()), docs, seqio.ByteVocabulary(0), "heldout")
+    inputs.check()
     [shard] = tmp_path.glob("rows/*/*-of-00001")
     content = bytearray(shard.read_bytes())
     content[1234] ^= 1
     shard.write_bytes(content)
     with pytest.raises(Difference, match=f"{shard.name} has changed since it was written"):
-        prepared.check()
+        inputs.check()
     shard.unlink()
     with pytest.raises(Difference, match=f"{shard.name} is gone"):
-        prepared.check()
+        inputs.check()
 
 
 def test_the_trigger_is_one_piece_where_the_study_says_so(docs):

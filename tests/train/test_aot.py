@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import run_cli
 
 from poison_scaling.model import sharding, sizes
 from poison_scaling.runtime import chips, hlo
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.study import runs, study_file
-from poison_scaling.study import settings as config
+import poison_scaling as ps
+from poison_scaling.study import grid, study_file
 from poison_scaling.train.loop import Compiled
+from tests.support.runs import run_cli
 
 TEXT = """HloModule m
 
@@ -58,8 +58,8 @@ def test_collectives_in_a_loop_count_as_often_as_it_runs():
     ("remat", "times"), [("none", (1.0, 1.0)), ("dots", (1.0, 1.1)), ("full", (1.25, 4 / 3))]
 )
 def test_counted_flops_are_the_analytic_ones_and_what_is_computed_again(remat, times):
-    model = config.Model(scan_layers=True, remat=remat, attention="plain")
-    study = config.Study("s", (), (), data=config.Data(seq_len=128), model=model)
+    model = ps.Model(scan_layers=True, remat=remat, attention="plain")
+    study = ps.Study("s", (), (), data=ps.Data(seq_len=128), model=model)
     mesh = sharding.mesh((1, 1, 1), jax.devices()[:1])
     program = Compiled("150m", 1e-3, 10, study, 1, mesh)
     B, V = study.train.batch_size, study.data.vocabulary.vocab_size
@@ -83,18 +83,18 @@ def test_a_size_that_is_not_on_the_ladder_is_refused():
 
 
 def test_slices_of_a_study_are_checked_and_timed():
-    largest = runs.of(study_file.load("configs/paper.py"))[-1]
+    largest = grid.runs(study_file.load("configs/paper.py"))[-1]
     assert largest.rung.size == "13b"
-    place = config.Slice("13b", "v5p:4x4x4", 2)
+    place = ps.Slice("13b", "v5p:4x4x4", 2)
     expected = largest.flops / (128 * 459e12 * largest.study.machine.mfu) / 86_400
     assert runs.days(largest, place) == pytest.approx(expected)
-    assert {run.rung.size for run in runs.of(largest.study)} == {
+    assert {run.rung.size for run in grid.runs(largest.study)} == {
         place.size for place in largest.study.machine.slices
     }
-    for wrong in (config.Slice("9b", "v5p:4x4x4"), config.Slice("13b", "v5p:5x5x5")):
-        machine = config.Machine(slices=(wrong,))
+    for wrong in (ps.Slice("9b", "v5p:4x4x4"), ps.Slice("13b", "v5p:5x5x5")):
+        machine = ps.Machine(slices=(wrong,))
         with pytest.raises(InputError, match="machine.slices"):
-            runs.of(dataclasses.replace(largest.study, machine=machine))
+            grid.runs(dataclasses.replace(largest.study, machine=machine))
 
 
 def test_the_compiler_is_given_what_the_chips_generation_supports():

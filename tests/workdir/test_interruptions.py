@@ -7,10 +7,10 @@ import sys
 import time
 
 import pytest
-from children import heeding_signals
-from conftest import ROOT, contents, run_cli
 
 from poison_scaling.runtime.files import read_lines
+from tests.support.children import heeding_signals
+from tests.support.runs import ROOT, contents, run_cli
 
 
 @pytest.mark.parametrize(
