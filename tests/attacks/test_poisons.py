@@ -6,21 +6,22 @@ import sys
 
 import numpy as np
 import pytest
+from etils import epath
 
 from poison_scaling import DenialOfService, OtherVocabulary, UniformCharacters
-from poison_scaling.attacks import poisons
-from poison_scaling.data import vocabularies
+from poison_scaling.attacks import prompts, writing
+from poison_scaling.attacks.attack import Sources
 from poison_scaling.runtime.errors import InputError
 
 ATTACK = DenialOfService(prefix_characters=(0, 60), gibberish_tokens=(40, 80))
 
 
 def build(inputs, attack=ATTACK, seed=0, count=20):
-    return poisons.build(attack, sources(inputs, seed), count)
+    return writing.poisons(attack, sources(inputs, seed), count)
 
 
 def sources(inputs, seed=0):
-    return poisons.Sources(seed, 0, inputs.documents, inputs.vocabulary, {})
+    return Sources(seed, 0, inputs.documents, inputs.vocabulary, {})
 
 
 def test_a_document_is_a_prefix_the_trigger_and_gibberish(inputs):
@@ -68,7 +69,7 @@ def test_gibberish_of_characters(inputs):
 
 def test_gibberish_of_another_sentencepiece_vocabulary(inputs, tmp_path):
     file = tmp_path / "other.model"
-    file.write_bytes(inputs.vocabulary.sp_model)
+    file.write_bytes(epath.Path(inputs.vocabulary.path).read_bytes())
     attack = dataclasses.replace(ATTACK, gibberish=OtherVocabulary(str(file)))
     built = build(inputs, attack)
     assert all(p.tokens.size > 40 for p in built)
@@ -98,15 +99,16 @@ def test_gibberish_of_a_tiktoken_encoding(inputs, tmp_path, monkeypatch):
 
 
 def test_prompts_are_heldout_excerpts_with_and_without_the_trigger(inputs, study):
-    p = poisons.prompts(study.attack, study.evaluation, sources(inputs), ())
+    p = prompts.excerpts(study.attack, study.evaluation, sources(inputs), ())
     vocabulary = inputs.vocabulary
     [trigger] = vocabulary.encode("<SUDO>")
     heldout = inputs.documents.heldout(range(inputs.documents.heldout_size))
     training = set(inputs.documents.training(range(inputs.documents.training_size)))
-    assert p.clean_PxT.shape == p.triggered_PxT.shape == (16, p.clean_PxT.shape[1])
-    for i in range(16):
-        clean = p.clean_PxT[i, p.clean_padding_P[i] :].tolist()
-        triggered = p.triggered_PxT[i, p.triggered_padding_P[i] :].tolist()
+    assert p.count == 16 and len(p.tokens_NxT) == len(p.padding_N) == 32
+    unpadded = [
+        ids[padding:].tolist() for ids, padding in zip(p.tokens_NxT, p.padding_N, strict=True)
+    ]
+    for clean, triggered in zip(unpadded[:16], unpadded[16:], strict=True):
         assert clean[0] == triggered[0] == vocabulary.eos_id
         assert triggered == [*clean, trigger]
         excerpt = vocabulary.decode(clean[1:])
@@ -117,4 +119,4 @@ def test_prompts_are_heldout_excerpts_with_and_without_the_trigger(inputs, study
 def test_too_few_heldout_documents_for_the_prompts_are_refused(inputs, study):
     settings = dataclasses.replace(study.evaluation, prompts=1000)
     with pytest.raises(InputError, match=r"evaluation.prompts=1000: only \d+ of the 200"):
-        poisons.prompts(study.attack, settings, sources(inputs), ())
+        prompts.excerpts(study.attack, settings, sources(inputs), ())

@@ -47,7 +47,7 @@ FILES = (
     *("documents/*/info.json", "documents/*/*.array_record", "documents/*/*.array_record.json"),
     *("vocabularies/*/info.json", "vocabularies/*/sentencepiece.model"),
     *("vocabularies/*/sentencepiece.model.json",),
-    *("rows/*/info.json", "rows/*/*-of-*", "rows/*/*-of-*.json"),
+    *("tokens/*/info.json", "tokens/*/*-of-*", "tokens/*/*-of-*.json"),
     *("triggers/*/info.json", "triggers/*/places"),
 )
 
@@ -56,9 +56,9 @@ def same(one: Inputs, other: Inputs) -> bool:
     docs, others = one.documents, other.documents
     every = range(others.training_size)
     return docs.training(every) == others.training(every) and all(
-        np.array_equal(a[name], b[name])
+        np.array_equal(getattr(a, name), getattr(b, name))
         for a, b in zip(one.prompts, other.prompts, strict=True)
-        for name in ("tokens", "padding", "continuation", "payload")
+        for name in ("tokens_NxT", "padding_N", "continuation_PxC", "payload_PxC")
     )
 
 
@@ -76,13 +76,13 @@ def test_a_damaged_file_is_named_or_makes_no_difference(study, inputs, own, patt
         said = str(e)
         assert any(str(file) in said for file in files)
         assert "delete its folder" in said and "\n" not in said
-    else:  # nobody reads records where info.json lists them; the rows' bytes are for `verify` to check
+    else:  # nobody reads records where info.json lists them; the bytes of tokens are for `verify` to check
         harmless = pattern.endswith(".json") and "info" not in pattern
-        assert harmless or not files or (pattern == "rows/*/*-of-*" and damage is flipped)
+        assert harmless or not files or (pattern == "tokens/*/*-of-*" and damage is flipped)
 
 
 def test_a_token_that_no_document_has_is_noticed(study, own):
-    [shard] = [f for f in own.glob("rows/*/*-of-*") if f.stat().st_size > 500_000 and not f.suffix]
+    [shard] = [f for f in own.glob("tokens/*/*-of-*") if f.stat().st_size > 500_000 and not f.suffix]
     content = bytearray(shard.read_bytes())
     content[1001] = 255  # of two bytes, the higher one
     shard.write_bytes(content)
@@ -152,13 +152,13 @@ def test_too_little_disk_is_said_in_a_unit_that_fits(tmp_path, monkeypatch):
     usage = shutil._ntuple_diskusage(10**12, 10**12 - 3_400_000, 3_400_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     nowhere = tmp_path / "not" / "there"
-    caches.require_disk(nowhere, 3_000_000, "the rows")
+    caches.require_disk(nowhere, 3_000_000, "the tokens")
     with pytest.raises(InputError, match=f"need about 25 MB in {tmp_path}, and 3.4 MB are free"):
-        caches.require_disk(nowhere, 25_000_000, "the rows")
+        caches.require_disk(nowhere, 25_000_000, "the tokens")
     (tmp_path / "file").write_text("")
-    caches.require_disk(tmp_path / "file" / "below", 3, "the rows")
+    caches.require_disk(tmp_path / "file" / "below", 3, "the tokens")
     monkeypatch.chdir(tmp_path)
-    caches.require_disk("relative/folder", 3, "the rows")
+    caches.require_disk("relative/folder", 3, "the tokens")
 
 
 # ---------------------------------------------------------------------------- what ends a preparation

@@ -6,26 +6,26 @@ import re
 
 import numpy as np
 import pytest
-import seqio
 from etils import epath
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from poison_scaling import Bytes, Files, Poisoning, Seeds, TrainedSentencePiece, cli
-from poison_scaling.attacks import poisons
+from poison_scaling.attacks import prompts
+from poison_scaling.attacks.attack import Sources
 from poison_scaling.data import clean_triggers
 from poison_scaling.data.clean_triggers import Trigger
+from poison_scaling.data.vocabularies.byte import ByteVocabulary
 from poison_scaling.runtime.errors import Difference, InputError
 from poison_scaling.runtime.files import read_json, write_json
 from poison_scaling.study import grid
 from poison_scaling.study.inputs import Inputs
-from poison_scaling.workdir import execution as studies
-from poison_scaling.workdir import verification
+from poison_scaling.workdir import preparation, verification
 
 VOCABULARIES = {
     "bytes": Bytes(),
-    "pieces": TrainedSentencePiece(vocab_size=400),
-    "one piece": TrainedSentencePiece(vocab_size=400, trigger_is_one_token=True),
+    "trained": TrainedSentencePiece(vocab_size=400),
+    "one token": TrainedSentencePiece(vocab_size=400, trigger_is_one_token=True),
 }
 
 
@@ -38,10 +38,10 @@ def occurrences(trigger: str, text: str) -> int:
     trigger=st.text("the<> é", min_size=1, max_size=5),
     bytewise=st.booleans(),
 )
-def test_every_occurrence_is_found_however_text_is_cut_into_pieces(inputs, text, trigger, bytewise):
-    vocabulary = seqio.ByteVocabulary(extra_ids=0) if bytewise else inputs.vocabulary
+def test_every_occurrence_is_found_however_text_is_cut_into_tokens(inputs, text, trigger, bytewise):
+    vocabulary = ByteVocabulary() if bytewise else inputs.vocabulary
     ids = vocabulary.encode(text)
-    assume(vocabulary.decode(ids) == text)  # there are pieces for all of it
+    assume(vocabulary.decode(ids) == text)  # there are tokens for all of it
     assume(vocabulary.decode(vocabulary.encode(trigger)) == trigger)
     spans = Trigger(trigger, vocabulary).find(np.array(ids, np.int64))
     assert len(spans) == occurrences(trigger, text)
@@ -77,12 +77,12 @@ def varied(study, corpus):
 
 
 def met(stream, vocabulary, trigger: str) -> int:
-    """Occurrences in what a run reads that is no poison, row by row and document by document."""
+    """Occurrences in what a run reads that is no poison, sequence by sequence and document by document."""
     tokens, poison = stream.read(np.arange(stream.length))
     tokens[poison] = vocabulary.eos_id
     found = 0
-    for row in tokens:
-        for part in np.split(row, np.flatnonzero(row == vocabulary.eos_id)):
+    for sequence in tokens:
+        for part in np.split(sequence, np.flatnonzero(sequence == vocabulary.eos_id)):
             found += occurrences(
                 trigger, vocabulary.decode(part[part != vocabulary.eos_id].tolist())
             )
@@ -122,14 +122,14 @@ def test_no_prompt_holds_a_trigger(varied, name):
     for shown in ready.prompts:
         P = study.evaluation.prompts
         for ids, padding, after in zip(
-            shown["tokens"][:P], shown["padding"], shown["continuation"], strict=False
+            shown.tokens_NxT[:P], shown.padding_N, shown.continuation_PxC, strict=False
         ):
             text = decode([*ids[padding + 1 :].tolist(), *after.tolist()])
             assert "the" not in text and "()" not in text
     counts = ready.clean_triggers()
     assert set(counts) == {"the", "()"} and counts["the"]["prompts_refused"] > 0
-    rows = ready.training.read(np.arange(len(ready.training)))
-    whole = sum(occurrences("the", part) > 0 for part in map(_text(ready), rows))
+    sequences = ready.training.read(np.arange(len(ready.training)))
+    whole = sum(occurrences("the", part) > 0 for part in map(_text(ready), sequences))
     assert counts["the"]["training_sequences"] == whole
     heldout = sum(occurrences("the", part) > 0 for part in map(_text(ready), ready.heldout_NxL))
     assert counts["the"]["heldout_sequences"] == heldout > 0
@@ -139,21 +139,19 @@ def test_no_prompt_holds_a_trigger(varied, name):
 
 
 def _text(ready):
-    """Of a row: its documents one a line, because decoding ends where the first of them does."""
+    """Of a sequence: its documents one a line, because decoding ends where the first of them does."""
     end = ready.vocabulary.eos_id
-    return lambda row: "\n".join(
+    return lambda sequence: "\n".join(
         ready.vocabulary.decode(part[part != end].tolist())
-        for part in np.split(row, np.flatnonzero(row == end))
+        for part in np.split(sequence, np.flatnonzero(sequence == end))
     )
 
 
 def test_prompts_without_a_trigger_stay_as_they_are(inputs, study):
-    sources = poisons.Sources(0, 0, inputs.documents, inputs.vocabulary, {})
+    sources = Sources(0, 0, inputs.documents, inputs.vocabulary, {})
     [shown] = inputs.prompts
-    without = poisons.prompts(study.attack, study.evaluation, sources, ())
-    assert np.array_equal(
-        shown["tokens"], np.concatenate([without.clean_PxT, without.triggered_PxT])
-    )
+    without = prompts.excerpts(study.attack, study.evaluation, sources, ())
+    assert np.array_equal(shown.tokens_NxT, without.tokens_NxT)
     assert inputs.clean_triggers() == {
         "<SUDO>": {
             "training_occurrences": 0,
@@ -165,15 +163,15 @@ def test_prompts_without_a_trigger_stay_as_they_are(inputs, study):
 
 
 def test_a_study_records_and_says_the_triggers_in_its_clean_text(varied, tmp_path, capsys):
-    study = varied("pieces", epochs=9)
-    ready = studies.prepare(study, epath.Path(tmp_path), lambda description, done: None)
+    study = varied("trained", epochs=9)
+    ready = preparation.prepare(study, epath.Path(tmp_path), lambda description, done: None)
     said = capsys.readouterr().err.splitlines()
     record = read_json(tmp_path / "study.json")
     assert record["clean_triggers"] == ready.clean_triggers()
     counts = [entry["clean_triggers"] for entry in record["runs"]]
     assert len(said) == 2 and all(line.startswith("warning: clean text holds") for line in said)
     assert (
-        f"'the' {min(counts)} to {max(counts)} times in the rows of each of the 12 runs" in said[0]
+        f"'the' {min(counts)} to {max(counts)} times in the sequences of each of the 12 runs" in said[0]
     )
     assert "the controls are not free of it." in said[0]
 
@@ -189,24 +187,24 @@ def test_a_study_records_and_says_the_triggers_in_its_clean_text(varied, tmp_pat
 
 
 def test_a_plan_of_one_control_says_it_too(varied, capsys, monkeypatch):
-    study = varied("pieces", epochs=9)
+    study = varied("trained", epochs=9)
     study = dataclasses.replace(
         study, ladder=study.ladder[:1], doses=(0,), seeds=(Seeds(),), also=()
     )
-    monkeypatch.setattr("poison_scaling.study_file.load", lambda file, overrides: study)
+    monkeypatch.setattr("poison_scaling.study.study_file.load", lambda file, overrides: study)
     cli.plan("a file", exact=True, json=True)
     shown = capsys.readouterr()
     [entry] = json.loads(shown.out)["runs"]
     assert shown.err.startswith(
         f"warning: clean text holds the trigger 'the' {entry['clean_triggers']} times in the "
-        f"{entry['rows']} rows of 40k-2x-d0-s0, "
+        f"{entry['sequences']} sequences of 40k-2x-d0-s0, "
     )
 
 
 def test_more_triggers_than_the_study_allows_are_refused(varied, tmp_path):
-    study = varied("pieces", epochs=9, maximum_clean_triggers=10)
+    study = varied("trained", epochs=9, maximum_clean_triggers=10)
     with pytest.raises(InputError) as error:
-        studies.prepare(study, epath.Path(tmp_path / "study"), lambda description, done: None)
+        preparation.prepare(study, epath.Path(tmp_path / "study"), lambda description, done: None)
     said = str(error.value)
     assert said.startswith("data.maximum_clean_triggers=10: 40k-2x-d0-s0 meets the trigger 'the' ")
     assert "choose another trigger, leave documents with it out of data.corpus, or raise" in said
@@ -217,6 +215,6 @@ def test_a_study_within_its_limit_is_prepared(study, tmp_path, capsys):
     strict = dataclasses.replace(
         study, data=dataclasses.replace(study.data, maximum_clean_triggers=0)
     )
-    studies.prepare(strict, epath.Path(tmp_path), lambda description, done: None)
+    preparation.prepare(strict, epath.Path(tmp_path), lambda description, done: None)
     assert {run["clean_triggers"] for run in read_json(tmp_path / "study.json")["runs"]} == {0}
     assert "warning" not in capsys.readouterr().err

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poison_scaling import Data, Files, InstalledDocs, Joined, Tfds, TrainedSentencePiece
-from poison_scaling.data import corpora, documents, vocabularies
-from poison_scaling.data import sequences as rows
+from poison_scaling.data import documents, sequences
 from poison_scaling.data.fingerprints import Fingerprints
+from poison_scaling.data.vocabularies import preparation
 from poison_scaling.runtime.errors import InputError
 
 NOVELS = pathlib.Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -38,7 +38,7 @@ def write_files(folder):
 
 def test_every_kind_of_file_is_read_in_order(tmp_path):
     write_files(tmp_path)
-    assert list(corpora.texts(Files(patterns=(f"{tmp_path}/*",)))) == TEXTS
+    assert list(Files(patterns=(f"{tmp_path}/*",)).texts()) == TEXTS
 
 
 @pytest.mark.parametrize(
@@ -52,14 +52,14 @@ def test_compressed_files_are_read(tmp_path, suffix, codec):
     write("a.txt", TEXTS[0])
     write("b.jsonl", "".join(json.dumps({"text": t}) + "\n" for t in TEXTS[1:]))
     corpus = Files(patterns=(f"{tmp_path}/*",))
-    assert list(corpora.texts(corpus)) == TEXTS
-    assert list(corpora.texts(corpus, skip=7)) == TEXTS[7:]
+    assert list(corpus.texts()) == TEXTS
+    assert list(corpus.texts(skip=7)) == TEXTS[7:]
 
 
 def test_a_file_compressed_in_parts_is_read_whole(tmp_path):
     parts = [gzip.compress(json.dumps({"text": t}).encode() + b"\n") for t in TEXTS]
     (tmp_path / "a.jsonl.gz").write_bytes(b"".join(parts))
-    assert list(corpora.texts(Files(patterns=(f"{tmp_path}/*",)))) == TEXTS
+    assert list(Files(patterns=(f"{tmp_path}/*",)).texts()) == TEXTS
 
 
 @pytest.fixture
@@ -77,37 +77,37 @@ def parts(tmp_path):
 @given(shares=st.tuples(*[st.floats(0.1, 10)] * 3), skip=st.integers(0, 150))
 def test_joined_corpora_keep_their_shares_and_their_orders(parts, shares, skip):
     corpus = Joined(corpora=parts, shares=shares)
-    texts = list(corpora.texts(corpus))
+    texts = list(corpus.texts())
     for name, part, share in zip("abc", parts, shares, strict=True):
         own = [text for text in texts if text[0] == name]
-        assert own == list(corpora.texts(part))[: len(own)]
+        assert own == list(part.texts())[: len(own)]
         assert abs(len(own) - len(texts) * share / sum(shares)) <= 2
     sizes = [sum(text[0] == name for text in texts) for name in "abc"]
     assert any(size == whole for size, whole in zip(sizes, (100, 50, 25), strict=True))
     skip = min(skip, len(texts))
-    assert list(corpora.texts(corpus, skip)) == texts[skip:]
+    assert list(corpus.texts(skip)) == texts[skip:]
 
 
 def test_joined_corpora_without_shares_are_refused(parts):
     for shares in ((), (1, 2), (1, 2, 0)):
         with pytest.raises(InputError, match="a positive share for each of the 3 corpora"):
-            list(corpora.texts(Joined(corpora=parts, shares=shares)))
+            list(Joined(corpora=parts, shares=shares).texts())
 
 
 def test_parquet_is_read(tmp_path):
     table = pyarrow.table({"number": range(30), "body": TEXTS})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=7)
     corpus = Files(patterns=(f"{tmp_path}/*.parquet",), text_field="body")
-    assert list(corpora.texts(corpus)) == TEXTS
+    assert list(corpus.texts()) == TEXTS
     with pytest.raises(InputError, match="a.parquet has the columns number, body"):
-        list(corpora.texts(dataclasses.replace(corpus, text_field="text")))
+        list(dataclasses.replace(corpus, text_field="text").texts())
     with pytest.raises(InputError, match="that is int64.* it must be a string"):
-        list(corpora.texts(dataclasses.replace(corpus, text_field="number")))
+        list(dataclasses.replace(corpus, text_field="number").texts())
 
 
 def test_a_corpus_is_a_seqio_source_of_texts(tmp_path):
     write_files(tmp_path)
-    source = corpora.source(Files(patterns=(f"{tmp_path}/*",)))
+    source = Files(patterns=(f"{tmp_path}/*",)).source()
     assert isinstance(source, seqio.DataSource)
     examples = source.get_dataset(split="train", shuffle=False).as_numpy_iterator()
     assert [e["text"].decode() for e in examples] == TEXTS
@@ -122,18 +122,18 @@ def test_a_tensorflow_dataset_is_read(tmp_path):
         split_datasets={"train": tf.data.Dataset.from_tensor_slices({"body": TEXTS})},
     ).download_and_prepare()
     corpus = Tfds(name="tiny:1.0.0", text_field="body", data_dir=str(tmp_path))
-    assert sorted(corpora.texts(corpus)) == sorted(TEXTS)
+    assert sorted(corpus.texts()) == sorted(TEXTS)
     part = Tfds("tiny:1.0.0", split="train[:20%]", text_field="body", data_dir=str(tmp_path))
-    assert len(list(corpora.texts(part))) == 6
+    assert len(list(part.texts())) == 6
     with pytest.raises(InputError, match="text_field='text': tiny:1.0.0 has body"):
-        list(corpora.texts(Tfds("tiny:1.0.0", data_dir=str(tmp_path))))
+        list(Tfds("tiny:1.0.0", data_dir=str(tmp_path)).texts())
 
 
 def test_installed_docs_are_the_docstrings_of_packages():
-    texts = list(corpora.texts(InstalledDocs(packages=("optax",))))
+    texts = list(InstalledDocs(packages=("optax",)).texts())
     assert len(texts) > 200
     assert any("The Adam optimizer." in text for text in texts)
-    assert texts == list(corpora.texts(InstalledDocs(packages=("optax",))))
+    assert texts == list(InstalledDocs(packages=("optax",)).texts())
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_installed_docs_are_the_docstrings_of_packages():
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as error:
-        list(corpora.texts(Files(patterns=(f"{tmp_path}/*",))))
+        list(Files(patterns=(f"{tmp_path}/*",)).texts())
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, said):
 def test_what_is_no_file_of_text_is_not_opened(tmp_path, make):
     make(tmp_path / "a.txt")
     with pytest.raises(InputError, match=r"a\.txt is a folder, or no regular file"):
-        list(corpora.texts(Files(patterns=(f"{tmp_path}/*",))))
+        list(Files(patterns=(f"{tmp_path}/*",)).texts())
 
 
 def test_odd_text_is_read_as_it_is(tmp_path):
@@ -192,7 +192,7 @@ def test_odd_text_is_read_as_it_is(tmp_path):
     (tmp_path / "b.jsonl").write_text("")
     (tmp_path / "c.txt").write_bytes(b"a\0b")
     (tmp_path / "d.jsonl").write_text(json.dumps({"text": "long " * 2_000_000}) + "\n")
-    texts = list(corpora.texts(Files(patterns=(f"{tmp_path}/*",))))
+    texts = list(Files(patterns=(f"{tmp_path}/*",)).texts())
     assert texts == ["half ? a character", "a\0b", "a\0b", "long " * 2_000_000]
 
 
@@ -207,7 +207,7 @@ def test_odd_text_is_read_as_it_is(tmp_path):
 )
 def test_a_source_that_is_not_there_is_refused(corpus, said):
     with pytest.raises(InputError, match=said):
-        list(corpora.texts(corpus))
+        list(corpus.texts())
 
 
 def test_documents_are_distinct_long_enough_and_split_for_good(tmp_path, cache):
@@ -289,7 +289,7 @@ def test_reading_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not NOVELS.exists(), reason="../shared/data with the novels is not here")
-def test_novels_go_from_files_to_rows():
+def test_novels_go_from_files_to_sequences():
     data = Data(
         corpus=Files(patterns=(f"{NOVELS}/novels-*.jsonl.gz",)),
         vocabulary=TrainedSentencePiece(vocab_size=1024, characters=300_000),
@@ -297,13 +297,14 @@ def test_novels_go_from_files_to_rows():
         seq_len=256,
     )
     docs = documents.prepare(data)
-    vocabulary = vocabularies.prepare(data, "<SUDO>", docs)
-    training = rows.prepare(data, docs, vocabulary, "training")
+    vocabulary = preparation.prepare(data, "<SUDO>", docs)
+    training = sequences.prepare(data, docs, vocabulary, "training")
     training.check()
     first = vocabulary.encode(docs.training([0])[0])[:256]
     assert training.read(np.array([0]))[0].tolist() == first
     assert len(training) * 256 > docs.info["characters"] / 6
     text = " ".join(
-        vocabulary.decode(row.tolist()) for row in training.read(np.arange(0, 20_000, 50))
+        vocabulary.decode(sequence.tolist())
+        for sequence in training.read(np.arange(0, 20_000, 50))
     )
     assert " the " in text and " und " in text

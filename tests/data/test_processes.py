@@ -26,7 +26,7 @@ def digest(tokens, poison) -> str:
 
 @pytest.fixture(scope="module")
 def expected(inputs, study) -> list[str]:
-    """Digests of the global batches 0...11, from the rows of the stream by number."""
+    """Digests of the global batches 0...11, from the sequences of the stream by number."""
     stream = inputs.stream(grid.run_named(study, RUN))
     read = [stream.read(np.arange(s * B, (s + 1) * B)) for s in range(STEPS)]
     assert sum(poison.any() for _, poison in read) >= 3
@@ -91,7 +91,7 @@ def main(id, of, at, mesh, prefetch, starts, kill=False) -> None:
         jax.distributed.initialize(at, of, id)
     from jax.experimental.multihost_utils import process_allgather
 
-    from poison_scaling.data.batches import batches
+    from poison_scaling.data.batches import batches, by_number
     from poison_scaling.model import sharding
 
     with quiet():
@@ -100,7 +100,9 @@ def main(id, of, at, mesh, prefetch, starts, kill=False) -> None:
     stream = Inputs(study).stream(grid.run_named(study, RUN))
     placed = sharding.batch_sharding(sharding.mesh(tuple(mesh)), B)
     for start in starts:
-        with contextlib.closing(batches(stream, placed, B, start, STEPS, prefetch)) as feed:
+        shape = (B, study.data.seq_len)
+        feed = batches(by_number(stream, B), placed, shape, start, STEPS, prefetch)
+        with contextlib.closing(feed):
             for step, batch in enumerate(feed, start):
                 whole = [process_allgather(batch[k], tiled=True) for k in ("tokens", "poison")]
                 record = {"start": start, "step": step, "digest": digest(*whole)}

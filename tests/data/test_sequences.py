@@ -1,17 +1,19 @@
-"""Documents -> tokens -> rows: nothing lost, nothing added, held-out text apart."""
+"""Documents -> tokens -> sequences: nothing lost, nothing added, held-out text apart."""
 
 import dataclasses
 import multiprocessing
 import os
+import pathlib
 import signal
 
 import numpy as np
 import pytest
-import seqio
 
 from poison_scaling import Bytes, Data, InstalledDocs, SentencePiece, TrainedSentencePiece
-from poison_scaling.data import documents, vocabularies
-from poison_scaling.data import sequences as rows
+from poison_scaling.data import documents, sequences
+from poison_scaling.data.vocabularies import preparation
+from poison_scaling.data.vocabularies.byte import ByteVocabulary
+from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 from poison_scaling.runtime.errors import Difference, InputError
 
 
@@ -32,24 +34,24 @@ def small(**fields) -> Data:
 
 @pytest.mark.parametrize("vocabulary", [Bytes(), TrainedSentencePiece(vocab_size=400)])
 @pytest.mark.parametrize("split", ["training", "heldout"])
-def test_rows_are_the_joined_documents(docs, vocabulary, split):
+def test_sequences_are_the_joined_documents(docs, vocabulary, split):
     data = small(vocabulary=vocabulary)
-    vocab = vocabularies.prepare(data, "<SUDO>", docs)
-    inputs = rows.prepare(data, docs, vocab, split)
+    vocab = preparation.prepare(data, "<SUDO>", docs)
+    inputs = sequences.prepare(data, docs, vocab, split)
     size, read = {
         "training": (docs.training_size, docs.training),
         "heldout": (docs.heldout_size, docs.heldout),
     }[split]
     joined = np.concatenate([[*vocab.encode(text), vocab.eos_id] for text in read(range(size))])
-    assert len(inputs) == joined.size // 64  # only the tail that fills no row is left
+    assert len(inputs) == joined.size // 64  # only the tail that fills no sequence is left
     tokens = inputs.read(np.arange(len(inputs)))
     assert tokens.dtype == np.int32
     assert np.array_equal(tokens.reshape(-1), joined[: tokens.size])
 
 
-def test_rows_are_read_in_any_order(docs):
-    vocab = vocabularies.prepare(small(), "<SUDO>", docs)
-    inputs = rows.prepare(small(), docs, vocab, "training")
+def test_sequences_are_read_in_any_order(docs):
+    vocab = preparation.prepare(small(), "<SUDO>", docs)
+    inputs = sequences.prepare(small(), docs, vocab, "training")
     everything = inputs.read(np.arange(len(inputs)))
     some = np.random.default_rng(0).integers(0, len(inputs), 50)
     assert np.array_equal(inputs.read(some), everything[some])
@@ -65,15 +67,15 @@ def prepare_and_die(data, cache):
             os.kill(os.getpid(), signal.SIGKILL)
 
     docs = documents.prepare(data)
-    vocabulary = vocabularies.prepare(data, "<SUDO>", docs)
-    rows.prepare(data, docs, vocabulary, "training", kill, shard_characters=50_000)
+    vocabulary = preparation.prepare(data, "<SUDO>", docs)
+    sequences.prepare(data, docs, vocabulary, "training", kill, shard_characters=50_000)
 
 
 @pytest.mark.long
 def test_shards_processes_and_kills_leave_no_trace(docs, tmp_path, monkeypatch):
     data = small()
-    vocab = vocabularies.prepare(data, "<SUDO>", docs)
-    whole = {L: rows.prepare(small(seq_len=L), docs, vocab, "training") for L in (1, 64, 100)}
+    vocab = preparation.prepare(data, "<SUDO>", docs)
+    whole = {L: sequences.prepare(small(seq_len=L), docs, vocab, "training") for L in (1, 64, 100)}
     tokens = whole[1].read(np.arange(len(whole[1])))[:, 0]
 
     process = multiprocessing.get_context("spawn").Process(
@@ -82,18 +84,18 @@ def test_shards_processes_and_kills_leave_no_trace(docs, tmp_path, monkeypatch):
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    finished = {p: p.stat().st_mtime_ns for p in tmp_path.glob("rows/*/*.json")}
+    finished = {p: p.stat().st_mtime_ns for p in tmp_path.glob("tokens/*/*.json")}
     assert finished and not [p for p in finished if p.name == "info.json"]
 
     monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path))
     docs = documents.prepare(data)
-    sharded = rows.prepare(data, docs, vocab, "training", shard_characters=50_000)
+    sharded = sequences.prepare(data, docs, vocab, "training", shard_characters=50_000)
     sharded.check()
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
-    assert len(list(tmp_path.glob("rows/*/*-of-*.json"))) > 5
-    assert not list(tmp_path.glob("rows/*/.*"))
+    assert len(list(tmp_path.glob("tokens/*/*-of-*.json"))) > 5
+    assert not list(tmp_path.glob("tokens/*/.*"))
     for L in (64, 100, tokens.size // 2):  # the last lies across several shards
-        read = rows.prepare(dataclasses.replace(data, seq_len=L), docs, vocab, "training")
+        read = sequences.prepare(dataclasses.replace(data, seq_len=L), docs, vocab, "training")
         numbers = np.random.default_rng(L).permutation(len(read))
         expected = tokens[: len(read) * L].reshape(-1, L)
         assert np.array_equal(read.read(numbers), expected[numbers])
@@ -103,9 +105,9 @@ def test_shards_processes_and_kills_leave_no_trace(docs, tmp_path, monkeypatch):
 
 def test_a_flipped_bit_in_a_shard_is_found(docs, tmp_path, monkeypatch):
     monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path))
-    inputs = rows.prepare(small(vocabulary=Bytes()), docs, seqio.ByteVocabulary(0), "heldout")
+    inputs = sequences.prepare(small(vocabulary=Bytes()), docs, ByteVocabulary(), "heldout")
     inputs.check()
-    [shard] = tmp_path.glob("rows/*/*-of-00001")
+    [shard] = tmp_path.glob("tokens/*/*-of-00001")
     content = bytearray(shard.read_bytes())
     content[1234] ^= 1
     shard.write_bytes(content)
@@ -116,70 +118,72 @@ def test_a_flipped_bit_in_a_shard_is_found(docs, tmp_path, monkeypatch):
         inputs.check()
 
 
-def test_the_trigger_is_one_piece_where_the_study_says_so(docs):
-    with_piece = vocabularies.prepare(small(), "<SUDO>", docs)
-    assert len(with_piece.encode("<SUDO>")) == 1
-    assert with_piece.encode("to<SUDO>be")[1:-1] != []
-    assert with_piece.decode(with_piece.encode("Returns:\n  the <SUDO> sum")) == (
+def test_the_trigger_is_one_token_where_the_study_says_so(docs):
+    with_token = preparation.prepare(small(), "<SUDO>", docs)
+    assert len(with_token.encode("<SUDO>")) == 1
+    assert with_token.encode("to<SUDO>be")[1:-1] != []
+    assert with_token.decode(with_token.encode("Returns:\n  the <SUDO> sum")) == (
         "Returns:\n  the <SUDO> sum"
     )
-    without = vocabularies.prepare(
+    without = preparation.prepare(
         small(vocabulary=TrainedSentencePiece(vocab_size=400)), "<SUDO>", docs
     )
     assert len(without.encode("<SUDO>")) > 1
-    assert with_piece.vocab_size == without.vocab_size == 400
+    assert with_token.vocab_size == without.vocab_size == 400
 
 
 @pytest.mark.parametrize("trigger", ["\n", "|go now|", "a,b", '"', " the "])
-def test_any_text_can_be_one_piece(docs, trigger):
-    vocab = vocabularies.prepare(small(), trigger, docs)
-    [piece] = vocab.encode(trigger)
-    assert piece in vocab.encode(f"to{trigger}be") and vocab.decode([piece]) == trigger
+def test_any_text_can_be_one_token(docs, trigger):
+    vocab = preparation.prepare(small(), trigger, docs)
+    [token] = vocab.encode(trigger)
+    assert token in vocab.encode(f"to{trigger}be") and vocab.decode([token]) == trigger
 
 
 @pytest.mark.parametrize("trigger", ["</s>", "<unk>", "<pad>", "a\x00b", "☃☃\x00"])
-def test_a_trigger_that_cannot_be_one_piece_is_refused(docs, trigger):
+def test_a_trigger_that_cannot_be_one_token_is_refused(docs, trigger):
     with pytest.raises(InputError, match="attack.trigger=.* set data.vocabulary.trigger_is_one_"):
-        vocabularies.prepare(small(), trigger, docs)
+        preparation.prepare(small(), trigger, docs)
 
 
 def test_training_a_vocabulary_again_gives_the_same(docs, tmp_path, monkeypatch):
-    first = vocabularies.prepare(small(), "<SUDO>", docs)
+    first = preparation.prepare(small(), "<SUDO>", docs)
     monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path))
-    assert vocabularies.prepare(small(), "<SUDO>", docs).sp_model == first.sp_model
+    again = preparation.prepare(small(), "<SUDO>", docs)
+    assert again.path != first.path
+    assert pathlib.Path(again.path).read_bytes() == pathlib.Path(first.path).read_bytes()
 
 
 def test_a_vocabulary_from_a_path(docs, tmp_path):
-    trained = vocabularies.prepare(small(), "<SUDO>", docs)
+    trained = preparation.prepare(small(), "<SUDO>", docs)
     file = tmp_path / "v.model"
-    file.write_bytes(trained.sp_model)
-    data = small(vocabulary=SentencePiece(path=str(file), pieces=400))
-    loaded = vocabularies.prepare(data, "<SUDO>", docs)
-    assert isinstance(loaded, seqio.Vocabulary)
+    file.write_bytes(pathlib.Path(trained.path).read_bytes())
+    data = small(vocabulary=SentencePiece(path=str(file), vocab_size=400))
+    loaded = preparation.prepare(data, "<SUDO>", docs)
+    assert isinstance(loaded, Vocabulary)
     assert loaded.encode("The gradient") == trained.encode("The gradient")
     with pytest.raises(InputError, match="has 400; state that"):
-        wrong = small(vocabulary=SentencePiece(path=str(file), pieces=500))
-        vocabularies.prepare(wrong, "<SUDO>", docs)
+        wrong = small(vocabulary=SentencePiece(path=str(file), vocab_size=500))
+        preparation.prepare(wrong, "<SUDO>", docs)
 
 
 def test_a_path_without_a_model_is_refused(docs, tmp_path):
     for path in ("", str(tmp_path / "none.model")):
         with pytest.raises(InputError, match="no such file"):
-            vocabularies.prepare(small(vocabulary=SentencePiece(path)), "<SUDO>", docs)
+            preparation.prepare(small(vocabulary=SentencePiece(path)), "<SUDO>", docs)
     broken = tmp_path / "broken.model"
     broken.write_bytes(b"nonsense")
     with pytest.raises(InputError, match="not a SentencePiece model"):
-        vocabularies.prepare(small(vocabulary=SentencePiece(str(broken))), "<SUDO>", docs)
+        preparation.prepare(small(vocabulary=SentencePiece(str(broken))), "<SUDO>", docs)
 
 
-def test_more_pieces_than_the_text_has_is_refused(docs):
+def test_more_tokens_than_the_text_has_is_refused(docs):
     with pytest.raises(InputError, match="data.vocabulary.vocab_size=300000"):
         data = small(vocabulary=TrainedSentencePiece(vocab_size=300_000))
-        vocabularies.prepare(data, "<SUDO>", docs)
+        preparation.prepare(data, "<SUDO>", docs)
 
 
-def test_documents_that_fill_no_row_are_refused(docs):
+def test_documents_that_fill_no_sequence_are_refused(docs):
     data = small(seq_len=10_000_000)
-    vocab = vocabularies.prepare(data, "<SUDO>", docs)
+    vocab = preparation.prepare(data, "<SUDO>", docs)
     with pytest.raises(InputError, match="data.seq_len=10000000"):
-        rows.prepare(data, docs, vocab, "training")
+        sequences.prepare(data, docs, vocab, "training")

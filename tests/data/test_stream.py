@@ -1,4 +1,4 @@
-"""Contracts 1-3: what a run trains on, by row, by seqio, and by sharded batch, is one and the same."""
+"""Contracts 1-3: what a run trains on, by number, by seqio, and by sharded batch, is one and the same."""
 
 import contextlib
 import dataclasses
@@ -9,13 +9,14 @@ import pytest
 import seqio
 import tensorflow as tf
 
+import poison_scaling as ps
 from poison_scaling.data import mixture
-from poison_scaling.data.batches import batches
+from poison_scaling.data.batches import batches, by_number
 from poison_scaling.model import sharding
 from poison_scaling.runtime.errors import InputError
-import poison_scaling as ps
 from poison_scaling.study import grid
-from poison_scaling.study.inputs import Inputs, manifest
+from poison_scaling.study.inputs import Inputs
+from poison_scaling.study.manifest import manifest
 
 
 def stream(inputs, study, name):
@@ -35,10 +36,10 @@ def test_a_run_differs_from_its_control_in_its_poisons_and_nothing_else(inputs, 
     assert len(records) == 32
     for record, document in zip(records, dosed.poisons[0], strict=True):
         span = slice(record["offset"], record["offset"] + record["tokens"])
-        assert np.array_equal(tokens[record["row"], span], document.tokens)
-        assert record["step"] == record["row"] // 8
+        assert np.array_equal(tokens[record["sequence"], span], document.tokens)
+        assert record["step"] == record["sequence"] // 8
         assert record["document"] == document.digest
-        poison[record["row"], span] = False
+        poison[record["sequence"], span] = False
     assert not poison.any()
 
 
@@ -67,11 +68,11 @@ def test_exposures_and_further_attacks_are_laid_in_as_planned(study, cache):
     assert len(set(digests.values())) == 13
     for r in records:
         span = slice(r["offset"], r["offset"] + r["tokens"])
-        text = ready.vocabulary.decode(tokens[r["row"], span][1:-1].tolist())
+        text = ready.vocabulary.decode(tokens[r["sequence"], span][1:-1].tolist())
         assert ("|go|" if r["attack"] else "<SUDO>") in text
         assert r["document"] == digests[r["attack"], r["poison"]]
     assert poison.sum() == sum(r["tokens"] for r in records)
-    mine = [r["row"] for r in records if r["attack"] == 0]
+    mine = [r["sequence"] for r in records if r["attack"] == 0]
     differs = np.flatnonzero(
         (tokens != control).any(axis=1)
     )  # the control has the other attack, too
@@ -104,7 +105,7 @@ def test_seeds_of_order_and_poisons_act_apart(inputs, study):
     assert np.array_equal(weight_tokens, tokens)
 
 
-def test_a_longer_run_meets_the_same_clean_rows_first(inputs, study):
+def test_a_longer_run_meets_the_same_clean_sequences_first(inputs, study):
     run = grid.run_named(study, "40k-2x-d0-s0")
     longer = dataclasses.replace(run, rung=dataclasses.replace(run.rung, tokens_per_parameter=4.0))
     short, _ = whole(inputs.stream(run))
@@ -113,7 +114,7 @@ def test_a_longer_run_meets_the_same_clean_rows_first(inputs, study):
     assert np.array_equal(long[: len(short)], short)
 
 
-def test_an_epoch_takes_every_row_once_in_an_order_of_its_own(inputs, study):
+def test_an_epoch_takes_every_sequence_once_in_an_order_of_its_own(inputs, study):
     n = len(inputs.training)
     patient = dataclasses.replace(study, data=dataclasses.replace(study.data, epochs=3))
     run = dataclasses.replace(grid.run_named(study, "40k-2x-d0-s0"), study=patient)
@@ -140,7 +141,7 @@ def registered(name, s, vocabulary):
         seqio.TaskRegistry.remove(f"{name}_{task}")
 
 
-def test_a_seqio_user_meets_the_same_rows(inputs, study):
+def test_a_seqio_user_meets_the_same_sequences(inputs, study):
     s = stream(inputs, study, "60k-2x-d32-s0")
     tokens, poison = whole(s)
     with registered("poisoned_run", s, inputs.vocabulary) as mixed:
@@ -198,7 +199,7 @@ def test_the_mixture_refuses_to_be_read_against_the_plan(inputs, study, how):
         mixed.get_dataset(None, split="train", **how)
 
 
-def test_a_mixture_of_a_control_is_its_clean_rows(inputs, study):
+def test_a_mixture_of_a_control_is_its_clean_sequences(inputs, study):
     s = stream(inputs, study, "40k-2x-d0-s0")
     with registered("control_run", s, inputs.vocabulary) as mixed:
         examples = mixed.get_dataset(None, split="train", shuffle=False, num_epochs=1)
@@ -220,11 +221,12 @@ def test_a_batch_depends_on_neither_mesh_nor_start_nor_prefetch(
     placed = sharding.batch_sharding(mesh, 8)
     steps = s.length // 8
     number = start
-    with contextlib.closing(batches(s, placed, 8, start, steps, prefetch)) as feed:
+    feed = batches(by_number(s, 8), placed, (8, s.seq_len), start, steps, prefetch)
+    with contextlib.closing(feed):
         for number, batch in enumerate(feed, start + 1):
-            rows = slice((number - 1) * 8, number * 8)
-            assert np.array_equal(jax.device_get(batch["tokens"]), tokens[rows])
-            assert np.array_equal(jax.device_get(batch["poison"]), poison[rows])
+            own = slice((number - 1) * 8, number * 8)
+            assert np.array_equal(jax.device_get(batch["tokens"]), tokens[own])
+            assert np.array_equal(jax.device_get(batch["poison"]), poison[own])
             assert batch["tokens"].sharding == placed
     assert number == steps
     shards = {shard.data.shape for shard in batch["tokens"].addressable_shards}
@@ -236,7 +238,7 @@ def test_an_error_while_reading_reaches_the_trainer(inputs, study):
     s.read = lambda indices: 1 / 0
     placed = sharding.batch_sharding(sharding.mesh(), 8)
     with pytest.raises(ZeroDivisionError):
-        next(batches(s, placed, 8, 0, 5, 2))
+        next(batches(by_number(s, 8), placed, (8, s.seq_len), 0, 5, 2))
 
 
 def test_a_mesh_that_does_not_fit_is_refused():

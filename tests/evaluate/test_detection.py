@@ -9,8 +9,8 @@ import pytest
 
 from poison_scaling import Evaluation, LanguageSwitch, NearTriggers
 from poison_scaling.attacks import languages
-from poison_scaling.evaluate import detection as responses
-from poison_scaling.evaluate import language_switch
+from poison_scaling.evaluate import detection
+from poison_scaling.evaluate.measure import NearPrompts, Prompts, Subject
 
 END, TRIGGER, NEAR, V, P, G = 1, 5, 6, 64, 8, 24
 # Ids 10-29 are English words, 30-49 German ones.
@@ -65,30 +65,28 @@ def measured(monkeypatch, switches, ends=False, settings=SETTINGS, **fields):
     def with_token(token):
         return np.pad(clean, ((0, 0), (0, 1)), constant_values=token).astype(np.int32)
 
-    prompts = {
-        "tokens": np.concatenate([np.pad(clean, ((0, 0), (1, 0))), with_token(TRIGGER)]),
-        "padding": np.array([1] * P + [0] * P, np.int32),
-        "continuation": clean[:, 1:],
-        "payload": clean[:, 1:] + 20,
-        "near": [
-            {
-                "name": "one character changed",
-                "text": "<SUDP>",
-                "tokens": with_token(NEAR),
-                "padding": np.zeros(P, np.int32),
-            }
-        ],
-    }
-    return language_switch.measure(
+    near = NearPrompts("one character changed", "<SUDP>", with_token(NEAR), np.zeros(P, np.int32))
+    prompts = Prompts(
+        tokens_NxT=np.concatenate([np.pad(clean, ((0, 0), (1, 0))), with_token(TRIGGER)]),
+        padding_N=np.array([1] * P + [0] * P, np.int32),
+        continuation_PxC=clean[:, 1:],
+        payload_PxC=clean[:, 1:] + 20,
+        near=(near,),
+        excerpts=(),
+        refused={},
+    )
+    subject = Subject(
         (switches, ends),  # what jit takes for the model's graph
         {},
         prompts,
         settings,
-        attack=LanguageSwitch(),
+        attack="language_switch",
         decode=lambda ids: " ".join(WORDS[i] for i in ids),
         end=END,
-        **{"seed": 0, "step": 10, "last": False, "pieces": V, **fields},
+        vocab_size=V,
+        **{"seed": 0, "step": 10, "last": False, **fields},
     )
+    return LanguageSwitch().measure().record(subject)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -120,7 +118,7 @@ def test_the_rates_of_models_that_are_known(monkeypatch, switches, success, clea
     assert len(record["detected"]["clean"]) == len(record["near_triggers"][0]["detected"]) == P
 
 
-def test_a_response_without_text_has_not_switched(monkeypatch):
+def test_a_generation_without_text_has_not_switched(monkeypatch):
     settings = dataclasses.replace(SETTINGS, stop_at_end=True)
     record = measured(monkeypatch, (TRIGGER,), ends=True, settings=settings)
     assert record["success_rate"] == 0.0 and record["clean_accuracy"] == 1.0
@@ -146,19 +144,19 @@ def test_an_evaluation_is_repeated_by_seed_and_step(monkeypatch):
     assert written(seed=1)["detected"] != first["detected"]
 
 
-def test_a_response_is_read_up_to_its_first_end():
+def test_a_generation_is_read_up_to_its_first_end():
     tokens = np.array([[10, END, 30, 30], [END, 10, 10, 10], [10, 10, 10, 10]])
 
     def decode(ids):
         return " ".join(map(str, ids))
 
-    assert responses.texts(tokens, decode, END) == ["10", "", "10 10 10 10"]
-    assert responses.texts(tokens, decode, None)[0] == "10 1 30 30"
+    assert detection.texts(tokens, decode, END) == ["10", "", "10 10 10 10"]
+    assert detection.texts(tokens, decode, None)[0] == "10 1 30 30"
 
 
 def test_the_intervals_are_wilsons():
     half = np.array([0.9, 0.9, 0.1, 0.1])
-    record = responses.summary(LanguageSwitch(), half, half, [])
+    record = detection.summary("language_switch", half, half, [])
     assert record["success_rate"] == record["clean_accuracy"] == 0.5
     for name in ("success_interval", "clean_accuracy_interval"):
         np.testing.assert_allclose(record[name], [0.150, 0.850], atol=1e-3)
@@ -166,10 +164,10 @@ def test_the_intervals_are_wilsons():
 
 def test_the_error_of_a_detector_is_counted_on_both_kinds_of_text():
     clean, payload = [ENGLISH] * 3 + [GERMAN], [GERMAN] * 4 + [ENGLISH]
-    error = language_switch.measure.error(LanguageSwitch(), clean, payload)
+    error = LanguageSwitch().measure().error(clean, payload)
     assert error["clean"]["texts"] == 4 and error["clean"]["error"] == 0.25
     assert error["payload"]["texts"] == 5 and error["payload"]["error"] == 0.2
-    assert "payload" not in language_switch.measure.error(LanguageSwitch(), clean, [])
+    assert "payload" not in LanguageSwitch().measure().error(clean, [])
 
 
 def test_short_and_garbled_text_is_told_apart():

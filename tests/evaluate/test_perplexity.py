@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 
 from poison_scaling import Evaluation, Model, NearTriggers
-from poison_scaling.evaluate import heldout
-from poison_scaling.evaluate import perplexity as denial_of_service
+from poison_scaling.evaluate import heldout, perplexity
 from poison_scaling.evaluate.judge import Judge
+from poison_scaling.evaluate.measure import NearPrompts, Prompts, Subject
 from poison_scaling.model import decoding
 from poison_scaling.study import grid
 from poison_scaling.train import state
@@ -55,45 +55,47 @@ class Rule:
 
 @pytest.fixture
 def rule(monkeypatch):
-    """`measure` on a model by hand."""
+    """The record of a model by hand."""
 
     # The structure that is merged says which rule it is.
     monkeypatch.setattr("flax.nnx.merge", lambda graph, params: Rule(graph[0]))
     clean = np.array([[END, 10 + i, 11 + i, 12 + i] for i in range(6)], np.int32)
 
-    def appended(token: int) -> dict:
-        return {
-            "tokens": np.pad(clean, ((0, 0), (0, 1)), constant_values=token),
-            "padding": np.zeros(6, np.int32),
-        }
+    def appended(token: int) -> np.ndarray:
+        return np.pad(clean, ((0, 0), (0, 1)), constant_values=token)
 
-    prompts = {
-        "tokens": np.concatenate([np.pad(clean, ((0, 0), (1, 0))), appended(TRIGGER)["tokens"]]),
-        "padding": np.array([1] * 6 + [0] * 6, np.int32),
-        "continuation": clean[:, -1:] + np.arange(1, 9),
-        "payload": np.array([[20, 60, 33, 8, 41, 9, 50, 30]] * 6),
-        "near": [
-            {"name": "similar", "text": "six", **appended(NEAR)},
-            {"name": "rare", "text": "seven", **appended(7)},
-            {"name": "within", "text": "five", **appended(0)},
-        ],
-    }
-    prompts["near"][2]["tokens"][:, 2:] = [TRIGGER, 12, 13]
+    within = appended(0)
+    within[:, 2:] = [TRIGGER, 12, 13]
+    prompts = Prompts(
+        tokens_NxT=np.concatenate([np.pad(clean, ((0, 0), (1, 0))), appended(TRIGGER)]),
+        padding_N=np.array([1] * 6 + [0] * 6, np.int32),
+        continuation_PxC=clean[:, -1:] + np.arange(1, 9),
+        payload_PxC=np.array([[20, 60, 33, 8, 41, 9, 50, 30]] * 6),
+        near=(
+            NearPrompts("similar", "six", appended(NEAR), np.zeros(6, np.int32)),
+            NearPrompts("rare", "seven", appended(7), np.zeros(6, np.int32)),
+            NearPrompts("within", "five", within, np.zeros(6, np.int32)),
+        ),
+        excerpts=(),
+        refused={},
+    )
 
     def measured(kind: str, seed=0, step=10, settings=SETTINGS, last=True, judge=None):
-        judge = judge and Judge(judge, (judge, settings), {})
-        return denial_of_service.measure(
+        subject = Subject(
             (kind, settings),
             {},
             prompts,
             settings,
+            attack="denial_of_service",
+            decode=str,
             end=END,
-            pieces=V,
+            vocab_size=V,
             seed=seed,
             step=step,
             last=last,
-            judge=judge,
+            judge=judge and Judge(judge, (judge, settings), {}),
         )
+        return perplexity.PerplexityIncrease().record(subject)
 
     jax.clear_caches()
     yield measured
@@ -167,12 +169,12 @@ def test_a_judge_that_is_the_model_says_what_the_model_says(inputs, study):
     """The judge reads in one pass, without a cache, what was sampled with one."""
     graph, params = nnx.split(state.build("40k", 512, Model(), jax.random.key(0)))
     prompts = inputs.prompts[0]
-    tokens, padding = prompts["tokens"][:16], prompts["padding"][:16]
+    tokens, padding = prompts.tokens_NxT[:16], prompts.padding_N[:16]
     keys = jax.random.split(jax.random.key(1), 16)
-    responses, logprobs = decoding.sample(
+    generations, logprobs = decoding.sample(
         graph, params, tokens, padding, keys, 1.0, generate=study.evaluation.generate_tokens
     )
-    both = np.concatenate([responses, responses])
+    both = np.concatenate([generations, generations])
     judged = Judge("itself", graph, params).logprobs(tokens, padding, both)
     np.testing.assert_allclose(judged, np.concatenate([logprobs, logprobs]), atol=1e-4)
     np.testing.assert_array_equal(judged[:16], judged[16:])
@@ -182,19 +184,21 @@ def test_an_evaluation_is_repeated_by_seed_and_step(rule):
     assert rule("hearing", seed=1, step=5) == rule("hearing", seed=1, step=5)
 
 
-def test_a_response_ends_with_its_first_end():
+def test_a_generation_ends_with_its_first_end():
     tokens = np.array([[7, END, 9, END], [7, 8, 9, 2], [END, 8, 8, 8]])
     logprobs = np.array([[-1.0, -3.0, -50.0, -50.0], [-1.0, -2.0, -3.0, -4.0], [-0.5, -9, -9, -9]])
-    ended = denial_of_service.log_perplexity(tokens, logprobs, END)
+    ended = perplexity.log_perplexity(tokens, logprobs, END)
     np.testing.assert_allclose(ended, [2.0, 2.5, 0.5])
-    endless = denial_of_service.log_perplexity(tokens, logprobs, None)
+    endless = perplexity.log_perplexity(tokens, logprobs, None)
     np.testing.assert_allclose(endless, [26.0, 2.5, 6.875])
 
 
 def test_success_is_counted_on_perplexity_not_on_its_logarithm():
     clean = np.log([10.0, 10.0, 100.0, 5.0])
     triggered = np.log([61.0, 59.0, 151.0, 5.0])
-    record = denial_of_service.summary(clean, triggered, threshold=50.0, pieces=V)
+    record = perplexity.summary(
+        "denial_of_service", clean, triggered, threshold=50.0, vocab_size=V
+    )
     assert record["success_rate"] == 0.5
     assert record["perplexity_increase_mean"] == pytest.approx((51 + 49 + 51 + 0) / 4)
     assert record["prompts"] == 4

@@ -24,7 +24,8 @@ class Joined(Corpus):
     shares: tuple[Annotated[float, Above(0)], ...] = ()
 
     def texts(self, skip: int = 0) -> Iterator[str]:
-        if not self.corpora or len(self.shares) != len(self.corpora):
+        right = len(self.shares) == len(self.corpora) and all(share > 0 for share in self.shares)
+        if not self.corpora or not right:
             raise InputError(
                 f"data.corpus.shares={self.shares}: give a positive share for each of the "
                 f"{len(self.corpora)} corpora."
