@@ -42,7 +42,7 @@ lint: $(READY)
 # Warnings are errors, such as a link without a target. Docstrings are read from the sources; nothing is imported.
 docs: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
