@@ -8,7 +8,7 @@ export JAX_PLATFORMS ?= cpu
 # Whatever the locale is, files and pipes are UTF-8.
 export PYTHONUTF8 := 1
 
-.PHONY: venv demo smoke test test-all lint bench clean
+.PHONY: venv demo smoke test test-all lint docs bench clean
 
 venv: $(READY)
 
@@ -37,10 +37,16 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/shellcheck --external-sources launch/*.sh
+	$(BIN)/ty check poison_scaling analysis
+
+# Warnings are errors, such as a link without a target. Docstrings are read from the sources; nothing is imported.
+docs: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) results site
