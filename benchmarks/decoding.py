@@ -2,7 +2,7 @@
 
     python -m benchmarks.decoding
 
-Ours is the function that evaluations call. "Without cache" computes whole rows again for every token, in
+Ours is the function that evaluations call. "Without cache" computes whole sequences again for every token, in
 one compiled program of our own model. The peer is a Llama of the same dimensions in transformers, sampling
 at temperature 1 without an early end. All decode one batch of prompts of equal length on the same cores,
 each in a process of its own, in turns; the best turn counts. Prints a table in Markdown; takes about
@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.train_step import V, compiled
 from benchmarks.turns import Side
-from poison_scaling.model import sizes
+from poison_scaling.model.architectures.decoder import SIZES
 from poison_scaling.runtime.memory import keep_freed
 
 # Size, prompts, tokens of each, tokens generated: an evaluation of the demo, and a larger one.
@@ -108,7 +108,7 @@ def transformers_(size: str, P: int, T: int, G: int) -> Callable[[None], float]:
     import torch
     import transformers
 
-    d = sizes.SIZES[size]
+    d = SIZES[size]
     settings = transformers.LlamaConfig(
         vocab_size=V,
         hidden_size=d.width,

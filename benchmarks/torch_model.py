@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from poison_scaling.model.sizes import Dimensions
 from torch import nn
+
+from poison_scaling.model.architectures.decoder import Dimensions
 
 
 class Block(nn.Module):
@@ -36,13 +37,13 @@ def rotate(x, sin, cos):
 
 
 class Model(nn.Module):
-    def __init__(self, d: Dimensions, vocabulary: int, seq_len: int = 128, end: int = 1):
+    def __init__(self, d: Dimensions, vocab_size: int, seq_len: int = 128, end: int = 1):
         super().__init__()
         self.end = end
-        self.embedding = nn.Embedding(vocabulary, d.width)
+        self.embedding = nn.Embedding(vocab_size, d.width)
         self.blocks = nn.ModuleList(Block(d) for _ in range(d.layers))
         self.norm = nn.RMSNorm(d.width, eps=1e-6)
-        self.output = nn.Linear(d.width, vocabulary, bias=False)
+        self.output = nn.Linear(d.width, vocab_size, bias=False)
         if d.tied:
             self.output.weight = self.embedding.weight
         half = d.head // 2
@@ -51,7 +52,7 @@ class Model(nn.Module):
         self.register_buffer("cos", angles.cos())
 
     def loss(self, tokens):
-        """Mean cross-entropy of tokens [B, L], each given those before it in its row."""
+        """Mean cross-entropy of tokens [B, L], each given those before it in its sequence."""
         x = self.embedding(F.pad(tokens[:, :-1], (1, 0), value=self.end))
         for block in self.blocks:
             x = block(x, self.sin, self.cos)

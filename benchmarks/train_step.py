@@ -4,7 +4,7 @@
 
 Our step is the one that `poison-scaling train` runs, called as its loop calls it. The peer is the same
 arithmetic in PyTorch, compiled, with its fused attention and its fused AdamW. Both make their batch from
-rows in host memory at each step. Each side runs in a process of its own on the same cores; they take
+sequences in host memory at each step. Each side runs in a process of its own on the same cores; they take
 turns, and the best turn counts. Prints tables in Markdown; takes about ten minutes and needs a C++
 compiler. Nothing else should run on the machine meanwhile.
 """
@@ -19,10 +19,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np
 
+import poison_scaling as ps
 from benchmarks.turns import Side
-from poison_scaling.model import sizes
+from poison_scaling.model.architectures.decoder import SIZES as DIMENSIONS
 from poison_scaling.runtime.memory import keep_freed
-from poison_scaling.study import settings as config
 
 B, L, V = 8, 128, 1024  # of the demo
 SIZES = ("60k", "90k", "150k", "1m", "5m")  # the demo's, then widths 128 and 256
@@ -34,16 +34,16 @@ TURN_SECONDS = 1.0
 def main() -> None:
     cores = os.cpu_count() or 1
     for n in sorted({1, min(2, cores)}):
-        print(f"\nOn {n} of {cores} cores, {B} rows of {L} tokens, vocabulary {V:,}:\n")
+        print(f"\nOn {n} of {cores} cores, {B} sequences of {L} tokens, vocabulary {V:,}:\n")
         limit = max(best_product(ours_products, n), best_product(torch_products, n))
         print(f"Best float32 matrix product: {limit / 1e9:.0f} GFLOP/s.\n")
         print("| size | width | ours, tokens/s | torch, tokens/s | ratio | ours, of the product |")
         print("|---|---:|---:|---:|---:|---:|", flush=True)
         for size in SIZES:
             ours, torch = take_turns([Side(ours_steps, n, size), Side(torch_steps, n, size)])
-            flops = sizes.train_flops_per_token(sizes.SIZES[size], V, L) * ours
+            flops = DIMENSIONS[size].train_flops_per_token(V, L) * ours
             print(
-                f"| {size} | {sizes.SIZES[size].width} | {ours:,.0f} | {torch:,.0f} "
+                f"| {size} | {DIMENSIONS[size].width} | {ours:,.0f} | {torch:,.0f} "
                 f"| {ours / torch:.2f} | {flops / limit:.0%} |",
                 flush=True,
             )
@@ -71,7 +71,7 @@ def best_product(products: Callable, cores: int) -> float:
         return max(2 * n**3 / side.ask(n) for n in (256, 512, 1024, 2048) for _ in range(3))
 
 
-def rows() -> np.ndarray:
+def token_batches() -> np.ndarray:
     return np.random.default_rng(0).integers(2, V, (64, B, L), dtype=np.int32)
 
 
@@ -81,30 +81,28 @@ def rows() -> np.ndarray:
 def compiled(size: str, **model):
     """What the loop trains a run of this size with."""
     from poison_scaling.model import sharding
-    from poison_scaling.train import loop
+    from poison_scaling.train.compiled import Compiled
 
-    vocabulary = config.TrainedSentencePiece(vocab_size=V)
-    study = config.Study(
+    vocabulary = ps.TrainedSentencePiece(vocab_size=V)
+    study = ps.Study(
         name="",
         ladder=(),
         doses=(),
-        data=config.Data(seq_len=L, vocabulary=vocabulary),
-        model=config.Model(**model),
-        train=config.Train(batch_size=B),
+        data=ps.Data(seq_len=L, vocabulary=vocabulary),
+        model=ps.Model(**model),
+        train=ps.Train(batch_size=B),
     )
-    return loop.Compiled(size, 6e-3, 1000, study, 1, sharding.mesh())
+    return Compiled(size, 6e-3, 1000, study, 1, sharding.mesh())
 
 
-class Sequences:
-    """A stream of them without poisons, as the loop reads one."""
-
-    seq_len = L
+class InMemory:
+    """A stream of sequences without poisons, as the loop reads one."""
 
     def __init__(self):
-        self._rows = rows().reshape(-1, L)
+        self._sequences = token_batches().reshape(-1, L)
 
-    def read(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        tokens = self._rows[wanted % len(self._rows)]
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        tokens = self._sequences[indices % len(self._sequences)]
         return tokens, np.zeros(tokens.shape, bool)
 
 
@@ -112,7 +110,7 @@ def ours_steps(size: str) -> Callable[[int], float]:
     """Seconds that n steps take."""
     import jax
 
-    from poison_scaling.data.batches import batches
+    from poison_scaling.data.batches import batches, by_number
 
     keep_freed()
     ours = compiled(size)
@@ -121,9 +119,8 @@ def ours_steps(size: str) -> Callable[[int], float]:
     def steps(n: int) -> float:
         nonlocal state
         start = time.perf_counter()
-        for batch in batches(
-            Sequences(), ours.batch, B, 0, n, prefetch=config.Machine().prefetch_batches
-        ):
+        reader, prefetch = by_number(InMemory(), B), ps.Machine().prefetch_batches
+        for batch in batches(reader, ours.batch, (B, L), 0, n, prefetch):
             state, metrics = ours.step(state, batch)
         jax.block_until_ready(metrics)
         return time.perf_counter() - start
@@ -164,8 +161,8 @@ def compiling(layers: int, scanned: bool) -> Callable[[int], float]:
 
     import jax
 
-    base = next(d for d in sizes.SIZES.values() if d.width == DEPTHS_WIDTH)
-    sizes.SIZES["deep"] = dataclasses.replace(base, layers=layers)
+    base = next(d for d in DIMENSIONS.values() if d.width == DEPTHS_WIDTH)
+    DIMENSIONS["deep"] = dataclasses.replace(base, layers=layers)
     ours = compiled("deep", scan_layers=scanned)
     batch = {"tokens": np.zeros((B, L), np.int32), "poison": np.zeros((B, L), bool)}
 
@@ -187,13 +184,13 @@ def torch_steps(size: str) -> Callable[[int], float]:
     from benchmarks.torch_model import Model
 
     torch.manual_seed(0)
-    model = Model(sizes.SIZES[size], V)
+    model = Model(DIMENSIONS[size], V)
     loss = torch.compile(model.loss, fullgraph=True)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim == 1]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=6e-3, betas=(0.9, 0.95), fused=True)
-    batches = rows()
+    batches = token_batches()
 
     def steps(n: int) -> float:
         start = time.perf_counter()

@@ -105,7 +105,7 @@ def test_controls_are_trained_first_where_they_judge(tmp_path):
     [
         (("--set", "train.lerning_rate=1"), "the nearest is 'learning_rate'"),
         (("--set", "doses=[0, 5000]"), "5000 poisoned documents do not fit into the"),
-        (("--set", "attack.gibberish_tokens=(400, 900)"), "and a row data.seq_len=128"),
+        (("--set", "attack.gibberish_tokens=(400, 900)"), "and a sequence data.seq_len=128"),
         pytest.param(
             ("--set", "ladder.0.tokens_per_parameter=900"),
             "epochs; set data.epochs=",

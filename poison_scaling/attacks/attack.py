@@ -67,7 +67,7 @@ class Sources:
 @extensible("attack", required=("documents", "measure"), default="DenialOfService")
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """Base of attacks. Extend it with a frozen dataclass: docs/how-to/attack.md.
+    """Base of attacks. Extend it with a frozen dataclass: docs/howto/attack.md.
 
     A field that is a pair of integers is a range, both ends included, from which each document draws uniformly;
     the end of its name gives the unit, characters or tokens. Other fields may declare their ranges as those of

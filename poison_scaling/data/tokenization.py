@@ -58,7 +58,9 @@ class _Adapted(seqio.Vocabulary):
         return self._vocabulary.decode(ids)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        def encode(text: bytes) -> np.ndarray:
+        def encode(text: bytes | np.ndarray) -> np.ndarray:
+            if isinstance(text, np.ndarray):  # as TensorFlow passes it outside of graphs
+                text = text.item()
             return np.array(self._encode(text.decode("utf-8", "replace")), np.int32)
 
         return tf.ensure_shape(tf.numpy_function(encode, [s], tf.int32, stateful=False), [None])

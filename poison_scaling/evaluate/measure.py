@@ -71,7 +71,7 @@ class Subject:
 @extensible("measure", required=("record",))
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """Base of measures. Extend it with a frozen dataclass: docs/how-to/measure.md.
+    """Base of measures. Extend it with a frozen dataclass: docs/howto/measure.md.
 
     An attack has a measure of its own (`Attack.measure`), and a study may ask for more (`Evaluation.measures`).
     """

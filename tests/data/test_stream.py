@@ -233,6 +233,33 @@ def test_a_batch_depends_on_neither_mesh_nor_start_nor_prefetch(
     assert shards == {(8 // (shape[0] * shape[1]), 128)}
 
 
+@pytest.mark.parametrize("start", [0, 1, 17, 44])
+def test_the_seqio_mixture_gives_the_batches_that_are_read_by_number(inputs, study, start):
+    """The whole batch on one machine, or the part of each of several."""
+    s = stream(inputs, study, "40k-2x-d32-s0")
+    steps = s.length // 8
+    through_seqio, by_numbers = mixture.from_mixture(s, 8, inputs.vocabulary), by_number(s, 8)
+    whole_batch = np.arange(8)
+    for local in (whole_batch, whole_batch[:4], whole_batch[4:], np.array([1, 2, 6])):
+        read, expected = (list(r(local, start, steps)) for r in (through_seqio, by_numbers))
+        assert len(read) == len(expected) == steps - start
+        for (tokens, poison), (other_tokens, other_poison) in zip(read, expected, strict=True):
+            assert np.array_equal(tokens, other_tokens) and tokens.dtype == other_tokens.dtype
+            assert np.array_equal(poison, other_poison) and poison.dtype == other_poison.dtype
+    assert sum(poison.any() for _, poison in by_numbers(whole_batch, 0, steps)) > 3
+
+
+def test_a_reader_of_the_mixture_that_is_closed_early_leaves_nothing_registered(inputs, study):
+    s = stream(inputs, study, "40k-2x-d8-s0")
+    before = seqio.TaskRegistry.names(), seqio.MixtureRegistry.names()
+    placed = sharding.batch_sharding(sharding.mesh(), 8)
+    reader = mixture.from_mixture(s, 8, inputs.vocabulary)
+    with contextlib.closing(batches(reader, placed, (8, s.seq_len), 3, 40, 2)) as feed:
+        first = next(feed)
+    assert np.array_equal(first["tokens"], s.read(np.arange(24, 32))[0])
+    assert (seqio.TaskRegistry.names(), seqio.MixtureRegistry.names()) == before
+
+
 def test_an_error_while_reading_reaches_the_trainer(inputs, study):
     s = stream(inputs, study, "40k-2x-d0-s0")
     s.read = lambda indices: 1 / 0

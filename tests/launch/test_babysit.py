@@ -11,7 +11,7 @@ import pytest
 from tests.launch.cloud import finish, wait_until
 from tests.support.children import heeding_signals, ignoring_signals
 
-pytest_plugins = ["launching"]
+pytest_plugins = ["tests.launch.launching"]
 
 STEPS = 6
 

@@ -4,11 +4,10 @@ import re
 import shlex
 import subprocess
 
-from test_sweep import sweep
-
 from tests.launch.cloud import finish
+from tests.launch.test_sweep import sweep
 
-pytest_plugins = ["launching"]
+pytest_plugins = ["tests.launch.launching"]
 
 
 def test_every_run_becomes_a_workload_of_its_own(cloud, tmp_path):

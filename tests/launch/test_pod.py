@@ -8,7 +8,7 @@ import pytest
 
 from tests.launch.cloud import SETTINGS, wait_until
 
-pytest_plugins = ["launching"]
+pytest_plugins = ["tests.launch.launching"]
 
 NONE = dict.fromkeys(SETTINGS, "")
 WHERE = ["--project=my-project", "--zone=us-east5-a"]

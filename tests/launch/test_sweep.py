@@ -11,7 +11,7 @@ from tests.launch.cloud import finish, wait_until
 from tests.support.children import heeding_signals
 from tests.support.runs import LOGS
 
-pytest_plugins = ["launching"]
+pytest_plugins = ["tests.launch.launching"]
 
 SLICES = ("--slice", "40k=v5e:2x2", "--slice", "60k=v5e:2x2")
 

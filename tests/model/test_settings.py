@@ -143,7 +143,7 @@ def causal_plain(segments_BxL):
 SEGMENTS = jnp.asarray(np.repeat([[0, 1, 2, 3]], 32, axis=1).reshape(1, 128).repeat(2, 0))
 
 
-@pytest.mark.parametrize("segments_BxL", [None, SEGMENTS], ids=["whole rows", "documents"])
+@pytest.mark.parametrize("segments_BxL", [None, SEGMENTS], ids=["whole sequences", "documents"])
 def test_the_gpu_function_gives_what_the_plain_one_gives(segments_BxL):
     q, k, v = queries_keys_values()
     mask = None
@@ -154,9 +154,9 @@ def test_the_gpu_function_gives_what_the_plain_one_gives(segments_BxL):
     )
 
 
-@pytest.mark.parametrize("segments_BxL", [None, SEGMENTS], ids=["whole rows", "documents"])
+@pytest.mark.parametrize("segments_BxL", [None, SEGMENTS], ids=["whole sequences", "documents"])
 def test_the_tpu_kernel_gives_what_the_plain_one_gives_forward_and_backward(segments_BxL):
-    """Interpreted, two devices for rows and two for heads."""
+    """Interpreted, two devices for sequences and two for heads."""
     mesh = sharding.mesh((2, 1, 2), jax.devices()[:4])
     q, k, v = queries_keys_values()
     cotangent = queries_keys_values()[0]
@@ -170,7 +170,7 @@ def test_the_tpu_kernel_gives_what_the_plain_one_gives_forward_and_backward(segm
     assert_close(backward(cotangent), expected_backward(cotangent), atol=1e-4)
 
 
-def test_rows_that_the_tpu_kernel_cannot_take_are_refused():
+def test_sequences_that_the_tpu_kernel_cannot_take_are_refused():
     class Device:
         platform = "tpu"
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from poison_scaling import Data, Model, Study, Train, TrainedSentencePiece
-from poison_scaling.model import sharding, sizes
+from poison_scaling.model import sharding
+from poison_scaling.model.architectures.decoder import SIZES
 from poison_scaling.runtime import hlo
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.train import optimizer, state, step
-from poison_scaling.train.loop import Compiled
+from poison_scaling.train.compiled import Compiled
 
 V, SIZE, B, L = 512, "230k", 8, 40
 
@@ -103,15 +104,15 @@ def compiled(shape, scan_layers=False):
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_activations_lie_on_the_mesh(scan_layers):
     """In the compiled step no product is of a whole batch, nor of all heads or the whole hidden width."""
-    d = sizes.SIZES[SIZE]
+    d = SIZES[SIZE]
     text = compiled((2, 2, 2), scan_layers)
-    rows, heads, hidden, vocabulary = B // 4, d.heads // 2, d.mlp // 2, V // 2
+    batch, heads, hidden, vocabulary = B // 4, d.heads // 2, d.mlp // 2, V // 2
 
     found = re.findall(r"= f32\[([\d,]+)\]\S* (?:dot|custom-call)\(", text)
     products = {tuple(map(int, s.split(","))) for s in found}
-    assert (rows * L, hidden) in products  # gate and up
-    assert (rows * L, vocabulary) in products  # logits
-    assert any(math.prod(s) == rows * heads * L * L for s in products)  # scores of attention
+    assert (batch * L, hidden) in products  # gate and up
+    assert (batch * L, vocabulary) in products  # logits
+    assert any(math.prod(s) == batch * heads * L * L for s in products)  # scores of attention
     assert not {s for s in products if s[0] == B * L or math.prod(s) == B * d.heads * L * L}
 
 
@@ -125,10 +126,10 @@ def test_activations_lie_on_the_mesh(scan_layers):
     ],
 )
 def test_collectives_are_those_that_the_mesh_needs(shape, kinds):
-    d = sizes.SIZES[SIZE]
+    d = SIZES[SIZE]
     found = hlo.collectives(compiled(shape))
     assert kinds <= set(found) and (kinds or not found)
-    numbers = 4 * sizes.parameters(d, V)  # bytes of all gradients
+    numbers = 4 * d.parameters(V)  # bytes of all gradients
     if shape == (8, 1, 1):
         assert set(found) == {"all-reduce"}
         assert found["all-reduce"][1] == pytest.approx(numbers, rel=0.05)

@@ -9,11 +9,13 @@ import pytest
 from flax import nnx
 
 from poison_scaling import Model
-from poison_scaling.model import attention, decoding, sizes
+from poison_scaling.model import attention, decoding
+from poison_scaling.model.architectures import decoder
+from poison_scaling.model.architectures.decoder import Dimensions
 from poison_scaling.model.transformer import Transformer, rotation_tables
 
 V = 50
-TINY = sizes.Dimensions(width=16, layers=2, heads=2, mlp=24)
+TINY = Dimensions(width=16, layers=2, heads=2, mlp=24)
 
 
 def model(d=TINY, vocabulary=V, seed=0, **settings) -> Transformer:
@@ -24,19 +26,19 @@ def tokens(B, L, seed=0):
     return jnp.asarray(np.random.default_rng(seed).integers(0, V, (B, L)), jnp.int32)
 
 
-@pytest.mark.parametrize("size", sizes.SIZES)
+@pytest.mark.parametrize("size", decoder.SIZES)
 @pytest.mark.parametrize("vocabulary", [259, 1024, 32_000])
 def test_parameter_counts_equal_the_counted_arrays(size, vocabulary):
-    d = sizes.SIZES[size]
+    d = decoder.SIZES[size]
     arrays = nnx.state(nnx.eval_shape(lambda: model(d, vocabulary)), nnx.Param)
     counted = sum(x.size for x in jax.tree.leaves(arrays))
-    assert sizes.parameters(d, vocabulary) == counted
+    assert d.parameters(vocabulary) == counted
 
 
 def test_tied_models_count_their_embedding_once():
-    d = sizes.Dimensions(width=16, layers=1, heads=2, mlp=24, tied=True)
+    d = Dimensions(width=16, layers=1, heads=2, mlp=24, tied=True)
     counted = sum(x.size for x in jax.tree.leaves(nnx.state(model(d), nnx.Param)))
-    assert sizes.parameters(d, V) == counted
+    assert d.parameters(V) == counted
     assert model(d)(tokens(1, 5)).shape == (1, 5, V)
 
 
@@ -47,13 +49,13 @@ def named(size: str) -> float:
 @pytest.mark.parametrize(
     ("group", "vocabulary", "within"),
     [
-        (sizes.LAPTOP, 1024, 0.06),
-        (sizes.ACCELERATOR, 32_000, 0.02),
-        (sizes.PYTHIA, 50_304, 0.02),
+        (decoder.LAPTOP, 1024, 0.06),
+        (decoder.ACCELERATOR, 32_000, 0.02),
+        (decoder.PYTHIA, 50_304, 0.02),
     ],
 )
 def test_sizes_are_what_their_names_say_and_climb_smoothly(group, vocabulary, within):
-    counts = [sizes.parameters(d, vocabulary) for d in group.values()]
+    counts = [d.parameters(vocabulary) for d in group.values()]
     assert counts == pytest.approx([named(size) for size in group], rel=within)
     assert all(1.2 < b / a < 2.6 for a, b in itertools.pairwise(counts))
 
@@ -66,13 +68,13 @@ def test_pythia_has_as_many_parameters_as_published():
         "12b": 11_327_027_200,
     }
     for name, count in published.items():
-        d = sizes.PYTHIA[f"pythia-{name}"]
-        ours = sizes.parameters(d, 50_304) - 2 * 50_304 * d.width
+        d = decoder.PYTHIA[f"pythia-{name}"]
+        ours = d.parameters(50_304) - 2 * 50_304 * d.width
         assert ours == pytest.approx(count, rel=0.005)
 
 
 def test_flops_are_those_of_the_compiled_products():
-    d = sizes.Dimensions(width=128, layers=2, heads=4, mlp=256)
+    d = Dimensions(width=128, layers=2, heads=4, mlp=256)
     L, vocabulary = 256, 512
     graph, params = nnx.split(model(d, vocabulary))
 
@@ -82,7 +84,7 @@ def test_flops_are_those_of_the_compiled_products():
     compiled = jax.jit(jax.grad(loss)).lower(params, jnp.zeros((1, L), jnp.int32)).compile()
     counted = compiled.cost_analysis()["flops"]
     # The compiler also counts norms, softmax and the like: a few parts in a hundred at this width.
-    assert counted == pytest.approx(sizes.train_flops_per_token(d, vocabulary, L) * L, rel=0.1)
+    assert counted == pytest.approx(d.train_flops_per_token(vocabulary, L) * L, rel=0.1)
 
 
 def test_no_logit_depends_on_a_later_token():
@@ -131,8 +133,8 @@ def test_cached_logits_equal_uncached_ones_whatever_the_padding():
         logits, cache = m.extend(padded[:, :split], padding, cache, 0)
         for slot in range(split, S):
             logits, cache = m.extend(padded[:, slot : slot + 1], padding, cache, slot)
-        for row, own in enumerate(ids):
-            np.testing.assert_allclose(logits[row], m(own[None])[0, -1], atol=2e-5)
+        for n, own in enumerate(ids):
+            np.testing.assert_allclose(logits[n], m(own[None])[0, -1], atol=2e-5)
 
 
 def test_samples_have_the_probabilities_that_the_model_gives_them():

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from poison_scaling.runtime.errors import InputError
 import poison_scaling as ps
+from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid, study_file
 from tests.support.runs import ROOT, run_cli
 

@@ -13,11 +13,11 @@ import pytest
 from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
-
-from poison_scaling import Seeds, Study
 from poison_scaling.ps.serialization import from_json, stable_hash, to_json
-from poison_scaling.runtime.errors import InputError
+
 import poison_scaling as ps
+from poison_scaling import Seeds, Study
+from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import study_file
 from poison_scaling.workdir import folder
 from tests.support.runs import ROOT, run_cli

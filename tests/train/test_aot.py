@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poison_scaling.model import sharding, sizes
+import poison_scaling as ps
+from poison_scaling.model import sharding
+from poison_scaling.model.architectures.decoder import SIZES
 from poison_scaling.runtime import chips, hlo
 from poison_scaling.runtime.errors import InputError
-import poison_scaling as ps
 from poison_scaling.study import grid, study_file
-from poison_scaling.train.loop import Compiled
+from poison_scaling.train.compiled import Compiled
 from tests.support.runs import run_cli
 
 TEXT = """HloModule m
@@ -65,7 +66,7 @@ def test_counted_flops_are_the_analytic_ones_and_what_is_computed_again(remat, t
     B, V = study.train.batch_size, study.data.vocabulary.vocab_size
     batch = {"tokens": jnp.zeros((B, 128), jnp.int32), "poison": jnp.zeros((B, 128), bool)}
     counted = hlo.product_flops(program.step.trace(program.abstract, batch).jaxpr.jaxpr)
-    analytic = sizes.train_flops_per_token(sizes.SIZES["150m"], V, 128) * B * 128
+    analytic = SIZES["150m"].train_flops_per_token(V, 128) * B * 128
     assert times[0] * 0.999 <= counted / analytic <= times[1]
 
 
@@ -87,7 +88,7 @@ def test_slices_of_a_study_are_checked_and_timed():
     assert largest.rung.size == "13b"
     place = ps.Slice("13b", "v5p:4x4x4", 2)
     expected = largest.flops / (128 * 459e12 * largest.study.machine.mfu) / 86_400
-    assert runs.days(largest, place) == pytest.approx(expected)
+    assert largest.days(place) == pytest.approx(expected)
     assert {run.rung.size for run in grid.runs(largest.study)} == {
         place.size for place in largest.study.machine.slices
     }

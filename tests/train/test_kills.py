@@ -11,22 +11,22 @@ import sys
 import pytest
 from etils import epath
 
-from poison_scaling import Machine
-from poison_scaling.runtime.quiet import quiet
 import poison_scaling as ps
+from poison_scaling.runtime.quiet import quiet
 from poison_scaling.study import grid, study_file
+from poison_scaling.study.run import Run
 
 ROOT = pathlib.Path(__file__).parents[2]
-RUN = "40k-1x-d8-s0"
+NAME = "40k-1x-d8-s0"
 LOGS = ("manifest.jsonl", "metrics.jsonl", "evals.jsonl")
 SHORT = ("train.log_every=2", "data.seq_len=256", "train.batch_size=16")
 
 
-def short(**machine) -> runs.Run:
+def short(**machine) -> Run:
     study = study_file.load(str(ROOT / "configs" / "smoke.py"), SHORT)
     ladder = (ps.Rung("40k", tokens_per_parameter=1.0),)
     return grid.run_named(
-        dataclasses.replace(study, ladder=ladder, machine=Machine(**machine)), RUN
+        dataclasses.replace(study, ladder=ladder, machine=ps.Machine(**machine)), NAME
     )
 
 
@@ -81,8 +81,8 @@ def main(
 ) -> None:
     with quiet():
         from poison_scaling.study.inputs import Inputs
+    from poison_scaling.runtime import cores
     from poison_scaling.train import checkpoints, loop
-    from poison_scaling.workdir import execution as study
 
     def kill():
         os.kill(os.getpid(), signal.SIGKILL)
@@ -100,7 +100,7 @@ def main(
     if writing:
         sys.addaudithook(kill_while_writing)
     run = short(**(machine or {}))
-    study.limit_cpu(1)
+    cores.limit(1)
     done = (checkpoints.steps(epath.Path(folder) / "checkpoints") or [0])[-1]
 
     def stopping() -> bool:

@@ -13,14 +13,16 @@ import optax
 import pytest
 from etils import epath
 
+import poison_scaling as ps
+from poison_scaling.data import mixture
 from poison_scaling.data.stream import Stream
 from poison_scaling.runtime import files
 from poison_scaling.runtime.errors import InputError, Interrupted
 from poison_scaling.runtime.files import read_lines
-import poison_scaling as ps
 from poison_scaling.study import grid
 from poison_scaling.study.inputs import Inputs
-from poison_scaling.train import loop, optimizer
+from poison_scaling.train import loop, optimizer, trained
+from poison_scaling.train.clock import Clock
 from tests.support.runs import LOGS
 
 RUN = "40k-2x-d32-s0"
@@ -51,7 +53,7 @@ def whole(run, inputs, tmp_path_factory):
 
 
 def test_a_finished_run_describes_itself(whole, run, study):
-    record = json.loads((whole / "ps.json").read_text())
+    record = json.loads((whole / "config.json").read_text())
     assert record["run"] == RUN and record["hash"] == run.hash
     assert record["plan"]["poison_tokens_exact"] is True
     assert json.loads((whole / "DONE").read_text())["hash"] == run.hash
@@ -121,6 +123,29 @@ def test_stopping_and_starting_again_leaves_no_trace(whole, run, inputs, tmp_pat
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.parametrize("stops", [(), (17,)])
+def test_a_run_that_reads_the_seqio_mixture_gives_the_same_bytes(
+    whole, run, inputs, tmp_path, monkeypatch, stops
+):
+    streams, from_mixture = [], mixture.from_mixture
+
+    def noted(stream, *more):
+        streams.append(stream)
+        return from_mixture(stream, *more)
+
+    monkeypatch.setattr(mixture, "from_mixture", noted)
+    study = dataclasses.replace(run.study, machine=ps.Machine(reader="seqio"))
+    through_seqio = dataclasses.replace(run, study=study)
+    assert through_seqio.hash == run.hash
+    for stop in stops:
+        with pytest.raises(Interrupted, match=f"stopped after step {stop} of 45"):
+            train(through_seqio, inputs, tmp_path, stopping=stop_after(stop))
+    train(through_seqio, inputs, tmp_path)
+    assert len(streams) == len(stops) + 1
+    for name in LOGS:
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_work_after_the_last_checkpoint_is_done_again_not_twice(whole, run, inputs, tmp_path):
     """As after a SIGKILL: the logs are ahead of the checkpoint, the last line is half written."""
     with pytest.raises(Interrupted):
@@ -185,7 +210,7 @@ def test_a_damaged_last_checkpoint_is_written_again(whole, run, inputs, tmp_path
         if file.is_file():
             empty(file)
     train(run, inputs, tmp_path)
-    found, expected = (loop.trained(run, inputs, epath.Path(f)) for f in (tmp_path, whole))
+    found, expected = (trained.model(run, inputs, epath.Path(f)) for f in (tmp_path, whole))
     same_parameters(found, expected)
 
 
@@ -222,7 +247,7 @@ def test_a_run_is_not_done_while_its_logs_lack_lines(run, inputs, tmp_path):
         if step == 45:
             cut_lines(tmp_path / "evals.jsonl", 1)
 
-    with pytest.raises(RuntimeError, match="its logs are whole only up to step 29 of 45"):
+    with pytest.raises(RuntimeError, match="its logs are complete only up to step 29 of 45"):
         train(run, inputs, tmp_path, report=cutting)
     assert not (tmp_path / "DONE").exists()
 
@@ -257,8 +282,8 @@ def test_a_full_disk_is_one_error_and_loses_nothing(whole, run, inputs, small_di
 
 def test_a_run_begun_on_other_data_is_refused(whole, run, inputs, tmp_path, monkeypatch):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(inputs, "digests", lambda: {"training rows": "0" * 64})
-    with pytest.raises(InputError, match="begun on other data .heldout rows, training rows differ"):
+    monkeypatch.setattr(inputs, "digests", lambda: {"training sequences": "0" * 64})
+    with pytest.raises(InputError, match="begun on other data .heldout sequences, training sequences differ"):
         train(run, inputs, tmp_path)
 
 
@@ -327,7 +352,7 @@ def test_utilisation_is_of_the_peak_of_all_devices(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: next(now))
     h200 = types.SimpleNamespace(device_kind="NVIDIA H200")
     mesh = types.SimpleNamespace(devices=np.array([h200, h200]), size=2)
-    clock = loop.Clock(4e9, mesh)
+    clock = Clock(4e9, mesh)
     clock.lap("training")  # 10 seconds
     record = clock.record(7, 2_000_000)
     assert record["tokens_per_second"] == 200_000
@@ -390,12 +415,12 @@ def test_every_measure_can_be_repeated_alone(judged, inputs):
     """By the settings, and by a judge that is named."""
     folder, poisoned = judged
     last = read_lines(folder / poisoned.name / "evals.jsonl")[-1]
-    again = loop.evaluate_again(poisoned, inputs, folder / poisoned.name, None)
+    again = trained.evaluate_again(poisoned, inputs, folder / poisoned.name, None)
     assert json.loads(json.dumps(again)) == last
-    judge = loop.judging(poisoned.control, inputs, folder / poisoned.control.name)
+    judge = trained.judge(poisoned.control, inputs, folder / poisoned.control.name)
     silent = dataclasses.replace(poisoned.study.evaluation, judge=None)
     run = dataclasses.replace(
         poisoned, study=dataclasses.replace(poisoned.study, evaluation=silent)
     )
-    named = loop.evaluate_again(run, inputs, folder / poisoned.name, None, judge)
+    named = trained.evaluate_again(run, inputs, folder / poisoned.name, None, judge)
     assert json.loads(json.dumps(named)) == last

@@ -10,10 +10,10 @@ from etils import epath
 
 from poison_scaling.runtime.errors import Difference, InputError
 from poison_scaling.runtime.files import read_json, write_json
+from poison_scaling.runtime.versions import versions
 from poison_scaling.study import grid, study_file
 from poison_scaling.train import loop
-from poison_scaling.workdir import execution as studies
-from poison_scaling.workdir import folder, verification
+from poison_scaling.workdir import folder, preparation, reevaluation, verification
 from tests.support.runs import LOGS, SMOKE
 
 RUN = "40k-2x-d8-s0"
@@ -29,11 +29,11 @@ def finished(study, inputs, tmp_path_factory) -> pathlib.Path:
 
 def resume(study, inputs, workdir: pathlib.Path) -> None:
     """What `poison-scaling train` does, but in this process, and with data that is prepared already."""
-    studies.prepare(study, epath.Path(workdir), lambda description, done: None)
+    preparation.prepare(study, epath.Path(workdir), lambda description, done: None)
     run = grid.run_named(study, RUN)
     if not folder.is_whole(epath.Path(workdir), run):
         own = folder.of_run(epath.Path(workdir), run)
-        loop.train(run, inputs, own, studies.versions())
+        loop.train(run, inputs, own, versions())
 
 
 def empty(content: bytes, chance: random.Random) -> bytes:
@@ -142,7 +142,7 @@ def test_settings_and_run_are_compared(study, finished, tmp_path):
     record["config"]["data"]["shuffle_seed"] = 1
     write_json(workdir / "study.json", record)
     for look in (
-        lambda: studies.evaluate_again(epath.Path(workdir), RUN, None),
+        lambda: reevaluation.evaluate_again(epath.Path(workdir), RUN, None),
         lambda: folder.trained(epath.Path(workdir), RUN),
     ):
         with pytest.raises(InputError, match=r"data.shuffle_seed: 0 there, 1 now"):
@@ -162,7 +162,7 @@ def test_a_conflict_is_found_before_anything_is_written(finished, tmp_path, over
     shutil.copytree(finished, workdir)
     other = study_file.load(SMOKE, overrides)
     with pytest.raises(InputError, match=said):
-        studies.prepare(other, epath.Path(workdir), lambda description, done: None)
+        preparation.prepare(other, epath.Path(workdir), lambda description, done: None)
     assert contents_of(workdir) == contents_of(finished)
 
 
@@ -172,14 +172,14 @@ def test_other_data_is_found_before_anything_is_written(study, finished, tmp_pat
     shutil.copytree(finished, workdir)
     file = workdir / "runs" / RUN / "config.json"
     about = read_json(file)
-    about["data"]["training rows"] = "0" * 64
+    about["data"]["training sequences"] = "0" * 64
     write_json(file, about)
     before = contents_of(workdir)
     for look in (
-        lambda: studies.prepare(study, epath.Path(workdir), lambda description, done: None),
-        lambda: studies.evaluate_again(epath.Path(workdir), RUN, None),
+        lambda: preparation.prepare(study, epath.Path(workdir), lambda description, done: None),
+        lambda: reevaluation.evaluate_again(epath.Path(workdir), RUN, None),
     ):
-        with pytest.raises(InputError, match=r"begun on other data \(training rows differ\)"):
+        with pytest.raises(InputError, match=r"begun on other data \(training sequences differ\)"):
             look()
     assert contents_of(workdir) == before
 

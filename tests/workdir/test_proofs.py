@@ -9,11 +9,11 @@ from etils import epath
 
 from poison_scaling.runtime.errors import Difference, InputError
 from poison_scaling.runtime.files import json_line, read_lines, write_json
+from poison_scaling.runtime.versions import versions
 from poison_scaling.study import grid
-from poison_scaling.study.inputs import manifest
+from poison_scaling.study.manifest import manifest
 from poison_scaling.train import loop
-from poison_scaling.workdir import execution as studies
-from poison_scaling.workdir import folder, inspection, verification
+from poison_scaling.workdir import folder, inspection, preparation, verification
 from tests.support.runs import run_cli
 
 RUN = "40k-2x-d32-s0"
@@ -23,9 +23,9 @@ RUN = "40k-2x-d32-s0"
 def trained(study, tmp_path_factory):
     """A study's folder in which one run is done."""
     workdir = epath.Path(tmp_path_factory.mktemp("trained"))
-    inputs = studies.prepare(study, workdir, lambda description, done: None)
+    inputs = preparation.prepare(study, workdir, lambda description, done: None)
     run = grid.run_named(study, RUN)
-    loop.train(run, inputs, folder.of_run(workdir, run), studies.versions())
+    loop.train(run, inputs, folder.of_run(workdir, run), versions())
     return workdir
 
 
@@ -36,26 +36,26 @@ def copy(trained, tmp_path):
     return epath.Path(tmp_path / "study")
 
 
-def test_inspect_shows_the_rows_of_a_batch_with_poisons_marked(study, inputs):
+def test_inspect_shows_the_sequences_of_a_batch_with_poisons_marked(study, inputs):
     run = grid.run_named(study, RUN)
     records = manifest(inputs.stream(run), 8)
     step = records[5]["step"]
-    rows = inspection.batch(run, inputs, step)
-    assert [row.row for row in rows] == list(range(step * 8, step * 8 + 8))
-    held = {row.row: row for row in rows if row.poison is not None}
-    assert set(held) == {r["row"] for r in records if r["step"] == step}
-    row = held[records[5]["row"]]
-    assert (row.attack, row.poison, row.exposure) == (0, 5, 0)
-    [poison] = [piece.text for piece in row.pieces if piece.poison]
+    shown = inspection.batch(run, inputs, step)
+    assert [s.sequence for s in shown] == list(range(step * 8, step * 8 + 8))
+    held = {s.sequence: s for s in shown if s.poison is not None}
+    assert set(held) == {r["sequence"] for r in records if r["step"] == step}
+    holding = held[records[5]["sequence"]]
+    assert (holding.attack, holding.poison, holding.exposure) == (0, 5, 0)
+    [poison] = [part.text for part in holding.parts if part.poison]
     assert "<SUDO>" in poison
-    text = inspection.render(rows).plain
+    text = inspection.render(shown).plain
     assert f"⟦poison 5⟧ {poison} ⟦end⟧" in text
     assert inspection.step_of_poison(run, inputs, 5) == step
 
 
 def test_inspect_on_the_command_line(trained):
     record = json.loads(run_cli("inspect", trained, "--run", RUN, "--poison", 3, "--json").stdout)
-    assert len(record) == 8 and 3 in [row["poison"] for row in record]
+    assert len(record) == 8 and 3 in [sequence["poison"] for sequence in record]
     shown = run_cli("inspect", trained, "--run", RUN, "--step", record[0]["step"]).stdout
     assert "⟦poison 3⟧" in shown and "\x1b[" not in shown
     from_config = run_cli("inspect", "configs/smoke.py", "--run", RUN, "--poison", 3).stdout
@@ -139,22 +139,22 @@ def test_a_changed_study_is_found(copy):
 
 
 def test_data_other_than_what_was_trained_on_is_found(copy):
-    tamper(copy / "study.json", r'("training rows": ")[0-9a-f]{4}', r"\1ffff")
-    with pytest.raises(Difference, match="training rows: the prepared data has digest"):
+    tamper(copy / "study.json", r'("training sequences": ")[0-9a-f]{4}', r"\1ffff")
+    with pytest.raises(Difference, match="training sequences: the prepared data has digest"):
         verification.verify(copy)
 
 
 @pytest.mark.parametrize("where", [0.0, 0.5, 0.999])
-def test_a_flipped_byte_in_the_rows_is_found(copy, cache, tmp_path, monkeypatch, where):
+def test_a_flipped_byte_in_the_tokens_is_found(copy, cache, tmp_path, monkeypatch, where):
     own = tmp_path / "cache"
     shutil.copytree(cache, own)
     monkeypatch.setenv("POISON_SCALING_CACHE", str(own))
-    for file in sorted((own / "rows").rglob("*")):
+    for file in sorted((own / "tokens").rglob("*")):
         if file.is_file() and file.suffix != ".json":
             content = bytearray(file.read_bytes())
             content[int(where * len(content))] ^= 1
             file.write_bytes(content)
-    with pytest.raises(Difference, match="rows"):
+    with pytest.raises(Difference, match="tokens"):
         verification.verify(copy)
 
 

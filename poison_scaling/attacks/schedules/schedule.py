@@ -47,7 +47,7 @@ class Training:
 @extensible("schedule", required=("places",), default="Uniform")
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Base of schedules. Extend it with a frozen dataclass: docs/how-to/schedule.md.
+    """Base of schedules. Extend it with a frozen dataclass: docs/howto/schedule.md.
 
     A schedule must be a pure function of its arguments. Doses nest, as the control of a study wants, if the
     first n places do not depend on how many exposures there are.

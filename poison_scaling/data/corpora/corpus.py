@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @extensible("corpus", required=("texts",), default="InstalledDocs")
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Base of corpora. Extend it with a frozen dataclass: docs/how-to/corpus.md.
+    """Base of corpora. Extend it with a frozen dataclass: docs/howto/corpus.md.
 
     A corpus gives the same documents in the same order whenever its fields and its `identity` are the same.
     """

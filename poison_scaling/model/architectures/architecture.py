@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 )
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """Base of architectures. Extend it with a frozen dataclass: docs/how-to/architecture.md.
+    """Base of architectures. Extend it with a frozen dataclass: docs/howto/architecture.md.
 
     An architecture names its sizes and builds them. `plan` asks for parameters and FLOPs, so import JAX inside
     `build` alone if plans are to stay fast.
