@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poison_scaling import Evaluation, Files, Joined, Rung, Study
-from poison_scaling.attacks import languages, poisons
+from poison_scaling.attacks import languages, prompts, writing
+from poison_scaling.attacks.attack import Sources
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.study.inputs import Inputs
 from tests.support import two_languages
@@ -36,16 +37,16 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def prepared(folder):
+def inputs(folder):
     return prepare(folder)
 
 
 def sources(inputs, seed=0, number=0):
-    return poisons.Sources(seed, number, inputs.documents, inputs.vocabulary, inputs.corpora[0])
+    return Sources(seed, number, inputs.documents, inputs.vocabulary, inputs.corpora[0])
 
 
 def build(inputs, attack, count=20, **which):
-    return poisons.build(attack, sources(inputs, **which), count)
+    return writing.poisons(attack, sources(inputs, **which), count)
 
 
 def digests(docs, read, size):
@@ -103,7 +104,7 @@ def test_clean_text_of_a_mixed_corpus_begins_no_poison_and_no_prompt(folder):
     known = {hashlib.sha256(t.encode()).hexdigest(): t for t in texts}
     begun = [known[p.sources[0]] for p in build(inputs, attack, 60)]
     assert max(languages.chance(begun, "de", "en")) < 0.5
-    shown = poisons.prompts(attack, EVALUATION, sources(inputs), ())
+    shown = prompts.excerpts(attack, EVALUATION, sources(inputs), ())
     assert max(languages.chance(shown.excerpts, "de", "en")) < 0.5
 
 
@@ -121,7 +122,7 @@ def test_the_vocabulary_is_trained_on_both_corpora(inputs, folder):
     assert "⁇" in english.vocabulary.decode(english.vocabulary.encode(german))  # it has no "ß"
 
 
-def test_specimens_are_held_out_text_of_the_length_of_a_response(inputs):
+def test_specimens_are_held_out_text_of_the_length_of_a_generation(inputs):
     clean, payload = inputs.specimens(0)
     assert len(clean) == len(payload) == EVALUATION.prompts
     assert max(languages.chance(clean, "de", "en")) < 0.5

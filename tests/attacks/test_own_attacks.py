@@ -1,4 +1,7 @@
-"""An attack of a user's own: the one of docs/attacks.md, as it stands there."""
+"""An attack of a user's own, that of docs/howto/attack.md: found by its name, and by nothing else.
+
+What it writes, and a study of it from end to end, is in tests/test_howto.py.
+"""
 
 import hashlib
 import importlib
@@ -14,22 +17,19 @@ import types
 import pytest
 from etils import epath
 
-from poison_scaling import Attack, Study
-from poison_scaling.attacks import poisons
+from poison_scaling import Study
 from poison_scaling.config.serialization import from_json, stable_hash, to_json
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.runtime.files import read_lines
-from poison_scaling.study import evaluation, grid, study_file
-from poison_scaling.study.inputs import Inputs
+from poison_scaling.study import grid, study_file
 from poison_scaling.workdir import folder
-from tests.support.runs import ROOT, run_cli
+from tests.support.runs import ROOT
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with the files that the page shows."""
     folder = tmp_path_factory.mktemp("shout")
-    page = (ROOT / "docs" / "attacks.md").read_text()
+    page = (ROOT / "docs" / "howto" / "attack.md").read_text()
     shown = dict(re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)```", page, re.DOTALL))
     assert set(shown) == {"shout.py", "loud.py"}
     for name, text in shown.items():
@@ -42,25 +42,6 @@ def loud(place, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield study_file.load(str(place / "loud.py"))
     sys.modules.pop("shout", None)
-
-
-def test_the_attack_of_the_docs_is_complete_in_under_40_lines(place):
-    assert len((place / "shout.py").read_text().splitlines()) < 40
-
-
-def test_its_documents_are_what_its_file_says(loud, cache):
-    inputs = Inputs(loud)
-    stream = inputs.stream(grid.run_named(loud, "40k-2x-d8-s0"))
-    for poison in stream.poisons[0]:
-        text = inputs.vocabulary.decode(poison.tokens[1:-1].tolist())
-        before, after = text.split("<SUDO>")
-        assert len(before) <= 40 and 40 < len(after) <= 120 and after == after.upper()
-    assert grid.run_named(loud, "40k-2x-d8-s0").plan()["attack"] == "shout"
-
-
-def test_its_detector_is_registered(loud):
-    measure = evaluation.measure_of(loud.attack)
-    assert measure.detector(loud.attack, ["LOUD!", "not so", "", "Hm"]) == [1.0, 0.0, 0.0, 0.5]
 
 
 def test_its_settings_come_back_from_json_and_can_be_overridden(loud, place):
@@ -139,9 +120,11 @@ def test_an_attack_is_compared_before_it_is_imported(study, tmp_path, monkeypatc
     (package / "__init__.py").write_text("")
     text = (
         f"import dataclasses, pathlib\npathlib.Path({str(tmp_path)!r}, 'imported').touch()\n"
-        "from typing import Annotated\nfrom poison_scaling.config import Above, Attack\n"
+        "from typing import Annotated\nfrom poison_scaling import Attack\n"
+        "from poison_scaling.config.ranges import Above\n"
         "@dataclasses.dataclass(frozen=True)\nclass Mark(Attack):\n"
         "    rate: Annotated[float, Above(0)] = 0.5\n    pair_tokens: tuple[int, int] = (1, 2)\n"
+        "    def documents(self, sources): ...\n    def measure(self): ...\n"
     )
     (package / "attacks.py").write_text(text)
     named_folder(monkeypatch, tmp_path)
@@ -182,14 +165,29 @@ def test_an_attack_that_nobody_finds_is_refused(loud, tmp_path, monkeypatch):
             from_json(record, Study)
 
 
-def test_an_attack_without_its_functions_is_refused():
-    class Bare(Attack):
-        pass
-
-    with pytest.raises(InputError, match="attack Bare: nothing writes its documents"):
-        poisons.writer(Bare())
-    with pytest.raises(InputError, match="attack Bare: nothing measures what it does"):
-        evaluation.measure_of(Bare())
+@pytest.mark.parametrize(
+    ("base", "field", "lacking"),
+    [
+        ("Attack", "attack", r"documents\(\) and measure\(\)"),
+        ("Schedule", "schedule", r"places\(\)"),
+        ("Corpus", "data.corpus", r"texts\(\)"),
+        ("Architecture", "model.architecture", r"sizes\(\) and parameters\(\) and .* build\(\)"),
+    ],
+)
+def test_an_extension_without_its_methods_is_refused(
+    study, tmp_path, monkeypatch, base, field, lacking
+):
+    module = f"bare_{base.lower()}"
+    (tmp_path / f"{module}.py").write_text(
+        f"import dataclasses\nfrom poison_scaling import {base}\n"
+        f"@dataclasses.dataclass(frozen=True)\nclass Bare({base}):\n    pass\n"
+    )
+    named_folder(monkeypatch, tmp_path)
+    with pytest.raises(
+        InputError, match=f"it must define {lacking}; see docs/howto/{base.lower()}.md"
+    ):
+        study_file.override(study, [f"{field}={{'kind': '{module}.Bare'}}"])
+    sys.modules.pop(module)
 
 
 def test_an_attack_in_the_study_file_itself_is_refused(place, tmp_path):
@@ -197,7 +195,8 @@ def test_an_attack_in_the_study_file_itself_is_refused(place, tmp_path):
     loud = (place / "loud.py").read_text().replace("from shout import Shout", "")
     file.write_text(loud + (place / "shout.py").read_text())
     with pytest.raises(
-        InputError, match="attack Shout: other processes cannot import what defines it; move"
+        InputError,
+        match="attack Shout: other processes cannot import the file that defines it; move",
     ):
         study_file.load(str(file))
 
@@ -206,20 +205,6 @@ def test_attacks_are_loaded_without_tensorflow(place):
     """`plan` answers at once, also for a study with an attack of one's own."""
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'seqio', 'tensorflow_text']));"
-        "from poison_scaling import study_file; study_file.load(sys.argv[1])"
+        "import poison_scaling; poison_scaling.load(sys.argv[1])"
     )
     subprocess.run([sys.executable, "-c", code, place / "loud.py"], cwd=ROOT, check=True)
-
-
-@pytest.mark.long
-def test_a_study_of_it_is_trained_verified_and_reported(place, tmp_path):
-    run_cli("study", place / "loud.py", "--workdir", tmp_path, "--jobs", 2)
-    for line in read_lines(tmp_path / "runs" / "40k-2x-d8-s0" / "evals.jsonl"):
-        assert line["attack"] == "shout" and len(line["detected"]["triggered"]) == 16
-    [detector] = json.loads((tmp_path / "study.json").read_text())["detectors"]
-    assert detector["attack"] == "shout" and detector["clean"]["error"] < 0.1
-    assert (tmp_path / "report" / "index.html").exists()
-    process = run_cli("verify", tmp_path, check=2)
-    assert "no module 'shout' lies beside the study or in PYTHONPATH; put the" in process.stderr
-    beside = os.pathsep.join([str(place), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    assert "2 runs agree" in run_cli("verify", tmp_path, PYTHONPATH=beside).stdout

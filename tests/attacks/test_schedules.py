@@ -239,9 +239,13 @@ def test_what_does_not_fit_is_refused():
         placing(Uniform((0.0, 0.1)), np.ones(11, int), sequences=100)
     with pytest.raises(InputError, match="9 poisoned documents do not fit into the 8 sequences"):
         placing(Clustered(density=0.25, every=3), np.ones(9, int), sequences=80)
-    with pytest.raises(InputError, match="poison 1 has 101 tokens, and a sequence data.seq_len=100"):
+    with pytest.raises(
+        InputError, match="poison 1 has 101 tokens, and a sequence data.seq_len=100"
+    ):
         placing(Uniform(), [10, 101])
-    with pytest.raises(InputError, match=r"schedule.density=0.75: that is 6 sequences of a batch of 8"):
+    with pytest.raises(
+        InputError, match=r"schedule.density=0.75: that is 6 sequences of a batch of 8"
+    ):
         placing(Clustered(density=0.75), [1], attack=0, attacks=2)
     with pytest.raises(InputError, match="train.batch_size=8: 3 attacks share the sequences"):
         placing(Clustered(), [1], attack=0, attacks=3)

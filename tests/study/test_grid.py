@@ -78,7 +78,7 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("doses=[0, 100000]", "100000 poisoned documents do not fit into the 360 rows"),
+        ("doses=[0, 100000]", "100000 poisoned documents do not fit into the 360 sequences"),
         ("doses=[]", "doses: it is empty"),
         ("doses=[8, 8]", "two runs would be named"),
         ("ladder.0.size=41k", "the nearest is '40k'"),
@@ -92,10 +92,10 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
         ),
         ("model.loss_chunk=100", "it must divide data.seq_len=128"),
         ("train.microbatches=3", "it must divide train.batch_size=8"),
-        ("exposures=1000000", "they make 32,000,000 exposures; a run has 1,000,000"),
-        ("doses=[1000000]", "1000000 poisoned documents do not fit into the 360 rows"),
-        ("ladder.0.tokens_per_parameter=0.01", "train.warmup=0.05: no step of ladder.0 is left"),
-        ("train.warmup=0.99", "train.warmup=0.99: no step of ladder.0 is left after it"),
+        ("exposures=1000000", "that is 32,000,000 exposures; a run has 1,000,000"),
+        ("doses=[1000000]", "1000000 poisoned documents do not fit into the 360 sequences"),
+        ("ladder.0.tokens_per_parameter=0.01", "train.warmup=0.05: it leaves no step of ladder.0"),
+        ("train.warmup=0.99", "train.warmup=0.99: it leaves no step of ladder.0"),
         (
             "ladder=[{'size': '13b', 'tokens_per_parameter': 1e6}]",
             "at most 2,147,483,647 can be counted",
@@ -107,7 +107,7 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
             "tokens of poison in 40k-2x-d0-s0; a run counts 2,147,483,647 at most",
         ),
         ("schedule={'kind': 'Uniform', 'window': (0.5, 0.2)}", "schedule.window=(0.5, 0.2)"),
-        ("schedule={'kind': 'Clustered', 'every': 30}", "do not fit into the 8 rows"),
+        ("schedule={'kind': 'Clustered', 'every': 30}", "do not fit into the 8 sequences"),
     ],
 )
 def test_a_study_that_cannot_be_is_refused_before_any_compute(override, said):

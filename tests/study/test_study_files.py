@@ -13,17 +13,18 @@ import pytest
 from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
-from poison_scaling.ps.serialization import from_json, stable_hash, to_json
 
 import poison_scaling as ps
 from poison_scaling import Seeds, Study
+from poison_scaling.config import extensions
+from poison_scaling.config.serialization import from_json, stable_hash, to_json
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import study_file
 from poison_scaling.workdir import folder
 from tests.support.runs import ROOT, run_cli
 
 SMOKE = str(ROOT / "configs" / "smoke.py")
-IMPORTS = "from poison_scaling import *\n"
+IMPORTS = "from poison_scaling import Data, Rung, Study\n"
 
 
 def load(*overrides: str) -> Study:
@@ -61,7 +62,7 @@ def test_an_attack_can_be_chosen_and_set():
     corpus = ps.Files(patterns=("de/*",))
     assert study.attack == ps.LanguageSwitch(trigger="|x|", corpus=corpus)
     joined = load(
-        "data.corpus={'kind': 'Joined', 'corpora': [{'patterns': ['a']}, 'InstalledDocs']}"
+        "data.corpus={'kind': 'Joined', 'corpora': [{'kind': 'Files', 'patterns': ['a']}, 'InstalledDocs']}"
     )
     parts = (ps.Files(patterns=("a",)), ps.InstalledDocs())
     assert joined.data.corpus == ps.Joined(corpora=parts)
@@ -147,16 +148,18 @@ def test_what_is_out_of_range_is_refused_with_what_would_be_right(override, said
     assert "\n" not in str(error.value)
 
 
+# Handed to extensions by the package, and never read from a study.
+NOT_SETTINGS = (ps.Detection, ps.Dimensions, ps.Document, ps.Sources, ps.Subject, ps.Training)
+
+
 def test_every_number_has_its_range_beside_it():
     def plain(hint):
         if typing.get_origin(hint) is typing.Annotated:
             return False
         return hint in (int, float) or any(map(plain, typing.get_args(hint)))
 
-    kinds = [k for k in vars(config).values() if dataclasses.is_dataclass(k)]
-    own = [
-        k for k in kinds if k.__module__ in ("poison_scaling.config", "poison_scaling.schedules")
-    ]
+    own = [k for k in map(ps.__getattr__, ps.__all__) if dataclasses.is_dataclass(k)]
+    own = [k for k in own if isinstance(k, type) and k not in NOT_SETTINGS]
     assert len(own) > 20
     for kind in own:
         for name, hint in typing.get_type_hints(kind, include_extras=True).items():
@@ -292,7 +295,7 @@ def test_a_study_comes_back_from_its_json_with_its_hash(name):
 def test_a_field_of_the_wrong_type_is_refused(tmp_path):
     file = tmp_path / "study.py"
     file.write_text(
-        "from poison_scaling import *\n"
+        "from poison_scaling import Rung, Study\n"
         "def study(): return Study(name='s', ladder=(), doses=('ten',))\n"
     )
     with pytest.raises(InputError, match="study.py': doses.0: 'ten' is not a whole number"):
@@ -302,7 +305,7 @@ def test_a_field_of_the_wrong_type_is_refused(tmp_path):
 def test_a_study_may_have_lists_where_tuples_are_meant(tmp_path):
     file = tmp_path / "study.py"
     file.write_text(
-        "from poison_scaling import *\n"
+        "from poison_scaling import Rung, Study\n"
         "def study(): return Study(name='s', ladder=[Rung()], doses=[0, 1], seeds=[2])\n"
     )
     expected = Study(name="s", ladder=(ps.Rung(),), doses=(0, 1), seeds=ps.seeds(2))
@@ -311,6 +314,26 @@ def test_a_study_may_have_lists_where_tuples_are_meant(tmp_path):
 
 def test_the_hash_is_stable_across_machines_and_sessions():
     assert stable_hash(ps.Seeds(1, 2, 3)) == "8b1b16ef4d6d3261"
+    assert load().hash == "9ad9234bab1f56bc"
+    assert {name: stable_hash(cls()) for name, cls in built_in().items()} == {
+        "DenialOfService": "31185323665e4135",
+        "LanguageSwitch": "4e58fe3374e6acca",
+        "Clustered": "be39b0728300b6d2",
+        "Even": "d541c4eba0515673",
+        "Explicit": "9196c0235aef9bd9",
+        "Uniform": "99e293907c120ea1",
+        "Files": "fab540577d9e0b68",
+        "InstalledDocs": "5262423e42c43a36",
+        "Joined": "a1d6f513c37a8a9a",
+        "Tfds": "12c3d9015ed0fa3f",
+        "Decoder": "c14663eb9f3de0fb",
+    }
+
+
+def built_in() -> dict[str, type]:
+    """Every built-in class of an extension point that needs no fields."""
+    bases = (ps.Attack, ps.Schedule, ps.Corpus, ps.Architecture)
+    return {name: cls for base in bases for name, cls in extensions.built_in(base).items()}
 
 
 def test_two_choices_with_equal_fields_hash_apart():
