@@ -1,5 +1,6 @@
 """Memory that XLA takes and frees at every step is not cleared by the kernel every time."""
 
+import os
 import subprocess
 import sys
 
@@ -38,6 +39,29 @@ def test_freed_memory_is_kept_where_the_cpu_computes(monkeypatch):
     assert page_faults("keep") < 1000 < page_faults("leave")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu,cuda")
     assert page_faults("keep") > 1000
+
+
+HUGE = """
+from poison_scaling.memory import keep_freed
+
+keep_freed()
+print(*(line for line in open("/proc/self/smaps") if line.startswith("VmFlags")))
+"""
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/sys/kernel/mm/transparent_hugepage"), reason="the kernel has none"
+)
+def test_kept_memory_is_to_lie_in_huge_pages(monkeypatch):
+    def asked() -> bool:
+        command = [sys.executable, "-c", HUGE]
+        flags = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
+        return "hg" in flags.split()
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert asked()
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu,cuda")
+    assert not asked()
 
 
 @pytest.mark.parametrize(
