@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
 import tyro
@@ -271,7 +272,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupted)  # preemption is an interruption
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGINT, _interrupted)
-    verbs = {
+    verbs: dict[str, Callable[..., None]] = {
         "plan": plan,
         "study": study,
         "train": train,

@@ -13,7 +13,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def is_built_in(cls: type, base: type) -> bool:
 
 
 @functools.cache
-def built_in(base: type) -> dict[str, type]:
+def built_in(base: type) -> dict[str, Any]:
     """Return the built-in classes of an extension point by name: a file in the package is all they need."""
     package = importlib.import_module(_package(base))
     for module in pkgutil.iter_modules(package.__path__):

@@ -18,17 +18,20 @@ import pathlib
 import sys
 import types
 import typing
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from poison_scaling.config import extensions, user_code
 from poison_scaling.config.ranges import LARGEST, Range
 from poison_scaling.runtime.errors import InputError, shown
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 # ---------------------------------------------------------------------------------- to JSON, and hashes
 
 
 def to_json(value: Any) -> Any:
-    """The plain JSON value of a dataclass, of what a field of one holds, or of several by name.
+    """Return the plain JSON value of a dataclass, of what a field of one holds, or of several by name.
 
     Raises InputError for a class that extends one of ours and that no other process could import.
     """
@@ -67,7 +70,7 @@ def _noun(base: type) -> str:
 
 
 def stable_hash(value: Any) -> str:
-    """16 hexadecimal digits of SHA-256 over the canonical JSON: the same on every machine."""
+    """Return 16 hexadecimal digits of SHA-256 over the canonical JSON: the same on every machine."""
     text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -78,6 +81,8 @@ def stable_hash(value: Any) -> str:
 class Written(str):
     """A value as someone wrote it, and the literal that it spells: where text is meant, "0x10" is not 16."""
 
+    literal: Any
+
     def __new__(cls, text: str, literal: Any) -> Written:
         written = super().__new__(cls, text)
         written.literal = literal
@@ -85,7 +90,7 @@ class Written(str):
 
 
 def from_json(value: Any, hint: Any, where: str = "") -> Any:
-    """`value`, JSON or a Python literal, as the type `hint`: a dataclass, or what a field of one can be.
+    """Return `value`, JSON or a Python literal, as the type `hint`: a dataclass, or what a field of one can be.
 
     Raises InputError when it is none, or out of range: `where`, the dotted name of the field, its value, and
     what would be right.
@@ -98,8 +103,8 @@ def from_json(value: Any, hint: Any, where: str = "") -> Any:
 
 
 def checked(value: Any, where: str = "") -> Any:
-    """A dataclass made in Python, with its fields as their types say: Python itself checks neither types nor
-    ranges, and 20 becomes 20.0 where a float is meant, so that one study has one hash.
+    """Return a dataclass made in Python with its fields as their types say. Python itself checks neither types
+    nor ranges, and 20 becomes 20.0 for a float, so that one study has one hash.
 
     Raises InputError as `from_json` does.
     """
@@ -107,15 +112,15 @@ def checked(value: Any, where: str = "") -> Any:
 
 
 @functools.cache
-def field_types(cls: type) -> dict[str, Any]:
-    """The types of the fields of a dataclass, by name, without their ranges."""
+def field_types(cls: type[DataclassInstance]) -> dict[str, Any]:
+    """Return the types of the fields of a dataclass, by name, without their ranges."""
     hints = typing.get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    """The types of the fields of a dataclass, by name, with their ranges."""
+def _hints(cls: type[DataclassInstance]) -> dict[str, Any]:
+    """Return the types of the fields of a dataclass, by name, with their ranges."""
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
     except (NameError, TypeError) as e:  # of a class of a user's
@@ -132,7 +137,7 @@ class _Misfit(Exception):
 
 
 def _part(name: str, value: Any, hint: Any) -> Any:
-    """`value`, a part of another called `name`, as the type `hint`."""
+    """Return `value`, a part of another called `name`, as the type `hint`."""
     try:
         return _typed(value, hint)
     except _Misfit as e:
@@ -140,7 +145,7 @@ def _part(name: str, value: Any, hint: Any) -> Any:
 
 
 def _typed(value: Any, hint: Any) -> Any:
-    """`value` as the type `hint`; raises _Misfit where it is none."""
+    """Return `value` as the type `hint`; raises _Misfit if it is none."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if isinstance(value, Written):
         value = str(value) if _is_of(str, hint) else value.literal
@@ -173,9 +178,9 @@ def _typed(value: Any, hint: Any) -> Any:
         value = str(value)  # a name may look like a number
     if type(value) is not hint:
         raise _Misfit(f"{shown(value)} is not {_named(hint)}.")
-    if hint is float and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise _Misfit(f"{value} is not a finite number.")
-    if hint is str and not _is_text(value):
+    if isinstance(value, str) and not _is_text(value):
         raise _Misfit(f"{shown(value)} cannot be encoded as UTF-8; it holds half a surrogate pair.")
     return value
 
@@ -195,7 +200,7 @@ def _is_text(value: str) -> bool:
 
 
 def _several(value: Any, hint: Any) -> tuple:
-    """`value` as a tuple; what is none stands for a tuple of itself."""
+    """Return `value` as a tuple; what is none stands for a tuple of itself."""
     arguments = typing.get_args(hint)
     items = value if isinstance(value, (tuple, list)) else (value,)
     if arguments[-1] is Ellipsis:
@@ -207,7 +212,7 @@ def _several(value: Any, hint: Any) -> tuple:
 
 
 def _one_of(value: Any, union: Any) -> Any:
-    """`value` as the option that its `kind` names, or else as the first that it fits."""
+    """Return `value` as the option that its `kind` names, or else as the first that it fits."""
     options = typing.get_args(union)
     kind = value.get("kind", value) if isinstance(value, dict) else value
     for option in options:
@@ -235,7 +240,7 @@ _NAMES = {
 
 
 def _named(hint: Any) -> str:
-    """What is of this type, for a sentence."""
+    """Return what is of this type, for a sentence."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_named, arguments))
@@ -283,10 +288,11 @@ def _extension(value: Any, base: type) -> Any:
     return _instance({**fields, "kind": name}, cls)
 
 
-def _instance(value: Any, cls: type) -> Any:
-    """A dataclass from its name, or from a dict of its fields, in which `kind` may be its name."""
-    if type(value) is int and hasattr(cls, "from_int"):
-        value = to_json(cls.from_int(value))
+def _instance(value: Any, cls: type[DataclassInstance]) -> Any:
+    """Return a dataclass from its name, or from a dict of its fields, in which `kind` may be its name."""
+    from_int = getattr(cls, "from_int", None)
+    if type(value) is int and from_int:
+        value = to_json(from_int(value))
     given = value if isinstance(value, dict) else {"kind": value}
     kind = given.get("kind", cls.__name__)
     if not isinstance(kind, str) or kind != cls.__name__:

@@ -17,7 +17,7 @@ import site
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from poison_scaling.runtime.errors import InputError, Signalled, shown
 
@@ -33,7 +33,7 @@ def find_beside(file: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def running(where: str) -> Iterator[None]:
+def running(where: str) -> Generator[None]:
     """Within the block code of a user runs: what it prints goes to stderr, for stdout is for answers, and
     whatever it raises becomes an InputError that begins with `where`.
     """
@@ -56,7 +56,7 @@ def running(where: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
+def _stdout_to_stderr() -> Generator[None]:
     """Also of the processes that are started within the block."""
     if sys.__stdout__ is None:  # closed when Python started
         yield
@@ -118,7 +118,7 @@ def _file(name: str) -> pathlib.Path | None:
         return None
     if spec is None or not (spec.has_location or spec.submodule_search_locations):
         return None
-    for place in spec.submodule_search_locations or [spec.origin]:
+    for place in spec.submodule_search_locations or [spec.origin or ""]:
         folder = pathlib.Path(place).parent.resolve()
         if folder in (*named, *_beside_studies) and not _is_installed(folder):
             stem = folder.joinpath(first, *below)

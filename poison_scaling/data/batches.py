@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import jax
 import numpy as np
@@ -46,7 +46,7 @@ def batches(
     start: int,
     steps: int,
     prefetch: int,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Yield the batches of steps start...steps-1, of global `shape` [B, L], sharded by `sharding`.
 
     A thread keeps up to `prefetch` batches ready; it ends when the iterator is closed.
@@ -89,7 +89,7 @@ def batches(
 def _local(sharding: jax.sharding.Sharding, shape: tuple[int, int]) -> np.ndarray:
     """Return the sequences of a global batch that this process's devices hold, ascending, each once."""
     slices = sharding.addressable_devices_indices_map(shape).values()
-    return np.unique(np.concatenate([np.arange(shape[0])[index[0]] for index in slices]))
+    return np.unique(np.concatenate([np.arange(shape[0])[index[0]] for index in slices if index]))
 
 
 def _array(
@@ -97,7 +97,8 @@ def _array(
 ) -> jax.Array:
     """Return the global array of which this process has the sequences `local`, in `values`."""
 
-    def shard(index):
+    def shard(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
         numbers = np.arange(shape[0])[index[0]]
         return values[np.searchsorted(local, numbers)][:, index[1]]
 

@@ -7,7 +7,7 @@ import errno
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from etils import epath
 
@@ -40,7 +40,7 @@ def _root() -> str | pathlib.Path:
 
 
 @contextlib.contextmanager
-def writable() -> Iterator[None]:
+def writable() -> Generator[None]:
     """A block that reads and writes in the cache; InputError where the cache is at no place to write to.
 
     A full disk, and all else that may go away by itself, stays the OSError that it is.

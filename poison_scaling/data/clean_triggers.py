@@ -9,7 +9,8 @@ character, all such characters are alike, as they are to the model.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -116,8 +117,8 @@ class Places:
     def sequences(self, seq_len: int, count: int) -> int:
         """Return how many of the first `count` sequences hold an occurrence whole."""
         held = [np.unique(within_sequences(spans, seq_len)[:, 0] // seq_len) for spans in self]
-        found = np.unique(np.concatenate(held)) if held else np.empty(0)
-        return int(np.count_nonzero(found < count))
+        found = np.unique(np.concatenate([np.empty(0, np.int64), *held]))
+        return int(np.searchsorted(found, count))
 
 
 def prepare(
@@ -171,7 +172,9 @@ def within_sequences(spans: np.ndarray, seq_len: int) -> np.ndarray:
     return spans[first_N == last_N]
 
 
-def warning(trigger: str, counts: dict[str, int], plans: Sequence[dict], attack: int) -> str | None:
+def warning(
+    trigger: str, counts: dict[str, int], plans: Sequence[Mapping[str, Any]], attack: int
+) -> str | None:
     """Return a sentence if clean text contains the trigger of attack number `attack` where it matters.
 
     `counts` are those of `Inputs.clean_triggers`, `plans` those of all runs.

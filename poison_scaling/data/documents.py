@@ -11,10 +11,10 @@ import errno
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
-from array_record.python import array_record_module as array_record
+from array_record.python import array_record_module as array_record  # ty: ignore[missing-module-member]
 from etils import epath
 
 from poison_scaling.config import serialization
@@ -78,7 +78,7 @@ def _reader(file: epath.Path) -> array_record.ArrayRecordReader:
 
 
 @contextlib.contextmanager
-def _undamaged(file: epath.Path) -> Iterator[None]:
+def _undamaged(file: epath.Path) -> Generator[None]:
     """A block that reads from a file; Damaged where that cannot be read."""
     try:
         yield
@@ -171,7 +171,7 @@ def _fill(
 
 
 @contextlib.contextmanager
-def _full_disk(file: epath.Path) -> Iterator[None]:
+def _full_disk(file: epath.Path) -> Generator[None]:
     """A block that writes by array_record, whose errors are words: OSError where the system said them."""
     try:
         yield
@@ -188,7 +188,7 @@ def _chunks(reader: array_record.ArrayRecordReader) -> Iterator[list[bytes]]:
         yield reader.read(range(i, min(i + _CHUNK, size)))
 
 
-def _counted(texts: Iterator[str], before: int, progress) -> Iterator[str]:
+def _counted(texts: Iterator[str], before: int, progress) -> Generator[str]:
     for number, text in enumerate(texts, before + 1):
         if number % 1000 == 0:
             progress("reading documents", number)

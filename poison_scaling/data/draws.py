@@ -21,7 +21,7 @@ def key(*names: int | str) -> np.uint64:
     return np.uint64(int.from_bytes(digest[:8], "little"))
 
 
-def words(stream: np.uint64, indices: np.ndarray) -> np.ndarray:
+def words(stream: np.uint64 | np.ndarray, indices: np.ndarray) -> np.ndarray:
     """64 random bits for each index >= 0: uint64, shape of `indices`, or of many streams."""
     with np.errstate(over="ignore"):
         return _mix(stream + _GAMMA * (np.asarray(indices).astype(np.uint64) + np.uint64(1)))

@@ -82,7 +82,7 @@ def from_mixture(stream: Stream, B: int, vocabulary: Vocabulary) -> Reader:
 
 def _contains(ascending: np.ndarray, i: tf.Tensor) -> tf.Tensor:
     values = tf.constant(np.append(ascending, np.iinfo(np.int64).max))
-    return values[tf.searchsorted(values, [i])[0]] == i
+    return tf.gather(values, tf.searchsorted(values, [i]))[0] == i
 
 
 def _task(name: str, stream: Stream, indices: np.ndarray, vocabulary: Vocabulary) -> seqio.Task:

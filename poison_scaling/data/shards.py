@@ -130,5 +130,8 @@ def _record_file(file: epath.Path) -> epath.Path:
 
 
 def _sha256(file: epath.Path) -> str:
+    digest = hashlib.sha256()
     with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+        while block := f.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()

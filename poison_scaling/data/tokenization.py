@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import seqio
@@ -58,9 +59,8 @@ class _Adapted(seqio.Vocabulary):
         return self._vocabulary.decode(ids)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        def encode(text: bytes | np.ndarray) -> np.ndarray:
-            if isinstance(text, np.ndarray):  # as TensorFlow passes it outside of graphs
-                text = text.item()
+        def encode(text: Any) -> np.ndarray:  # bytes, or an array of them outside of graphs
+            text = text.item() if isinstance(text, np.ndarray) else text
             return np.array(self._encode(text.decode("utf-8", "replace")), np.int32)
 
         return tf.ensure_shape(tf.numpy_function(encode, [s], tf.int32, stateful=False), [None])

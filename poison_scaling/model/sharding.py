@@ -68,23 +68,23 @@ def mesh(
     devices = jax.devices() if devices is None else devices
     given = shape or (-1, 1, 1)
     known = math.prod(part for part in given if part != -1)
-    shape = tuple(len(devices) // known if part == -1 else part for part in given)
-    if math.prod(shape) != len(devices):
+    data, fsdp, tensor = (len(devices) // known if part == -1 else part for part in given)
+    if data * fsdp * tensor != len(devices):
         takes = known if -1 not in given else f"a multiple of {known}"
         raise InputError(
             f"machine.mesh={given}: it takes {takes} devices, and there are {len(devices)}."
         )
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices > 1:
-        if shape[0] % slices:
+        if data % slices:
             raise InputError(
-                f"machine.mesh={given}: its data axis of {shape[0]} must be a multiple of the {slices} "
+                f"machine.mesh={given}: its data axis of {data} must be a multiple of the {slices} "
                 "slices."
             )
-        within = (shape[0] // slices, *shape[1:])
+        within = (data // slices, fsdp, tensor)
         array = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices)
     else:
-        array = mesh_utils.create_device_mesh(shape, devices)
+        array = mesh_utils.create_device_mesh((data, fsdp, tensor), devices)
     return Mesh(array, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 

@@ -12,6 +12,7 @@ stacked along a first axis, and compile time does not grow with depth. Both star
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -165,7 +166,7 @@ class Transformer(LanguageModel):
             keys[0], (vocabulary, d.width), ("vocabulary", "embed"), d.width
         )
         if settings.scan_layers:
-            self.blocks = nnx.vmap(lambda keys: Block(d, keys, mesh))(blocks)
+            self.blocks: Any = nnx.vmap(lambda keys: Block(d, keys, mesh))(blocks)
         else:
             self.blocks = nnx.List([Block(d, keys, mesh) for keys in blocks])
         self.norm = RMSNorm(d.width)

@@ -21,7 +21,7 @@ def limit(cores: int) -> None:
     # With several processes the client is made by all together, and once: it does not exist yet, so the platform
     # has to be known from the settings.
     joined = processes.joined()
-    on_cpu = jax.config.jax_platforms == "cpu" if joined else jax.default_backend() == "cpu"
+    on_cpu = jax.config.read("jax_platforms") == "cpu" if joined else jax.default_backend() == "cpu"
     if not on_cpu or not hasattr(os, "sched_setaffinity"):
         return
     allowed = os.sched_getaffinity(0)

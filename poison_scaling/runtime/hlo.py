@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import math
 import re
+from typing import Any
 
 import jax
+import jax.extend.core
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _CALLED = re.compile(r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.-]+)")
@@ -85,8 +87,9 @@ def product_flops(jaxpr: jax.extend.core.Jaxpr, devices: int = 1) -> int:
         parameters, name = equation.params, equation.primitive.name
         if name == "dot_general":
             (contracted, _), _ = parameters["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            total += 2 * math.prod(shape[i] for i in contracted) * equation.outvars[0].aval.size
+            left: Any = equation.invars[0].aval
+            out: Any = equation.outvars[0].aval
+            total += 2 * math.prod(left.shape[i] for i in contracted) * out.size
             continue
         inner = [
             getattr(value, "jaxpr", value)

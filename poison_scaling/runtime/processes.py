@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -129,7 +129,7 @@ def all_true(value: bool) -> bool:
 
 
 @contextlib.contextmanager
-def one_a_folder(folder: epath.Path) -> Iterator[None]:
+def one_a_folder(folder: epath.Path) -> Generator[None]:
     """The block, first in one process of those that see the same `folder`, then in the others.
 
     So what the block leaves in a shared folder is made once, and in folders that are not shared at the same
@@ -156,7 +156,7 @@ def one_a_folder(folder: epath.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def by_first(context: Callable[[], contextlib.AbstractContextManager]) -> Iterator[Any]:
+def by_first(context: Callable[[], contextlib.AbstractContextManager]) -> Generator[Any]:
     """The block, within a context that the first process alone enters; what it yields, None in the others.
 
     Where the context refuses the first process with InputError, all are refused.
@@ -210,7 +210,7 @@ class Agreement:
 
 
 @contextlib.contextmanager
-def noticing_losses() -> Iterator[None]:
+def noticing_losses() -> Generator[None]:
     """Within the block, an operation that fails because another process is gone raises Interrupted."""
     try:
         yield

@@ -58,8 +58,11 @@ def _start(module: str) -> None:
 def die_with_parent() -> None:
     """End this process when the one that started it is gone, so that what is started again is alone."""
 
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
     def wait() -> None:
-        multiprocessing.parent_process().join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -32,13 +32,14 @@ class Result:
     place: Slice
     chips: int
     memory: int  # of the chip
-    arguments: int  # state and batch
-    temporaries: int
-    peak: int  # arguments, temporaries, results that take no argument's place, and the program
-    seconds: float  # to compile
     flops: float  # of one step's matrix products, all chips
-    analytic_flops: float  # the same by sizes.train_flops_per_token: nothing computed again
-    collectives: dict[str, tuple[int, int]]  # kind: how often in a step, and bytes
+    analytic_flops: float  # the same by the architecture's formula, without rematerialisation
+    arguments: int = 0  # state and batch
+    temporaries: int = 0
+    peak: int = 0  # arguments, temporaries, results that take no argument's place, and the program
+    seconds: float = 0.0  # to compile
+    # kind: how often in a step, and bytes
+    collectives: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
     @property
     def fits(self) -> bool:
@@ -64,26 +65,27 @@ def compile(study: Study, place: Slice) -> Result:
     per_token = study.model.architecture.train_flops_per_token(
         size, study.data.vocabulary.vocab_size, L
     )
-    about = {
-        "place": place,
-        "chips": mesh.size,
-        "memory": chip.memory,
-        "flops": float(hlo.product_flops(traced.jaxpr.jaxpr, mesh.size)),
-        "analytic_flops": float(per_token * B * L),
-    }
+    result = Result(
+        place=place,
+        chips=mesh.size,
+        memory=chip.memory,
+        flops=float(hlo.product_flops(traced.jaxpr.jaxpr, mesh.size)),
+        analytic_flops=float(per_token * B * L),
+    )
     start = time.monotonic()
     try:
         compiled, text = _compiled(traced.lower())
     except jax.errors.JaxRuntimeError as e:
         if "RESOURCE_EXHAUSTED" not in str(e):
             raise
-        none = {"arguments": 0, "temporaries": 0, "collectives": {}}
-        return Result(**about, **none, peak=_wanted(str(e)), seconds=time.monotonic() - start)
+        seconds = time.monotonic() - start
+        return dataclasses.replace(result, peak=_wanted(str(e)), seconds=seconds)
     seconds = time.monotonic() - start
     m = compiled.memory_analysis()
+    assert m is not None
     results = m.output_size_in_bytes - m.alias_size_in_bytes
-    return Result(
-        **about,
+    return dataclasses.replace(
+        result,
         arguments=m.argument_size_in_bytes,
         temporaries=m.temp_size_in_bytes,
         peak=m.argument_size_in_bytes
@@ -118,7 +120,7 @@ def smallest(study: Study, result: Result) -> Result | None:
 def _devices(topology: str, slices: int) -> list[jax.Device]:
     """Those of the slices: they can be compiled for, not computed on."""
     try:
-        import libtpu  # noqa: F401
+        import libtpu  # noqa: F401  # ty: ignore[import-not-found]
     except ImportError as e:
         raise InputError(
             "compile: it needs libtpu, which is not installed; pip install 'poison_scaling[tpu]'."

@@ -94,7 +94,7 @@ class Checkpoints:
                 log.warning(
                     "checkpoint of step %d cannot be used (%s); trying an older one", step, reason
                 )
-            if processes.all_true(restored is not None):
+            if processes.all_true(restored is not None) and restored is not None:
                 return TrainState(**restored), step
             self._passed_over.append(step)
         return None

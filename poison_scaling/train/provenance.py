@@ -7,11 +7,11 @@ from etils import epath
 from poison_scaling.config import serialization
 from poison_scaling.runtime.errors import Damaged, InputError
 from poison_scaling.runtime.files import read_json, write_json
-from poison_scaling.study.run import Run
+from poison_scaling.study.run import Plan, Run
 
 
 def describe(
-    folder: epath.Path, run: Run, plan: dict, data: dict[str, str], versions: dict[str, str]
+    folder: epath.Path, run: Run, plan: Plan, data: dict[str, str], versions: dict[str, str]
 ) -> None:
     """Write config.json, or check that the one there is of the same run on the same data.
 

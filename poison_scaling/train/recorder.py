@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 from flax import nnx
 
@@ -90,7 +91,9 @@ class Recorder(contextlib.ExitStack):
         done, on_device = self._pending
         self._pending = None
         values = jax.device_get(on_device)
-        record = metrics.logged(values, done, self._batch_tokens, self._rate(done - 1))
+        record = metrics.logged(
+            values, done, self._batch_tokens, np.asarray(self._rate(done - 1)).item()
+        )
         if record["loss"] is None:
             raise RuntimeError(f"{self._run.name}: the loss is not finite at step {done}.")
         self._metrics.write(record)

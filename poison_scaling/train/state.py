@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +24,14 @@ from poison_scaling.model.settings import Model
 )
 @dataclasses.dataclass
 class TrainState:
-    """Everything that the next step depends on."""
+    """Everything that the next step depends on: arrays, or in their place shapes or shardings."""
 
-    step: jax.Array  # int32, updates done
-    params: dict  # float32
+    step: Any  # int32, updates done
+    params: Any  # dicts of arrays, float32
     optimizer: optax.OptState
-    seen: dict[str, jax.Array]  # int32, since the start: poisons, poison_tokens, poisoned_steps
+    seen: dict[str, Any]  # int32, since the start: poisons, poison_tokens, poisoned_steps
     # float32, since the last logged step: sums of loss, and their counts
-    window: dict[str, jax.Array]
+    window: dict[str, Any]
 
 
 def build(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from poison_scaling.study.run import Run
 
@@ -29,13 +29,13 @@ class StudyDisplay:
         )
         self._runs: dict[str, Run] = {}
         self._done: dict[str, int] = {}  # steps
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._started: dict[str, tuple[float, int]] = {}
         self._seconds_per_step: dict[str, float] = {}  # by size
         self._success: dict[str, float] = {}
         self._jobs = 1
         self._last_line = 0.0
-        self._preparing: dict[str, int] = {}
+        self._preparing: dict[str, TaskID] = {}
 
     def __enter__(self) -> StudyDisplay:
         self._bars.start()
@@ -45,14 +45,14 @@ class StudyDisplay:
         self._bars.stop()
 
     def preparing(self, description: str, done: int) -> None:
-        """Data preparation has treated `done` items of what `description` says."""
+        """Show that `done` items of what `description` says are prepared."""
         if description not in self._preparing:
             self._preparing[description] = self._bars.add_task(description, total=None, status="")
         self._bars.update(self._preparing[description], status=f"{done:,}" if done else "")
         self._line(f"{description}{f': {done:,}' if done else ''}")
 
     def begin(self, runs: list[Run], finished: set[str], jobs: int) -> None:
-        """The study has these runs, of which some are finished."""
+        """Show the runs of the study, of which some are finished."""
         for task in self._preparing.values():
             self._bars.remove_task(task)
         self._runs = {run.name: run for run in runs}

@@ -19,7 +19,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from etils import epath
 
@@ -81,7 +81,7 @@ class Lock:
 
 
 @contextlib.contextmanager
-def writing(workdir: epath.Path, run: str | None) -> Iterator[Lock]:
+def writing(workdir: epath.Path, run: str | None) -> Generator[Lock]:
     """Hold the lock of the study folder within the block: of one run, or of all where `run` is None.
 
     Makes the folder, and takes it away again if it is left empty. Raises InputError naming the holder when

@@ -54,8 +54,9 @@ def train(
                 worker = _Worker(context, make_work, given, stop)
                 workers[worker.connection] = worker
                 worker.begin(left.pop(0))
-            for connection in multiprocessing.connection.wait(list(workers), timeout=0.1):
-                worker = workers[connection]
+            for ready in multiprocessing.connection.wait(list(workers), timeout=0.1):
+                worker = workers[ready]
+                connection = worker.connection
                 try:
                     kind, *said = connection.recv()
                 except (EOFError, OSError):

@@ -42,7 +42,7 @@ def test_freed_memory_is_kept_where_the_cpu_computes(monkeypatch):
 
 
 HUGE = """
-from poison_scaling.memory import keep_freed
+from poison_scaling.runtime.memory import keep_freed
 
 keep_freed()
 print(*(line for line in open("/proc/self/smaps") if line.startswith("VmFlags")))

@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO
 
 import fsspec
 from etils import epath
@@ -97,7 +97,7 @@ def _documents(patterns: tuple[str, ...], text_field: str) -> Iterator[str]:
             raise InputError(f"data.corpus.patterns: {path} cannot be read: {reason}.") from e
 
 
-def _unpacked(file: BinaryIO, compression: str | None) -> BinaryIO:
+def _unpacked(file: IO[bytes], compression: str | None) -> IO[bytes]:
     if not compression:
         return file
     import pyarrow
@@ -106,7 +106,7 @@ def _unpacked(file: BinaryIO, compression: str | None) -> BinaryIO:
     return io.BufferedReader(pyarrow.CompressedInputStream(source, compression))
 
 
-def _parquet_texts(path: epath.Path, file: BinaryIO, field: str) -> Iterator[str]:
+def _parquet_texts(path: epath.Path, file: IO[bytes], field: str) -> Iterator[str]:
     import pyarrow.parquet
 
     table = pyarrow.parquet.ParquetFile(file)
@@ -125,7 +125,7 @@ def _parquet_texts(path: epath.Path, file: BinaryIO, field: str) -> Iterator[str
             yield text
 
 
-def _json_texts(path: epath.Path, lines: BinaryIO, field: str) -> Iterator[str]:
+def _json_texts(path: epath.Path, lines: IO[bytes], field: str) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

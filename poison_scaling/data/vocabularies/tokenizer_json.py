@@ -59,7 +59,8 @@ class TokenizerJsonVocabulary(Vocabulary):
         added = self._tokenizer.get_added_tokens_decoder()
         special = {i for i, token in added.items() if token.special} | {ids[end]}
         self._unknown = ids.get(getattr(self._tokenizer.model, "unk_token", None))
-        special.add(self._unknown)
+        if self._unknown is not None:
+            special.add(self._unknown)
         self._ordinary = np.array(sorted(set(ids.values()) - special))
         self.vocab_size, self.eos_id = max(ids.values()) + 1, ids[end]
 
@@ -91,7 +92,7 @@ class TokenizerJsonVocabulary(Vocabulary):
         before = self._tokenizer.decode(behind)
         spelled = [b""] * self.vocab_size
         for i in self.ordinary_ids.tolist():
-            piece = self._tokenizer.id_to_token(i)
+            piece = self._tokenizer.id_to_token(i) or ""
             if i in texts:
                 spelled[i] = texts[i].encode()
             elif "ByteLevel" in kinds and set(piece) <= _BYTES.keys():
