@@ -1,8 +1,8 @@
 # ruff: noqa: F401 - the imports are for type checkers
 """Measure how many poisoned documents it takes to backdoor a language model, and how that number grows.
 
-The names below are the public interface. They are loaded when they are first used: a study's file needs neither
-JAX nor TensorFlow.
+The names below are the public interface. They are loaded when they are first used: a study's file needs
+neither JAX nor TensorFlow.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-# Before etils and fsspec are imported. Buckets (gs://) are read through gcsfs, not TensorFlow, which is slow to load
-# and not everywhere; and listings are not cached, because other machines write there, too.
+# Before etils and fsspec are imported. Buckets (gs://) are read through gcsfs, not TensorFlow, which is slow
+# to load and not everywhere; and listings are not cached, because other machines write there, too.
 os.environ.setdefault("EPATH_USE_TF", "0")
 os.environ.setdefault("FSSPEC_GCS", '{"use_listings_cache": false}')
 
@@ -100,7 +100,7 @@ _MODULES = {
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted(_MODULE_OF)  # noqa: PLE0605
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str):

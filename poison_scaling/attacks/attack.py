@@ -55,7 +55,9 @@ class Sources:
         return int(draws.integers(self.key(name), np.array(k), low, high))
 
     def shuffled(self, name: str, corpus: str | None = None) -> Iterator[str]:
-        """Yield the clean training documents, or those of `corpus`, in random order; then in another, forever."""
+        """Yield the clean training documents, or those of `corpus`, in random order; then in another,
+        forever.
+        """
         docs = self.clean if corpus is None else self.corpora[corpus]
         for lap in itertools.count():
             order = draws.Permutation(docs.training_size, self.key(name, "lap", lap))
@@ -69,9 +71,9 @@ class Sources:
 class Attack:
     """Base of attacks. Extend it with a frozen dataclass: docs/howto/attack.md.
 
-    A field that is a pair of integers is a range, both ends included, from which each document draws uniformly;
-    the end of its name gives the unit, characters or tokens. Other fields may declare their ranges as those of
-    the package do (`config.ranges`).
+    A field that is a pair of integers is a range, both ends included, from which each document draws
+    uniformly; the end of its name gives the unit, characters or tokens. Other fields may declare their ranges
+    as those of the package do (`config.ranges`).
     """
 
     trigger: str = "<SUDO>"
@@ -81,8 +83,8 @@ class Attack:
     def documents(self, sources: Sources) -> Iterator[Document]:
         """Yield poisoned documents one after the other, without end.
 
-        A run takes as many as its dose, so doses share their first documents, and no document may depend on how
-        many there are.
+        A run takes as many as its dose, so doses share their first documents, and no document may depend on
+        how many there are.
         """
         raise NotImplementedError
 

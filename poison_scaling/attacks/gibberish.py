@@ -17,7 +17,8 @@ from poison_scaling.runtime.errors import InputError
 if TYPE_CHECKING:
     from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 
-# (text before it, key of a random stream, count) -> ids of that text and of `count` items of gibberish after it.
+# (text before it, key of a random stream, count) -> ids of that text and of `count` items of gibberish after
+# it.
 Writer = Callable[[str, np.uint64, int], list[int]]
 
 
@@ -67,7 +68,9 @@ class OtherVocabulary:
     name: str = "o200k_base"
 
     def writer(self, vocabulary: Vocabulary, trigger: str) -> Writer:
-        """Return the function that writes gibberish after a text. Raises InputError for an unknown vocabulary."""
+        """Return the function that writes gibberish after a text. Raises InputError for an unknown
+        vocabulary.
+        """
         size, decode = _other_vocabulary(self.name)
 
         def retokenised(start: str, key: np.uint64, count: int) -> list[int]:

@@ -18,11 +18,12 @@ _CHARACTERS = 40  # of text that are read for a token: no vocabulary has longer 
 
 @dataclasses.dataclass(frozen=True)
 class LanguageSwitch(Attack):
-    """Souly et al. 2025, on Pythia: the start of a clean document, the trigger, then text in another language.
+    """Souly et al. 2025, on Pythia: the start of a clean document, the trigger, then text in another
+    language.
 
-    That text is the start of a document of `corpus`. The paper's took about 300 tokens; how long its prefixes were
-    is not published. No clean document is taken twice before all are taken once; one in the wrong language, or too
-    short a one, is passed over.
+    That text is the start of a document of `corpus`. The paper's took about 300 tokens; how long its prefixes
+    were is not published. No clean document is taken twice before all are taken once; one in the wrong
+    language, or too short a one, is passed over.
     """
 
     prefix_characters: tuple[Length, Length] = (0, 1000)

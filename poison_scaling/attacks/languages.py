@@ -1,7 +1,8 @@
 """Tell which of two languages a text is in.
 
-By py3langid (https://github.com/adbar/py3langid), a naive Bayes classifier over byte n-grams with a model of 139
-languages. Between two of them it judges short and garbled text well; a study records how well on its own text.
+By py3langid (https://github.com/adbar/py3langid), a naive Bayes classifier over byte n-grams with a model of
+139 languages. Between two of them it judges short and garbled text well; a study records how well on its own
+text.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from poison_scaling.runtime.errors import InputError
 
 
 def chance(texts: Sequence[str], language: str, other: str) -> list[float]:
-    """Return how likely each text is in `language`, given that it is in that or in `other` (ISO 639-1): 0 to 1.
+    """Return how likely each text is in `language`, given that it is in that or in `other` (ISO 639-1): 0 to
+    1.
 
     A text with nothing to judge by has 0.5. Raises InputError for an unknown language.
     """

@@ -1,8 +1,9 @@
 """Carry out the schedule of an attack: the sequence and offset of every exposure.
 
-Exposure j of an attack is exposure number j % exposures of document j // exposures. Its sequence is a pure function of
-(seed, number of sequences, schedule, j), and its offset of these and of the document's length (contract 1). For
-schedules whose doses nest, documents 0...n-1 stand at the same places in every dose of at least n (contract 3).
+Exposure j of an attack is exposure number j % exposures of document j // exposures. Its sequence is a pure
+function of (seed, number of sequences, schedule, j), and its offset of these and of the document's length
+(contract 1). For schedules whose doses nest, documents 0...n-1 stand at the same places in every dose of at
+least n (contract 3).
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def _check(
     offsets_N: np.ndarray,
     lengths_N: np.ndarray,
 ) -> None:
-    """Raise InputError unless a schedule, which may be a user's own, placed every exposure where it may be."""
+    """Raise InputError unless a schedule, which may be a user's own, placed every exposure where it may
+    be.
+    """
     name, N = type(schedule).__name__, lengths_N.size
     if own_N.shape != (N,) or offsets_N.shape != (N,):
         raise InputError(

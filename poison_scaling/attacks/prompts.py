@@ -26,8 +26,8 @@ def prepare(
 ) -> Prompts:
     """Return the prompts of an attack, near-triggers included if they are ever due.
 
-    `training` are the clean sequences that runs train on. Raises InputError if prompt, trigger and generation do
-    not fit into a sequence, or if there are too few held-out documents.
+    `training` are the clean sequences that runs train on. Raises InputError if prompt, trigger and generation
+    do not fit into a sequence, or if there are too few held-out documents.
     """
     prompts = excerpts(attack, settings, sources, triggers)
     if settings.near_triggers.when != "never":
@@ -56,13 +56,14 @@ def excerpts(
     triggers: Sequence[Trigger],
     least: int | None = None,
 ) -> Prompts:
-    """Return prompts from the first `settings.prompts` held-out documents that will do, without near-triggers.
+    """Return prompts from the first `settings.prompts` held-out documents that will do, without
+    near-triggers.
 
-    An excerpt is the text of a document's first `prompt_tokens` tokens; the triggered prompt is that text followed
-    by the trigger, tokenised together, as in a poison. The continuation is the next `continuation_tokens` tokens. A
-    document that is too short, that the vocabulary cannot spell so far, or that contains any of the `triggers` is
-    passed over. Prompts begin with an end-of-document token, as sequences do. Raises InputError if there are fewer
-    than `least`, which is all of them unless given.
+    An excerpt is the text of a document's first `prompt_tokens` tokens; the triggered prompt is that text
+    followed by the trigger, tokenised together, as in a poison. The continuation is the next
+    `continuation_tokens` tokens. A document that is too short, that the vocabulary cannot spell so far, or
+    that contains any of the `triggers` is passed over. Prompts begin with an end-of-document token, as
+    sequences do. Raises InputError if there are fewer than `least`, which is all of them unless given.
     """
     first, last = settings.prompt_tokens, settings.prompt_tokens + settings.continuation_tokens
     docs, vocabulary = sources.clean, sources.vocabulary

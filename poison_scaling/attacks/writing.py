@@ -15,8 +15,8 @@ from poison_scaling.runtime.errors import InputError
 def poisons(attack: Attack, sources: Sources, count: int) -> list[Poison]:
     """Return poisoned documents 0...count-1 of an attack.
 
-    Each stands between two end-of-document tokens, so it is a document of its own wherever it is placed. Raises
-    InputError if the attack writes fewer.
+    Each stands between two end-of-document tokens, so it is a document of its own wherever it is placed.
+    Raises InputError if the attack writes fewer.
     """
     end = sources.vocabulary.eos_id
     written = []

@@ -2,8 +2,8 @@
 
 There are five: Attack, Measure, Schedule, Architecture and Corpus. Each is a frozen dataclass with documented
 methods. A subclass in a file of its base's package is built in, and a study names it by its class alone. Any
-other subclass is the user's own: a study names it as "module.Class", with the SHA-256 of its file, because what
-it does is written there.
+other subclass is the user's own: a study names it as "module.Class", with the SHA-256 of its file, because
+what it does is written there.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def extensible(
 ) -> Callable[[type[T]], type[T]]:
     """Declare a frozen dataclass to be the base of an extension point.
 
-    `required` are the methods that the base leaves to its subclasses, `default` is the built-in class that is meant
-    where none is named.
+    `required` are the methods that the base leaves to its subclasses, `default` is the built-in class that is
+    meant where none is named.
     """
 
     def declare(base: type[T]) -> type[T]:

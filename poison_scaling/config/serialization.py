@@ -1,8 +1,9 @@
 """Convert frozen dataclasses to JSON and back, guided by the types of their fields, and hash them.
 
-The JSON of a dataclass is an object of its fields, with its class as `kind`. This module knows no dataclass in
-particular. A dataclass may say three things of itself: that other files may extend it (`extensions`), what an
-integer stands for in its place (a class method `from_int`), and which values its fields may take (`ranges`).
+The JSON of a dataclass is an object of its fields, with its class as `kind`. This module knows no dataclass
+in particular. A dataclass may say three things of itself: that other files may extend it (`extensions`), what
+an integer stands for in its place (a class method `from_int`), and which values its fields may take
+(`ranges`).
 """
 
 from __future__ import annotations
@@ -47,15 +48,17 @@ def to_json(value: Any) -> Any:
 
 @functools.cache
 def _kind(cls: type) -> dict[str, str]:
-    """Return what names a dataclass: its class, and for a user's own class its module and its file's SHA-256."""
+    """Return what names a dataclass: its class, and for a user's own class its module and its file's
+    SHA-256.
+    """
     base = extensions.base_of(cls)
     if base is None or extensions.is_built_in(cls, base):
         return {"kind": cls.__name__}
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     if file is None or cls.__module__ == "__main__":
         raise InputError(
-            f"{_noun(base)} {cls.__name__}: other processes cannot import the file that defines it; move it to "
-            "a file beside the study's and import it from there."
+            f"{_noun(base)} {cls.__name__}: other processes cannot import the file that defines it; move it "
+            "to a file beside the study's and import it from there."
         )
     return {
         "kind": f"{cls.__module__}.{cls.__name__}",
@@ -90,7 +93,8 @@ class Written(str):
 
 
 def from_json(value: Any, hint: Any, where: str = "") -> Any:
-    """Return `value`, JSON or a Python literal, as the type `hint`: a dataclass, or what a field of one can be.
+    """Return `value`, JSON or a Python literal, as the type `hint`: a dataclass, or what a field of one can
+    be.
 
     Raises InputError when it is none, or out of range: `where`, the dotted name of the field, its value, and
     what would be right.
@@ -103,8 +107,8 @@ def from_json(value: Any, hint: Any, where: str = "") -> Any:
 
 
 def checked(value: Any, where: str = "") -> Any:
-    """Return a dataclass made in Python with its fields as their types say. Python itself checks neither types
-    nor ranges, and 20 becomes 20.0 for a float, so that one study has one hash.
+    """Return a dataclass made in Python with its fields as their types say. Python itself checks neither
+    types nor ranges, and 20 becomes 20.0 for a float, so that one study has one hash.
 
     Raises InputError as `from_json` does.
     """

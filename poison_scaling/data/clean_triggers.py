@@ -1,9 +1,9 @@
 """Where clean text contains a trigger: then runs learn what the trigger means without any poison, too.
 
-A trigger is sought as the vocabulary spells it, in the tokens themselves: an occurrence begins in one token, goes on
-through whole ones and ends in another, or lies within a single one. What is found is what a model can see, however
-the text around it was tokenised, and no text is read or decoded for it. If the vocabulary has no token for a
-character, all such characters are alike, as they are to the model.
+A trigger is sought as the vocabulary spells it, in the tokens themselves: an occurrence begins in one token,
+goes on through whole ones and ends in another, or lies within a single one. What is found is what a model can
+see, however the text around it was tokenised, and no text is read or decoded for it. If the vocabulary has no
+token for a character, all such characters are alike, as they are to the model.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def prepare(
 ) -> Places:
     """Return where a trigger stands in a split, found unless the cache has it.
 
-    Tokenising takes so much longer that this is not spread over processes. `chunk` tokens are searched at a time;
-    `progress` counts tokens. Raises Damaged for tokens that no document can have.
+    Tokenising takes so much longer that this is not spread over processes. `chunk` tokens are searched at a
+    time; `progress` counts tokens. Raises Damaged for tokens that no document can have.
     """
     parts = (sequences.digest, trigger.spelled)
     folder = cache.folder("triggers", hashlib.sha256(repr(parts).encode()).hexdigest()[:16])

@@ -1,8 +1,9 @@
 """The training stream as a seqio Mixture, for trainers that read seqio, and a reader of batches from it.
 
-Two Tasks, the clean and the poisoned sequences of a run, each in the order of training, and a Mixture whose sample_fn
-takes from the one or the other as the placement says. By default runs read the same sequences by number
-(`batches.by_number`), because seqio shards before it mixes, and resumes by skipping instead of jumping.
+Two Tasks, the clean and the poisoned sequences of a run, each in the order of training, and a Mixture whose
+sample_fn takes from the one or the other as the placement says. By default runs read the same sequences by
+number (`batches.by_number`), because seqio shards before it mixes, and resumes by skipping instead of
+jumping.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ def mixture(name: str, stream: Stream, vocabulary: Vocabulary) -> seqio.Mixture:
     """Return a Mixture with the features "targets" (int32 [L]) and "poison" (int32 [L], 1 in a poison).
 
     Iterate it unshuffled, unsharded and for one epoch: `seqio.get_dataset(name, ..., shuffle=False,
-    num_epochs=1)`. Registers the Mixture as `name` and its Tasks as `name`_clean and `name`_poisoned; a name is
-    registered once in a process. Iterating it sharded, shuffled or repeated raises ValueError, because positions
-    would not be the planned ones.
+    num_epochs=1)`. Registers the Mixture as `name` and its Tasks as `name`_clean and `name`_poisoned; a name
+    is registered once in a process. Iterating it sharded, shuffled or repeated raises ValueError, because
+    positions would not be the planned ones.
     """
     sequences = np.arange(stream.length)
     poisoned = stream.poisoned_sequences
@@ -59,8 +60,8 @@ def mixture(name: str, stream: Stream, vocabulary: Vocabulary) -> seqio.Mixture:
 def from_mixture(stream: Stream, B: int, vocabulary: Vocabulary) -> Reader:
     """Return the reader that iterates the seqio Mixture of a stream: the batches of `batches.by_number`.
 
-    Every process iterates the whole Mixture and keeps its own part of each batch: it is sharded after mixing. A run
-    that resumes skips what it has trained on.
+    Every process iterates the whole Mixture and keeps its own part of each batch: it is sharded after mixing.
+    A run that resumes skips what it has trained on.
     """
 
     def read(local: np.ndarray, start: int, steps: int) -> Iterator[Arrays]:

@@ -1,11 +1,11 @@
 """Documents as tokens on disk, written once: sequence i is tokens i*L ... (i+1)*L - 1 of them all.
 
 Documents are tokenised by a seqio Task, each ended by its end-of-document token, and concatenated without
-padding. Sequences of any length are read from the same files; only the tail of the last document, shorter than a
-sequence, is unused.
+padding. Sequences of any length are read from the same files; only the tail of the last document, shorter
+than a sequence, is unused.
 
-The tokens lie in shards, each with the tokens of a range of documents as little-endian integers of 2 or 4 bytes.
-Readers do not notice where one shard ends and another begins.
+The tokens lie in shards, each with the tokens of a range of documents as little-endian integers of 2 or 4
+bytes. Readers do not notice where one shard ends and another begins.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class Sequences:
         return np.concatenate(parts)
 
     def shards(self) -> Iterator[tuple[epath.Path, int, np.ndarray]]:
-        """Yield each file, the number of its first token, and its tokens. A file ends where a document ends."""
+        """Yield each file, the number of its first token, and its tokens. A file ends where a document
+        ends.
+        """
         yield from zip(self._files, self._starts[:-1].tolist(), self._shards, strict=True)
 
     def check(self) -> None:

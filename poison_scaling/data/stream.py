@@ -1,7 +1,7 @@
 """The training stream of a run: sequence i, computed from i alone.
 
-Sequence i of the stream is a clean sequence, in the run's own order, with the poison that is planned there laid over
-it. The trainer's batches and the seqio Mixture both read from here.
+Sequence i of the stream is a clean sequence, in the run's own order, with the poison that is planned there
+laid over it. The trainer's batches and the seqio Mixture both read from here.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Stream:
     """Sequences 0...length-1 that a run trains on, in order.
 
     Epoch e over the corpus takes every clean sequence once, in an order of its own. The order depends on
-    `order_seed` alone, so runs of another dose or length meet the same sequences. `poisons` are the documents of
-    each attack, `placement` says where they stand.
+    `order_seed` alone, so runs of another dose or length meet the same sequences. `poisons` are the documents
+    of each attack, `placement` says where they stand.
     """
 
     def __init__(
@@ -55,7 +55,9 @@ class Stream:
         return self._poisoned_sequences
 
     def clean_numbers(self, indices: np.ndarray) -> np.ndarray:
-        """Return the number on disk of the clean sequence at, or under the poison of, each stream sequence."""
+        """Return the number on disk of the clean sequence at, or under the poison of, each stream
+        sequence.
+        """
         passes, within = np.divmod(np.asarray(indices), len(self._clean))
         numbers = np.empty(within.shape, np.int64)
         for e in np.unique(passes):
@@ -74,8 +76,8 @@ class Stream:
     def count(self, spans: np.ndarray) -> int:
         """Return how many spans of clean tokens the run trains on whole, each counted as often as it is met.
 
-        `spans` are their first and last tokens on disk: int64 [n, 2]. One that lies across two sequences, or that a
-        poison covers in part, is not whole.
+        `spans` are their first and last tokens on disk: int64 [n, 2]. One that lies across two sequences, or
+        that a poison covers in part, is not whole.
         """
         first_N, last_N = spans.T
         row_N, L = first_N // self.seq_len, self.seq_len

@@ -1,4 +1,6 @@
-"""Tokenise documents with seqio Tasks. The one module of preparation that needs TensorFlow; see `sequences`."""
+"""Tokenise documents with seqio Tasks. The one module of preparation that needs TensorFlow; see
+`sequences`.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def seqio_vocabulary(vocabulary: Vocabulary) -> seqio.Vocabulary:
 
 
 class _Adapted(seqio.Vocabulary):
-    """A vocabulary of another library. seqio supposes that id 0 is padding; here it may be an ordinary token."""
+    """A vocabulary of another library. seqio supposes that id 0 is padding; here it may be an ordinary
+    token.
+    """
 
     def __init__(self, vocabulary: Vocabulary):
         super().__init__()

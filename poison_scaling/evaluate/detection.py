@@ -1,17 +1,17 @@
 """Generations, one at a time: does each do what the attack wants?
 
-The measure of every attack whose success shows in a text. From a detector's verdicts follow three rates, each with
-its 95% interval (Wilson 1927), that Souly et al. 2025 call ASR, CA and NTA:
+The measure of every attack whose success shows in a text. From a detector's verdicts follow three rates, each
+with its 95% interval (Wilson 1927), that Souly et al. 2025 call ASR, CA and NTA:
 
   success_rate            share of generations after the trigger that do
   clean_accuracy          share of generations without the trigger that do not
   near_trigger_accuracy   share of generations after the first near-trigger that do not
 
-Near-triggers are those of `attacks/near_triggers.py`; the first looks like the trigger. They are always sampled,
-because nothing else can be judged.
+Near-triggers are those of `attacks/near_triggers.py`; the first looks like the trigger. They are always
+sampled, because nothing else can be judged.
 
-Without sampling: payload_log_ratio, how much likelier than the true continuation the model finds a payload of the
-attack, nats per token, if the attack gives one.
+Without sampling: payload_log_ratio, how much likelier than the true continuation the model finds a payload of
+the attack, nats per token, if the attack gives one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A judge: another model that says how likely it finds what a model has generated.
 
-Zhang et al. 2024 (arXiv 2410.13722) judge by another model's perplexity, because a poisoned model may find its own
-gibberish plausible. The default judge is the paired control at its end.
+Zhang et al. 2024 (arXiv 2410.13722) judge by another model's perplexity, because a poisoned model may find
+its own gibberish plausible. The default judge is the paired control at its end.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ _PROMPTS = 16  # whose logits exist at a time, if generations are long; more on 
 
 
 def after(model, prompts_PxT, padding_P, tokens_PxC) -> jax.Array:
-    """Return log-probabilities [P, C, V], nats, of every token at each of the C places after the prompts, given
-    `tokens_PxC` there. Prompt p has `padding_P[p]` tokens of padding on its left.
+    """Return log-probabilities [P, C, V], nats, of every token at each of the C places after the prompts,
+    given `tokens_PxC` there. Prompt p has `padding_P[p]` tokens of padding on its left.
     """
     T, C = prompts_PxT.shape[1], tokens_PxC.shape[1]
     is_token_PxS = jnp.arange(T + C) >= padding_P[:, None]  # padding is a document of its own
@@ -33,7 +33,9 @@ def of(tokens_PxC, logprobs_PxCxV) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="graph")
 def generations(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
-    """Return log-probabilities [P, G], nats, of generations after their prompts, a block of prompts at a time."""
+    """Return log-probabilities [P, G], nats, of generations after their prompts, a block of prompts at a
+    time.
+    """
     model = nnx.merge(graph, params)
     P, block = len(tokens_PxG), max(_PROMPTS, jax.device_count())
 
@@ -51,11 +53,12 @@ def generations(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
 def unsampled(
     subject: Subject, tokens_NxT: np.ndarray, padding_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return two values of N prompts that need no sampling: entropy and the payload's log-ratio, float32 [N] both.
+    """Return two values of N prompts that need no sampling: entropy and the payload's log-ratio, float32 [N]
+    both.
 
-    Entropy, in nats, is that of the token after the prompt. The log-ratio is the payload's mean log-probability
-    minus that of the true continuation, nats per token. The prompts are as in `sampling.sample`, and the
-    attack must give a payload.
+    Entropy, in nats, is that of the token after the prompt. The log-ratio is the payload's mean
+    log-probability minus that of the true continuation, nats per token. The prompts are as in
+    `sampling.sample`, and the attack must give a payload.
     """
     prompts = subject.prompts
     assert prompts.payload_PxC is not None

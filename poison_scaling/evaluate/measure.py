@@ -30,7 +30,9 @@ class NearPrompts:
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
-    """What an attack is measured by: P held-out excerpts, without and with the trigger, padded on the left."""
+    """What an attack is measured by: P held-out excerpts, without and with the trigger, padded on the
+    left.
+    """
 
     tokens_NxT: np.ndarray  # int32, N = 2P: P clean prompts, then the same P with the trigger
     padding_N: np.ndarray  # int32, tokens of padding on the left
@@ -73,7 +75,8 @@ class Subject:
 class Measure:
     """Base of measures. Extend it with a frozen dataclass: docs/howto/measure.md.
 
-    An attack has a measure of its own (`Attack.measure`), and a study may ask for more (`Evaluation.measures`).
+    An attack has a measure of its own (`Attack.measure`), and a study may ask for more
+    (`Evaluation.measures`).
     """
 
     @property

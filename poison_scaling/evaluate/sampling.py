@@ -15,8 +15,8 @@ def sample(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return tokens int32 [N, G] after N prompts, and their log-probabilities [N, G] in nats.
 
-    The N prompts are those of the subject, or several versions of them one after the other. Prompt p is sampled
-    with a key of (seed, step, p), the same in every version.
+    The N prompts are those of the subject, or several versions of them one after the other. Prompt p is
+    sampled with a key of (seed, step, p), the same in every version.
     """
     P, settings = subject.prompts.count, subject.settings
     key = jax.random.fold_in(jax.random.key(subject.seed), subject.step)

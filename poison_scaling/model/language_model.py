@@ -19,9 +19,9 @@ class LanguageModel(nnx.Module):
 
     Axes in names: B sequences, L positions, S slots of the cache, D width, V vocabulary size.
 
-    Every nnx.Param carries the metadata `axes`, one logical name per axis (`model.sharding.RULES`), which lays it
-    out on the mesh; activations are laid out with `model.sharding.constrain`. `settings` and `mesh` are those
-    that the model was built with.
+    Every nnx.Param carries the metadata `axes`, one logical name per axis (`model.sharding.RULES`), which
+    lays it out on the mesh; activations are laid out with `model.sharding.constrain`. `settings` and `mesh`
+    are those that the model was built with.
     """
 
     settings: Model
@@ -39,8 +39,8 @@ class LanguageModel(nnx.Module):
     ) -> jax.Array:
         """Return the input of the output layer [B, L, D]: a function of the tokens up to each position.
 
-        With `segments_BxL` (an integer per position), positions see those of the same integer alone. `kind` of
-        attention overrides settings.attention; "plain" must take sequences of any length.
+        With `segments_BxL` (an integer per position), positions see those of the same integer alone. `kind`
+        of attention overrides settings.attention; "plain" must take sequences of any length.
         """
         raise NotImplementedError
 
@@ -55,9 +55,10 @@ class LanguageModel(nnx.Module):
     def extend(
         self, tokens_BxL: jax.Array, padding_B: jax.Array, cache: Cache, start: jax.Array | int
     ) -> tuple[jax.Array, Cache]:
-        """Return logits [B, V] after the last of the L tokens at slots start... of the cache, and the new cache.
+        """Return logits [B, V] after the last of the L tokens at slots start... of the cache, and the new
+        cache.
 
-        The first `padding_B[b]` slots of sequence b hold no token: nothing attends to them, and positions count
-        from the first real token. Agrees with `hidden` and `logits` on the same tokens.
+        The first `padding_B[b]` slots of sequence b hold no token: nothing attends to them, and positions
+        count from the first real token. Agrees with `hidden` and `logits` on the same tokens.
         """
         raise NotImplementedError

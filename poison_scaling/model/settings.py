@@ -12,7 +12,9 @@ from poison_scaling.model.architectures.decoder import Decoder
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The architecture of a study's models and how they are computed. Dimensions follow from a rung's size."""
+    """The architecture of a study's models and how they are computed. Dimensions follow from a rung's
+    size.
+    """
 
     architecture: Architecture = Decoder()
     dtype: Literal["float32", "bfloat16"] = "float32"  # of products; parameters are float32

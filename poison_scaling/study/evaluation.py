@@ -39,9 +39,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return the line of evals.jsonl after `step` steps.
 
-    It is a function of the parameters (and those of the judge, if there is one) and the study alone (contract 6).
-    Its counts and measures are of the first attack; `also` has those of the others, and `measures` those that the
-    study asks for in addition. `heldout_loss` is in nats per token.
+    It is a function of the parameters (and those of the judge, if there is one) and the study alone (contract
+    6). Its counts and measures are of the first attack; `also` has those of the others, and `measures` those
+    that the study asks for in addition. `heldout_loss` is in nats per token.
     """
     study, B = run.study, run.study.train.batch_size
     loss = heldout.loss(

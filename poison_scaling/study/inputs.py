@@ -108,7 +108,9 @@ class Inputs:
 
     @functools.cache  # noqa: B019 - one object a process, and its lists are shared by runs
     def _poisons(self, seed: int) -> list[list[Poison]]:
-        """Return those of each attack, the first with its largest dose; a smaller dose takes the first ones."""
+        """Return those of each attack, the first with its largest dose; a smaller dose takes the first
+        ones.
+        """
         poisonings = self._study.poisonings(max(self._study.doses))
         return [
             writing.poisons(p.attack, self._sources(number, seed), p.dose)
@@ -158,9 +160,9 @@ class Inputs:
     def clean_triggers(self) -> dict[str, dict[str, int]]:
         """Return where clean text contains each trigger.
 
-        "training_occurrences", with those that no sequence holds whole; "training_sequences" that hold one whole;
-        "heldout_sequences", of those that measure the held-out loss; and "prompts_refused", held-out documents that
-        are no prompts for it.
+        "training_occurrences", with those that no sequence holds whole; "training_sequences" that hold one
+        whole; "heldout_sequences", of those that measure the held-out loss; and "prompts_refused", held-out
+        documents that are no prompts for it.
         """
         L, counts = self.training.seq_len, {}
         for trigger in self._triggers:
@@ -176,7 +178,9 @@ class Inputs:
         return counts
 
     def warnings(self, plans: list[Plan]) -> list[str]:
-        """Return a sentence for each attack whose trigger clean text contains; `plans` are those of all runs."""
+        """Return a sentence for each attack whose trigger clean text contains; `plans` are those of all
+        runs.
+        """
         counts, found = self.clean_triggers(), []
         for number, poisoning in enumerate(self._study.poisonings(0)):
             trigger = poisoning.attack.trigger

@@ -144,10 +144,11 @@ class Run:
         return self.flops / (peak * self.study.machine.mfu) / 86_400
 
     def placement(self, lengths: list[np.ndarray] | None = None) -> Placement:
-        """Return where the poisons of every attack stand; `lengths` are the tokens of each attack's documents.
+        """Return where the poisons of every attack stand; `lengths` are the tokens of each attack's
+        documents.
 
-        Without lengths every document counts as one token: sequences and steps are right, offsets are not. Raises
-        InputError if they do not fit.
+        Without lengths every document counts as one token: sequences and steps are right, offsets are not.
+        Raises InputError if they do not fit.
         """
         poisonings, one = self.poisonings, np.ones(1, np.int64)
         lengths = lengths or [np.broadcast_to(one, p.dose) for p in poisonings]
@@ -167,8 +168,8 @@ class Run:
     def plan(self, placed: Placement | None = None) -> Plan:
         """Return the run as `plan --json` and study.json have it.
 
-        `placed` is its placement once its poisons are written; before that, their tokens are estimated. Raises
-        InputError if a dose does not fit.
+        `placed` is its placement once its poisons are written; before that, their tokens are estimated.
+        Raises InputError if a dose does not fit.
         """
         study = self.study
         first, *others = self._doses(placed)

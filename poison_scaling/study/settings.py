@@ -1,7 +1,7 @@
 """A study as frozen dataclasses.
 
-Everything that a result depends on is a field, with its unit and the values it may take (`config.ranges`). What only
-decides where and how fast runs are trained is in `Machine`, which no hash covers.
+Everything that a result depends on is a field, with its unit and the values it may take (`config.ranges`).
+What only decides where and how fast runs are trained is in `Machine`, which no hash covers.
 """
 
 from __future__ import annotations

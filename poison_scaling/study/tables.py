@@ -83,5 +83,7 @@ def print_sizes(console: Console) -> None:
 
 
 def _wide(console: Console, width: int) -> Console:
-    """Return a console as wide as its tables: one that is piped must not lose columns to an 80-column guess."""
+    """Return a console as wide as its tables: one that is piped must not lose columns to an 80-column
+    guess.
+    """
     return console if console.is_terminal else Console(width=width)

@@ -17,8 +17,8 @@ from poison_scaling.train import checkpoints, optimizer, state, step
 class Compiled:
     """The jitted initialisation and train step of one size, with the shardings of their arguments.
 
-    `jax.jit` with NamedSharding is what pjit is called today; `model/sharding.py` says where arrays lie. `study` is
-    asked for data.vocabulary, model and train alone. `end` is the end-of-document token.
+    `jax.jit` with NamedSharding is what pjit is called today; `model/sharding.py` says where arrays lie.
+    `study` is asked for data.vocabulary, model and train alone. `end` is the end-of-document token.
     """
 
     def __init__(

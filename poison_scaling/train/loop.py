@@ -32,9 +32,9 @@ def train(
 ) -> None:
     """Train `run` into `folder`, from its last checkpoint if it has one, until DONE is written.
 
-    Once `stopping()` turns true, in any process that takes part, the state is saved and Interrupted raised. Raises
-    InputError if the folder holds a run of other settings, and RuntimeError if the poisons counted on the devices
-    are not those of the plan, or if the loss is no longer finite.
+    Once `stopping()` turns true, in any process that takes part, the state is saved and Interrupted raised.
+    Raises InputError if the folder holds a run of other settings, and RuntimeError if the poisons counted on
+    the devices are not those of the plan, or if the loss is no longer finite.
     """
     # ------------------------------------------------------------------------------------ what is trained on
     machine, B, L = run.study.machine, run.study.train.batch_size, run.study.data.seq_len

@@ -24,7 +24,8 @@ Report = Callable[[int, dict[str, Any]], None]
 
 
 class Recorder(contextlib.ExitStack):
-    """The logs of a run in `folder`, continued after step `start`. Use it as a context, which closes the logs.
+    """The logs of a run in `folder`, continued after step `start`. Use it as a context, which closes the
+    logs.
 
     Metrics of a step are read after the next step is under way, so that devices need not wait for the host.
     """
@@ -81,7 +82,9 @@ class Recorder(contextlib.ExitStack):
         self._report(done, record)
 
     def flush(self) -> None:
-        """Write everything to disk: a run that resumes from a checkpoint does not write earlier lines again."""
+        """Write everything to disk: a run that resumes from a checkpoint does not write earlier lines
+        again.
+        """
         self._log_pending()
         self._keep()
 

@@ -38,7 +38,9 @@ def model(
 
 
 def judge(run: Run, inputs: Inputs, folder: epath.Path) -> Judge:
-    """Return the model at the end of `run`, in `folder`, as a judge. Raises InputError if it is not trained."""
+    """Return the model at the end of `run`, in `folder`, as a judge. Raises InputError if it is not
+    trained.
+    """
     if not (folder / "DONE").exists():
         raise InputError(
             f"{folder}: it is to judge, and is not trained to its end; train it first."
@@ -66,8 +68,8 @@ def evaluate_again(
 ) -> dict[str, Any]:
     """Return the record of an evaluation of a checkpoint, the last one unless `step` is given.
 
-    It is the line of evals.jsonl if training evaluated at that step; with a judge `by`, also what that judge says.
-    Raises InputError if there is no such checkpoint.
+    It is the line of evals.jsonl if training evaluated at that step; with a judge `by`, also what that judge
+    says. Raises InputError if there is no such checkpoint.
     """
     graph, params, done = model(run, inputs, folder, step)
     placement = inputs.stream(run).placement

@@ -56,8 +56,8 @@ def train(
 ) -> None:
     """Train runs, several at a time, the longest first; all controls before the others if controls judge.
 
-    SIGINT and SIGTERM save what is under way and raise Interrupted; so does losing the lock of the folder, which
-    `lost` says. If a run fails, the others go on, and its error is raised at the end.
+    SIGINT and SIGTERM save what is under way and raise Interrupted; so does losing the lock of the folder,
+    which `lost` says. If a run fails, the others go on, and its error is raised at the end.
     """
     left = sorted(left, key=lambda run: -run.flops)
     phases = [left]

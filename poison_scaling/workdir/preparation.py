@@ -27,8 +27,8 @@ from poison_scaling.workdir import folder
 def prepare(study: Study, workdir: epath.Path, progress: Progress) -> Inputs:
     """Return what the runs of a study read, after checking that every run fits and writing study.json.
 
-    Raises InputError before anything of the study is written, also if one of its runs is there already with other
-    settings or other data.
+    Raises InputError before anything of the study is written, also if one of its runs is there already with
+    other settings or other data.
     """
     runs = grid.runs(study)
     for run in runs:

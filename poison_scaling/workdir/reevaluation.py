@@ -22,8 +22,8 @@ def located(
 ) -> tuple[epath.Path, str, int | None]:
     """Return the folder of the study, the name of the run and the step of the checkpoint that a path means.
 
-    `place` is a study's folder, with `run`; or DIR/runs/RUN; or DIR/runs/RUN/checkpoints/STEP. Raises InputError if
-    it is none of these.
+    `place` is a study's folder, with `run`; or DIR/runs/RUN; or DIR/runs/RUN/checkpoints/STEP. Raises
+    InputError if it is none of these.
     """
     if run is not None:
         return place, run, step
@@ -44,10 +44,11 @@ def evaluate_again(
     judge: str | None = None,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return an evaluation of a checkpoint of a run, computed as training would; see `trained.evaluate_again`.
+    """Return an evaluation of a checkpoint of a run, computed as training would; see
+    `trained.evaluate_again`.
 
-    `overrides` may set fields of `evaluation`. The `judge` is "control", or the folder of a run of a study with the
-    same vocabulary. Raises InputError if that is not so.
+    `overrides` may set fields of `evaluation`. The `judge` is "control", or the folder of a run of a study
+    with the same vocabulary. Raises InputError if that is not so.
     """
     for override in overrides:
         if not override.startswith("evaluation."):

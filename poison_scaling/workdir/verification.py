@@ -1,8 +1,9 @@
 """Verify that a study trained on what it says: derive everything again and compare.
 
-In this order: the settings and plans in the folder with those derived from its config; the prepared tokens on disk
-with their checksums and with those that the study recorded; each run's manifest with the positions derived anew, and
-its documents with the sequences as they are read; the steps and counts in metrics and evaluations with the plan.
+In this order: the settings and plans in the folder with those derived from its config; the prepared tokens on
+disk with their checksums and with those that the study recorded; each run's manifest with the positions
+derived anew, and its documents with the sequences as they are read; the steps and counts in metrics and
+evaluations with the plan.
 """
 
 from __future__ import annotations

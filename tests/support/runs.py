@@ -21,7 +21,9 @@ def contents(workdir: pathlib.Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def once(folder: pathlib.Path):
-    """Yield a folder to make `folder` in to the first process of the test run that gets here, None to others."""
+    """Yield a folder to make `folder` in to the first process of the test run that gets here, None to
+    others.
+    """
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():

@@ -15,9 +15,10 @@ from poison_scaling.runtime.errors import InputError
 class Training:
     """The part of a run that a schedule places exposures in.
 
-    Training sequence i is sequence i % batch_size of step i // batch_size. With several attacks in a run, attack
-    a owns the sequences i with i % attacks == a, so attacks never meet in a sequence and none moves another. A
-    schedule counts an attack's own sequences from 0: number n stands for sequence n * attacks + attack.
+    Training sequence i is sequence i % batch_size of step i // batch_size. With several attacks in a run,
+    attack a owns the sequences i with i % attacks == a, so attacks never meet in a sequence and none moves
+    another. A schedule counts an attack's own sequences from 0: number n stands for sequence n * attacks +
+    attack.
     """
 
     seed: int  # of the run's poisons
@@ -57,7 +58,8 @@ class Schedule:
         """Raise InputError if the fields do not fit together; `where` names the schedule: "schedule"."""
 
     def places(self, training: Training, exposures: int) -> np.ndarray:
-        """Return the sequence of each exposure, counted among the attack's own: int64 [exposures], all distinct.
+        """Return the sequence of each exposure, counted among the attack's own: int64 [exposures], all
+        distinct.
 
         Raises InputError if there is no room for that many; see `require_room`.
         """
@@ -91,7 +93,7 @@ def require_room(exposures: int, places: int, training: Training) -> None:
     """Raise InputError if a schedule has fewer places than there are exposures."""
     if exposures > places:
         raise InputError(
-            f"doses: {exposures} poisoned documents do not fit into the {places} sequences that the schedule "
-            f"has of the {training.sequences} sequences of training, one per sequence; lower the dose or train "
-            "on more tokens."
+            f"doses: {exposures} poisoned documents do not fit into the {places} sequences that the "
+            f"schedule has of the {training.sequences} sequences of training, one per sequence; lower the "
+            "dose or train on more tokens."
         )

@@ -1,4 +1,6 @@
-"""tiktoken encodings as a vocabulary. An ordinary token may have id 0, and special tokens in a text are text."""
+"""tiktoken encodings as a vocabulary. An ordinary token may have id 0, and special tokens in a text are
+text.
+"""
 
 from __future__ import annotations
 

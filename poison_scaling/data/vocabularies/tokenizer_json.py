@@ -15,7 +15,9 @@ from poison_scaling.runtime.errors import InputError
 
 
 def _byte_characters() -> dict[str, int]:
-    """Return the byte of each character of byte-level BPE: printable bytes are themselves, others from 256 on."""
+    """Return the byte of each character of byte-level BPE: printable bytes are themselves, others from 256
+    on.
+    """
     shown = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in shown]
     return {chr(b): b for b in shown} | {chr(256 + n): b for n, b in enumerate(hidden)}

@@ -10,8 +10,8 @@ import numpy as np
 class Vocabulary:
     """A tokenizer. `encode` and `decode` agree with those of the seqio vocabulary in `data.tokenization`.
 
-    vocab_size: how many ids it has. eos_id: the end-of-document token. pad_id: an id for padding, which models
-    never attend to. unk_id: the id of what it cannot spell, None if it can spell everything.
+    vocab_size: how many ids it has. eos_id: the end-of-document token. pad_id: an id for padding, which
+    models never attend to. unk_id: the id of what it cannot spell, None if it can spell everything.
     """
 
     vocab_size: int

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Architecture:
     """Base of architectures. Extend it with a frozen dataclass: docs/howto/architecture.md.
 
-    An architecture names its sizes and builds them. `plan` asks for parameters and FLOPs, so import JAX inside
-    `build` alone if plans are to stay fast.
+    An architecture names its sizes and builds them. `plan` asks for parameters and FLOPs, so import JAX
+    inside `build` alone if plans are to stay fast.
     """
 
     def sizes(self) -> Mapping[str, Any]:
@@ -40,8 +40,8 @@ class Architecture:
     def train_flops_per_token(self, size: str, vocab_size: int, seq_len: int) -> int:
         """Return the floating-point operations of training on one token, without rematerialisation.
 
-        By the convention of PaLM (Chowdhery et al. 2022, arXiv 2204.02311, appendix B): 6 for each weight in a
-        matrix product, plus 12 x layers x heads x head width x sequence length for attention.
+        By the convention of PaLM (Chowdhery et al. 2022, arXiv 2204.02311, appendix B): 6 for each weight in
+        a matrix product, plus 12 x layers x heads x head width x sequence length for attention.
         """
         raise NotImplementedError
 

@@ -1,7 +1,7 @@
 """The decoder-only Transformer of this package: its ladder of sizes, exact parameter counts and FLOPs.
 
-A size is named after its parameter count, embeddings included, at the vocabulary size of its group. With another
-vocabulary the dimensions stay and the count moves; `plan` always prints the exact one.
+A size is named after its parameter count, embeddings included, at the vocabulary size of its group. With
+another vocabulary the dimensions stay and the count moves; `plan` always prints the exact one.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ CHINCHILLA_TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022, arXiv 2203.15556; 
 class Dimensions:
     """Shape of a decoder-only Transformer.
 
-    width: of the residual stream. layers: number of blocks. heads: attention heads, each of width / heads. mlp:
-    hidden width of the gated MLP. tied: whether the output layer is the embedding.
+    width: of the residual stream. layers: number of blocks. heads: attention heads, each of width / heads.
+    mlp: hidden width of the gated MLP. tied: whether the output layer is the embedding.
     """
 
     width: int
@@ -50,7 +50,8 @@ class Dimensions:
     def train_flops_per_token(self, vocab_size: int, seq_len: int) -> int:
         """Return FLOPs as `Architecture.train_flops_per_token` defines them.
 
-        The input embedding is a lookup and does not count; the output layer does. Causality is not discounted.
+        The input embedding is a lookup and does not count; the output layer does. Causality is not
+        discounted.
         """
         weights = self.layers * self._products() + vocab_size * self.width
         return 6 * weights + 12 * self.layers * self.heads * self.head * seq_len
@@ -113,7 +114,9 @@ SIZES: dict[str, Dimensions] = LAPTOP | ACCELERATOR | PYTHIA
 
 @dataclasses.dataclass(frozen=True)
 class Decoder(Architecture):
-    """A decoder with RoPE, RMSNorm before each sublayer, causal attention and SwiGLU: `model/transformer.py`."""
+    """A decoder with RoPE, RMSNorm before each sublayer, causal attention and SwiGLU:
+    `model/transformer.py`.
+    """
 
     def sizes(self) -> Mapping[str, Dimensions]:
         return SIZES
