@@ -14,7 +14,7 @@ import shlex
 import subprocess
 
 import slices
-from poison_scaling.study.runs import Run
+from poison_scaling.study.run import Run
 from slices import Place
 
 _NEEDED = ("PROJECT", "ZONE", "CLUSTER", "DOCKER_IMAGE")

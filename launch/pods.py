@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 import slices
-from poison_scaling.study.runs import Run
+from poison_scaling.study.run import Run
 from slices import Place
 
 from poison_scaling.runtime.errors import Interrupted

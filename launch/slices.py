@@ -7,12 +7,12 @@ import dataclasses
 import math
 import os
 
-from poison_scaling.study.runs import Run
+from poison_scaling.study.run import Run
 
 from poison_scaling import Study
 from poison_scaling.runtime import chips
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.study import runs
+from poison_scaling.study import grid
 
 # What the cloud calls slices of a chip: prefix, number for each chip, runtime image.
 _CLOUD = {
@@ -182,4 +182,4 @@ def longest_first(left: list[Run], place_of: dict[str, Place]) -> list[Run]:
 
 def of(study: Study, names: tuple[str, ...]) -> list[Run]:
     """The runs of these names; all without any."""
-    return [runs.named(study, name) for name in names] if names else list(runs.of(study))
+    return [grid.run_named(study, name) for name in names] if names else list(grid.runs(study))

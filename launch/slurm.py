@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from poison_scaling.study.runs import Run
+from poison_scaling.study.run import Run
 from slices import Place
 
 from poison_scaling.runtime.errors import InputError

@@ -19,7 +19,7 @@ import slices
 import slurm
 import tyro
 from etils import epath
-from poison_scaling.study.runs import Run
+from poison_scaling.study.run import Run
 
 from poison_scaling.runtime.errors import InputError, Interrupted
 from poison_scaling.runtime.files import in_bucket
