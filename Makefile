@@ -8,7 +8,7 @@ export JAX_PLATFORMS ?= cpu
 # Whatever the locale is, files and pipes are UTF-8.
 export PYTHONUTF8 := 1
 
-.PHONY: venv demo smoke test test-all lint docs bench clean
+.PHONY: venv demo smoke test test-all lint docs lock bench clean
 
 venv: $(READY)
 
@@ -33,7 +33,20 @@ test: $(READY)
 test-all: $(READY)
 	$(PYTEST)
 
+# pyproject.toml with the lines of constraints.txt as uv's constraints.
+PYPROJECT = { sed '/^constraint-dependencies = \[/q' pyproject.toml; \
+	sed -n 's/^[^\#].*/    "&",/p' constraints.txt; \
+	sed -n '/^\] \# end of constraints.txt/,$$p' pyproject.toml; }
+
+# Takes uv, and the network.
+UV ?= uv
+lock: $(READY)
+	$(PYPROJECT) > $(VENV)/pyproject.toml
+	cp $(VENV)/pyproject.toml pyproject.toml
+	$(UV) lock --default-index https://pypi.org/simple
+
 lint: $(READY)
+	@$(PYPROJECT) | cmp -s - pyproject.toml || { echo 'constraints.txt has changed: run make lock'; exit 1; }
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/shellcheck --external-sources launch/*.sh
