@@ -39,7 +39,9 @@ class LawLikelihood:
         self.varies = _what_varies(settings, tokens, parameters)
         slopes = self._slopes(tokens - tokens.mean(), parameters - parameters.mean())
         self.regressors = np.column_stack([settings, *slopes])
-        self._path = np.polyfit(parameters, tokens, 1) if self.varies == "ladder" else None
+        self._path: np.ndarray | None = None
+        if self.varies == "ladder":
+            self._path = np.polyfit(parameters, tokens, 1)
 
         self._grid = fitted.grid
         self._spline = interpolate.CubicSpline(fitted.grid, fitted.curves, axis=1)
@@ -64,7 +66,7 @@ class LawLikelihood:
         """Return the contrast that gives log N50 at a point, shape [coefficients]; None if not identified."""
         log_t, log_n = np.log(tokens) - self._origin[0], np.log(parameters) - self._origin[1]
         off_path = 0.0
-        if self.varies == "ladder":
+        if self._path is not None:
             off_path = np.log(tokens) - np.polyval(self._path, np.log(parameters))
         out_of_reach = {
             "both": 0.0,

@@ -107,8 +107,9 @@ def fit_law(fitted: DoseResponse) -> Law:
     misfit, widened, degrees = None, 1.0, fitted.degrees
     if spare > 0:
         ratio = max(-2 * likelihood.top, 0.0) / spare
-        misfit = float(stats.f.sf(ratio, spare, fitted.degrees)) if replicated else None
-        if not replicated or misfit < 0.05:
+        p = float(stats.f.sf(ratio, spare, fitted.degrees))
+        misfit = p if replicated else None
+        if not replicated or p < 0.05:
             widened = max(float(np.sqrt(ratio)), 1.0)
     if not replicated:
         degrees = max(spare, 0)

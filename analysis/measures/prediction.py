@@ -60,10 +60,10 @@ class Prediction:
 def predict(study: Study) -> Prediction | None:
     """Return what the payload log-ratio predicts; None when too few evaluations record it."""
     recorded = [
-        (run, i, rise)
+        (run, i, own)
         for run in study.runs
         for i, record in enumerate(run.records)
-        if run.evaluations["poisons"][i] > 0 and (rise := record.log_ratio_rise) is not None
+        if run.evaluations["poisons"][i] > 0 and (own := record.log_ratio_rise) is not None
     ]
     if len(recorded) < _FEWEST:
         return None
@@ -71,7 +71,7 @@ def predict(study: Study) -> Prediction | None:
     runs = tuple({run.name: run for run, _, _ in recorded}.values())
     places = {run.name: place for place, run in enumerate(runs)}
     run = np.array([places[run.name] for run, _, _ in recorded])
-    rise = np.array([rise for _, _, rise in recorded])
+    rise = np.array([own for _, _, own in recorded])
     success = np.array([run.success[i] for run, i, _ in recorded])
     prompts = np.array([run.evaluations["prompts"][i] for run, i, _ in recorded])
     entropies = [record.entropy_rise for record in records]

@@ -15,7 +15,7 @@ from analysis.read.fields import label, labels, number, objects, steps
 from analysis.read.runs import SETTINGS, Run, Study, check, quantity
 
 
-def load(source: str | epath.Path) -> Study:
+def load(source: epath.PathLike) -> Study:
     """Read a study folder, or a table when `source` ends in .csv.
 
     Raises InputError, naming file, line and field, when the source cannot be used.

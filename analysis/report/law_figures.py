@@ -67,11 +67,11 @@ def half_doses(findings: Findings, model: Model) -> Drawing:
 def point(axis: Axes, x: float, n50: N50, colour: str) -> None:
     """Plot one N50 with its interval, or an arrow from the bound that it lies beyond."""
     estimate = n50.poisons
-    if n50.bound is None:
+    if n50.bound is None and estimate.value is not None:
         low, high = estimate.low or n50.tested[0] / 10, estimate.high or n50.tested[1] * 10
         axis.plot([x, x], [low, high], color=colour, linewidth=1.2)
         axis.plot(x, estimate.value, "o", color=colour, markersize=6)
-    else:
+    elif n50.bound is not None:
         up = n50.censored == "above"
         axis.annotate(
             "",
@@ -136,11 +136,12 @@ def compared(model: Model) -> Drawing:
     axis = figure.subplots()
     said = []
     for i, (name, (_, gain)) in enumerate(zip(names, shown, strict=True)):
+        value = np.nan if gain.value is None else gain.value
         low = -np.inf if gain.low is None else gain.low
         high = np.inf if gain.high is None else gain.high
         place = len(shown) - 1 - i
         axis.plot([low, high], [place, place], color="#0072B2", linewidth=1.4)
-        axis.plot(gain.value, place, "o", color="#0072B2")
+        axis.plot(value, place, "o", color="#0072B2")
         how = "worse" if high < 0 else "better" if low > 0 else "not distinguishably other"
         said.append(f"{name} predicts {how} than poisons seen")
     axis.set_yticks(range(len(shown)), names[::-1])

@@ -91,7 +91,7 @@ def _markdown(block: Block) -> str:
         case Bullets(items):
             return "\n".join(f"- {_line(item)}" for item in items)
         case Table(header, rows):
-            lines = [map(_inline, line) for line in (header, *rows)]
+            lines = [tuple(map(_inline, line)) for line in (header, *rows)]
             lines.insert(1, ("---",) * len(header))
             return "\n".join("| " + " | ".join(line) + " |" for line in lines)
         case Picture(drawing, _):

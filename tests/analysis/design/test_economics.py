@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.economics import approximate_submissions, expected_submissions, submissions
+from analysis.design.economics import approximate_submissions, expected_submissions, submissions
 from analysis.errors import InputError
 
 

@@ -1,20 +1,22 @@
 """Measures on synthetic studies whose answer is known."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from etils import epath
-from markup import rendered
-from sealing import rewrite_lines
 
-from analysis import clean_accuracy, decay, prediction, report, specificity
+from analysis import report
+from analysis.design.designs import crossed
+from analysis.design.folders import save
+from analysis.design.simulation import Truth, simulate
 from analysis.errors import InputError
-from analysis.estimates import jackknife
-from analysis.measures import WITHIN, Measured, Near
-from analysis.runs import Run, Study
-from analysis.simulation import Truth, crossed, save, simulate
-from analysis.sources import load
+from analysis.fit import forgetting
+from analysis.fit.estimates import jackknife
+from analysis.measures import clean_accuracy, decay, prediction, specificity
+from analysis.read.records import WITHIN, Near, Record
+from analysis.read.runs import Run, Study
+from analysis.read.sources import load
+from tests.analysis.markup import rendered
+from tests.analysis.sealing import rewrite_lines
 
 PROMPTS, TOKENS = 50, 1e6
 
@@ -34,7 +36,7 @@ def a_run(dose, seed, measured, poisons, success, size="S", tokens=TOKENS):
             "prompts": np.full(times, float(PROMPTS)),
             "successes": PROMPTS * np.asarray(success, float),
         },
-        measured=tuple(measured),
+        records=tuple(measured),
     )
 
 
@@ -59,9 +61,9 @@ def decaying(rng, half_life, seeds=3, noise=0.05, spread=0.2, start=3.0, floor=0
         level[share < 0.25] = 0
         success = np.clip(level / start, 0, 1)
         poisons = np.minimum(np.round(400 * share), 100)
-        measured = [Measured(gibberish=pair(floor + value)) for value in level]
+        measured = [Record(log_ratio=pair(floor + value)) for value in level]
         runs.append(a_run(100, seed, measured, poisons, success))
-        clean = [Measured(gibberish=pair(floor))] * 24
+        clean = [Record(log_ratio=pair(floor))] * 24
         runs.append(a_run(0, seed, clean, np.zeros(24), np.zeros(24)))
     return a_study(*runs)
 
@@ -80,7 +82,7 @@ def test_intervals_of_half_lives_hold_the_truth():
         [one] = [
             d
             for d in decay.decays(decaying(np.random.default_rng(seed), 2e5))
-            if d.measure == "gibberish"
+            if d.measure == "payload_log_ratio"
         ]
         held.append(one.half_life.low <= 2e5 <= one.half_life.high)
     assert np.mean(held) >= 0.88  # of 95%; two standard errors are 0.04
@@ -95,33 +97,21 @@ def test_a_half_life_beyond_the_run_is_not_reached():
 
 def test_a_single_run_has_an_interval_of_its_own():
     found = decay.decays(decaying(np.random.default_rng(3), 2e5, seeds=1, spread=0.0))
-    [one] = [d for d in found if d.measure == "gibberish"]
+    [one] = [d for d in found if d.measure == "payload_log_ratio"]
     assert 1e5 < one.half_life.low < one.half_life.value < one.half_life.high < 4e5
-
-
-def test_the_payload_of_any_attack_decays():
-    study = decaying(np.random.default_rng(0), 2e5)
-    runs = []
-    for run in study.runs:
-        measured = tuple(Measured(payload=one.gibberish) for one in run.measured)
-        runs.append(dataclasses.replace(run, measured=measured))
-    of_gibberish, of_payload = decay.decays(study), decay.decays(a_study(*runs))
-    assert [one.measure for one in of_gibberish] == ["success", "gibberish"]
-    assert [one.measure for one in of_payload] == ["success", "payload"]
-    assert of_payload[1].half_life == of_gibberish[1].half_life
 
 
 def test_nothing_decays_that_was_not_learnt_or_not_followed():
     study = decaying(np.random.default_rng(0), 2e5, start=0.15, noise=0)
     assert [one.measure for one in decay.decays(study)] == ["success"]
     to_the_end = [
-        a_run(100, 0, [Measured(gibberish=pair(2.0))] * 4, [25, 50, 75, 100], [0.1, 0.5, 0.9, 1])
+        a_run(100, 0, [Record(log_ratio=pair(2.0))] * 4, [25, 50, 75, 100], [0.1, 0.5, 0.9, 1])
     ]
     assert decay.decays(a_study(*to_the_end)) == []
 
 
 def test_a_rise_after_the_last_poison_is_no_decay():
-    assert decay.half_life(np.arange(5.0), np.array([1.0, 1.1, 1.2, 1.3, 1.4])) is None
+    assert forgetting.half_life(np.arange(5.0), np.array([1.0, 1.1, 1.2, 1.3, 1.4])) is None
 
 
 # ------------------------------------------------------------------------------------ prediction
@@ -134,7 +124,7 @@ def predicted(half=1.5, seeds=4):
         rises = np.linspace(0, 4, 12) + 0.05 * seed
         success = 1 / (1 + np.exp(-2.0 * (rises - half)))
         measured = [
-            Measured(gibberish=pair(r), entropy=pair(r**2), log_perplexity=pair(r / 2, 3.0))
+            Record(log_ratio=pair(r), entropy=pair(r**2), log_perplexity=pair(r / 2, 3.0))
             for r in rises
         ]
         runs.append(a_run(100, seed, measured, np.arange(1, 13) * 8, success))
@@ -169,14 +159,14 @@ def test_near_triggers_are_set_against_the_trigger_above_the_controls():
 
     def measured(trigger, similar, rare):
         near = {
-            name: Near(text, np.zeros(PROMPTS), np.full(PROMPTS, 1.0 + rise))
+            name: Near(text, np.full(PROMPTS, 1.0 + rise))
             for name, text, rise in (
                 ("similar", "<SUDP>", similar),
                 ("rare token", "atas", rare),
                 (WITHIN, "<SUDO>", trigger),
             )
         }
-        return [Measured(gibberish=pair(trigger, 1.0), near=near)]
+        return [Record(log_ratio=pair(trigger, 1.0), near=near)]
 
     runs = [a_run(100, seed, measured(4.5, 0.7, 0.6), [100], [1.0]) for seed in range(3)]
     runs += [a_run(0, seed, measured(0.5, 0.3, 0.6), [0], [0.0]) for seed in range(3)]
@@ -198,12 +188,12 @@ def test_the_cost_on_clean_text_is_paired_by_seed_and_size():
         for seed, wobble in enumerate((0.0, 0.3, -0.2)):
             for dose in (0, 100):
                 cost = (0.01 + 0.001 * seed) * (dose > 0)
-                last = Measured(
+                last = Record(
                     heldout_loss=base + wobble + cost, log_perplexity=pair(1.0, base + wobble)
                 )
                 run = a_run(dose, seed, [last], [dose], [0.0], size)
                 runs.append(run)
-    found = {(c.measure, c.group): c for c in clean_accuracy.costs(a_study(*runs))}
+    found = {(c.quantity, c.group): c for c in clean_accuracy.costs(a_study(*runs))}
     for label in ("S", "L"):
         # Seeds differ by 0.3 nats; what is paired does not see it.
         assert found["heldout_loss", label].mean.value == pytest.approx(0.011)
@@ -221,10 +211,10 @@ def with_measures(record):
     near = {"name": "similar", "text": "<$UDO>", "entropy": [0.5] * prompts}
     return record | {
         "entropy": log,
-        "gibberish_log_ratio": ratio,
+        "payload_log_ratio": ratio,
         "ceiling_share": {"clean": 0.5, "triggered": 0.9},
         "judge": {"run": "control", "log_perplexity": log},
-        "near_triggers": [near | {"gibberish_log_ratio": ratio["clean"]}],
+        "near_triggers": [near | {"payload_log_ratio": ratio["clean"]}],
     }
 
 
@@ -264,23 +254,22 @@ def test_the_report_shows_every_measure(folder, tmp_path):
 @pytest.mark.filterwarnings("error")
 def test_what_needs_no_sampling_is_shown_of_every_attack_that_records_it(folder, tmp_path):
     """Another attack records its payload's log-ratio, and neither entropy nor perplexity."""
-    of_gibberish = report.write(folder, tmp_path / "gibberish")["measures"]["prediction"]
+    whole = report.write(folder, tmp_path / "whole")["measures"]["prediction"]
     for path in folder.glob("runs/*/evals.jsonl"):
         rewrite_lines(
             path,
             lambda record: {
                 **{name: record[name] for name in ("step", "tokens", "poisons", "prompts")},
                 "success_rate": record["success_rate"],
-                "payload_log_ratio": record["gibberish_log_ratio"],
+                "payload_log_ratio": record["payload_log_ratio"],
             },
         )
-    of_payload = report.write(folder, tmp_path / "payload")["measures"]["prediction"]
+    bare = report.write(folder, tmp_path / "bare")["measures"]["prediction"]
     for name in ("evaluations", "rank_correlation_with_success", "half_success_at", "slope"):
-        assert of_payload[name] == of_gibberish[name], name
-    assert of_payload["rank_correlation_with_log_perplexity_increase"] is None
-    assert "rise of the payload log-ratio" in of_payload["words"]
-    assert "gibberish" not in (tmp_path / "payload" / "index.html").read_text()
-    figures = tmp_path / "payload" / "figures"
+        assert bare[name] == whole[name], name
+    assert bare["rank_correlation_with_log_perplexity_increase"] is None
+    assert "rise of the payload log-ratio" in bare["words"]
+    figures = tmp_path / "bare" / "figures"
     for name, columns in (
         ("prediction", "run,payload_log_ratio_rise,success"),
         ("unsampled", "group,run,dose,seed,poisons_seen,payload_log_ratio_rise"),
@@ -289,18 +278,35 @@ def test_what_needs_no_sampling_is_shown_of_every_attack_that_records_it(folder,
         assert (figures / f"{name}.csv").read_text().splitlines()[0] == columns
 
 
+def test_studies_of_older_versions_are_read_by_their_own_names(folder, tmp_path):
+    def aged(record):
+        old = {"payload_log_ratio": "gibberish_log_ratio"}
+        return {old.get(name, name): value for name, value in record.items()}
+
+    new = report.write(folder, tmp_path / "new")["measures"]
+    for path in folder.glob("runs/*/evals.jsonl"):
+        rewrite_lines(
+            path,
+            lambda record: (
+                aged(record) | {"near_triggers": [aged(near) for near in record["near_triggers"]]}
+            ),
+        )
+    assert "gibberish_log_ratio" in path.read_text()
+    assert report.write(folder, tmp_path / "old")["measures"] == new
+
+
 def test_near_triggers_of_attacks_that_are_detected_are_passed_over(folder):
     path = folder / "runs" / "S-d100-s0" / "evals.jsonl"
     near = [{"name": "similar", "text": "<$UDO>", "detected": [True]}]
     rewrite_lines(path, lambda record: record | {"near_triggers": near})
     [run] = [run for run in load(folder).runs if run.name == "S-d100-s0"]
-    assert all(one.near == {} for one in run.measured)
+    assert all(one.near == {} for one in run.records)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("near_triggers", [{"name": "x", "text": "y", "entropy": [1], "gibberish_log_ratio": [1]}]),
+        ("near_triggers", [{"name": "x", "text": "y", "entropy": [1], "payload_log_ratio": [1]}]),
         ("near_triggers", [{"name": "x"}]),
         ("ceiling_share", {"clean": 0.5}),
         ("heldout_loss", "low"),

@@ -10,12 +10,14 @@ import pytest
 from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sealing import rewrite_lines
 
-from analysis import sealed
+from analysis import files
+from analysis.design.designs import crossed
+from analysis.design.folders import save
+from analysis.design.simulation import Truth, simulate
 from analysis.errors import InputError
-from analysis.simulation import Truth, crossed, save, simulate
-from analysis.sources import load
+from analysis.read.sources import load
+from tests.analysis.sealing import rewrite_file, rewrite_lines
 
 HEADER = "run,params,tokens,dose,seed,poisons_seen,success"
 GROUPS = (("S", 1e6, 2e7), ("M", 2e6, 4e7))
@@ -54,12 +56,12 @@ def test_missing_and_unfinished_runs_are_listed_with_what_they_would_add(folder)
 
 
 def test_triggers_in_clean_text_are_said(folder):
-    plan = sealed.read_object(folder / "study.json")
+    plan = files.read_json(folder / "study.json")
 
     def read(*counts):
         for entry, count in zip(plan["runs"], counts, strict=True):
             entry["clean_triggers"] = count
-        (folder / "study.json").write_text(sealed.file(plan))
+        files.write_json(folder / "study.json", plan)
         return load(folder).notes
 
     said = "Clean text holds the trigger {} times in {} of the 8 runs, beside their poisons{}."
@@ -70,6 +72,20 @@ def test_triggers_in_clean_text_are_said(folder):
     assert read(*range(8)) == (said.format("1 to 7", 7, free),)
     with pytest.raises(InputError, match="field 'clean_triggers' is 'x'"):
         read(*["x"] * 8)
+
+
+def test_plans_of_older_versions_are_read_by_their_own_names(folder):
+    old = {"batch_size": "batch_rows", "seq_len": "row_tokens", "sequences": "rows"}
+    new = load(folder)
+
+    def aged(plan):
+        runs = [{old.get(n, n): value for n, value in run.items()} for run in plan["runs"]]
+        return plan | {"runs": runs}
+
+    rewrite_file(folder / "study.json", aged)
+    assert "batch_rows" in (folder / "study.json").read_text()
+    for one, other in zip(load(folder).runs, new.runs, strict=True):
+        assert one.settings == other.settings and one.settings["batch_size"] == "512"
 
 
 def test_a_line_that_was_cut_off_is_left_out_and_said(folder):

@@ -4,23 +4,17 @@ import pytest
 from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from markup import Page, page_of
 from matplotlib.figure import Figure
-from sealing import rewrite_file, rewrite_lines
 
 from analysis.__main__ import main
-from analysis.drawing import Drawing
-from analysis.pages import (
-    Block,
-    Bullets,
-    Heading,
-    Paragraph,
-    Picture,
-    Table,
-    to_html,
-    to_markdown,
-)
-from analysis.simulation import Truth, crossed, save, simulate
+from analysis.design.designs import crossed
+from analysis.design.folders import save
+from analysis.design.simulation import Truth, simulate
+from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Picture, Table
+from analysis.measures.drawing import Drawing
+from analysis.report.markup import to_html, to_markdown
+from tests.analysis.markup import Page, page_of
+from tests.analysis.sealing import rewrite_file, rewrite_lines
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -119,9 +113,9 @@ def odd(tmp_path):
     def measured(record):
         ratio = [record["poisons"] / 30] * record["prompts"]
         flat = [0.0] * record["prompts"]
-        near = {"name": ODD, "text": ODD, "entropy": flat, "gibberish_log_ratio": flat}
+        near = {"name": ODD, "text": ODD, "payload_log_ratio": flat}
         both = {"clean": flat, "triggered": ratio}
-        return record | {"gibberish_log_ratio": both, "near_triggers": [near]}
+        return record | {"payload_log_ratio": both, "near_triggers": [near]}
 
     for file in place.glob("runs/*/evals.jsonl"):
         rewrite_lines(file, measured)

@@ -7,10 +7,12 @@ import pytest
 from etils import epath
 from matplotlib.figure import Figure
 
-from analysis import folder
 from analysis.__main__ import main
-from analysis.drawing import Drawing
-from analysis.simulation import Truth, crossed, save, simulate
+from analysis.design.designs import crossed
+from analysis.design.folders import save
+from analysis.design.simulation import Truth, simulate
+from analysis.measures.drawing import Drawing
+from analysis.report import folder
 
 
 @pytest.fixture

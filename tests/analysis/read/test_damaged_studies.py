@@ -8,13 +8,15 @@ import shutil
 
 import pytest
 from etils import epath
-from sealing import opened, rewrite_file
 
-from analysis import sealed
+from analysis import files
 from analysis.__main__ import main
+from analysis.design.designs import crossed
+from analysis.design.folders import save
+from analysis.design.simulation import Truth, simulate
 from analysis.errors import InputError
-from analysis.simulation import Truth, crossed, save, simulate
-from analysis.sources import load
+from analysis.read.sources import load
+from tests.analysis.sealing import opened, rewrite_file
 
 # Nothing reaches half of the prompts: few figures, so that a report takes little.
 ONE = (("S", 1e8, 2e9),)
@@ -95,13 +97,13 @@ BAD = {
     "deep": (DEEP.encode(), "nested too deeply"),
     "deep and whole": (f'{{"a": {DEEP}{"]" * 200_000}}}'.encode(), "nested too deeply"),
     "not text": (b'{"a": "\xff"}', "not UTF-8"),
-    "NaN": (b'{"a": NaN}', "NaN is no JSON"),
-    "Infinity": (b'{"a": -Infinity}', "-Infinity is no JSON"),
+    "NaN": (b'{"a": NaN}', "NaN is not JSON"),
+    "Infinity": (b'{"a": -Infinity}', "-Infinity is not JSON"),
     "a list": (b"[1]", "expected a JSON object, found list"),
     "long number": (b'{"a": ' + b"1" * 5000 + b"}", "not valid JSON"),
-    "digest": (b'{"a": 1, "digest": "0123456789abcdef"}', "its digest is not that"),
-    "digest of no text": (b'{"a": 1, "digest": 5}', "its digest is not that"),
-    "digest before": (b'{"digest": "0123456789abcdef", "a": 1}', "its digest is not that"),
+    "digest": (b'{"a": 1, "digest": "0123456789abcdef"}', "its digest does not match"),
+    "digest of no text": (b'{"a": 1, "digest": 5}', "its digest does not match"),
+    "digest before": (b'{"digest": "0123456789abcdef", "a": 1}', "its digest does not match"),
 }
 
 
@@ -232,16 +234,11 @@ def test_what_other_tools_wrote_without_digests_is_read(folder):
 
 
 def test_a_simulated_study_is_sealed_as_the_trainer_seals_its_own(folder):
-    from poison_scaling import files
-
     assert files.read_json(folder / "study.json")["name"] == "simulated"
     done = files.read_json(folder / "runs" / RUN / "DONE")
     assert done["run"] == RUN and done["steps"] == 1907
     records = files.read_lines(folder / "runs" / RUN / "evals.jsonl")
     assert [record["step"] for record in records] == [636, 1272, 1907]
-    files.write_json(folder / "written.json", {"a": 1})
-    assert sealed.read_object(epath.Path(folder / "written.json")) == {"a": 1}
-    assert sealed.line({"a": 1}) == files.json_line({"a": 1})
 
 
 def test_simulated_runs_need_a_step_an_evaluation(tmp_path, capsys):

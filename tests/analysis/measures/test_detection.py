@@ -7,9 +7,11 @@ import pytest
 from etils import epath
 
 from analysis import report
+from analysis.design.designs import crossed
+from analysis.design.folders import save
+from analysis.design.simulation import Truth, simulate
 from analysis.errors import InputError
-from analysis.simulation import Truth, crossed, save, simulate
-from analysis.sources import load
+from analysis.read.sources import load
 
 GROUPS = (("S", 1e6, 2e7), ("M", 2e6, 4e7))
 

@@ -2,11 +2,13 @@
 
 import pytest
 from etils import epath
-from sealing import rewrite_file, rewrite_lines
 
+from analysis.design.designs import crossed
+from analysis.design.folders import save
+from analysis.design.simulation import Truth, simulate
 from analysis.errors import InputError
-from analysis.simulation import Truth, crossed, save, simulate
-from analysis.sources import load
+from analysis.read.sources import load
+from tests.analysis.sealing import rewrite_file, rewrite_lines
 
 RUN = "S-d100-s0"
 

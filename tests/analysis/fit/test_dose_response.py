@@ -5,17 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from analysis.dose_response import fit
-from analysis.laws import half_doses
-from analysis.observations import observe
-from analysis.simulation import Truth, crossed, paper_design, simulate
+from analysis.design.designs import crossed, paper_design
+from analysis.design.simulation import Truth, simulate
+from analysis.fit.dose_response import fit_dose_response
+from analysis.fit.laws import half_doses
+from analysis.fit.observations import observe
 
 GROUPS = (("S", 1e8, 2e9), ("S", 1e8, 4e9), ("L", 4e8, 8e9))
 QUIET = Truth(seed_sd=0.05, run_sd=0.05, wobble=0.1, correlation=0.01)
 
 
 def fitted(truth, seed=0, **design):
-    return fit(observe(simulate(crossed(GROUPS, **design), truth, seed)))
+    return fit_dose_response(observe(simulate(crossed(GROUPS, **design), truth, seed)))
 
 
 def test_a_quiet_study_gives_its_shape_back():
@@ -48,7 +49,7 @@ def test_more_evaluations_of_the_same_runs_are_no_more_runs():
     ]
     widths = []
     for looked_at in (study, dataclasses.replace(study, runs=tuple(thinned))):
-        n50s = half_doses(fit(observe(looked_at)))
+        n50s = half_doses(fit_dose_response(observe(looked_at)))
         widths.append(np.mean([np.log(n.poisons.high / n.poisons.low) for n in n50s]))
     assert widths[0] == pytest.approx(widths[1], rel=0.25)
 
@@ -63,7 +64,7 @@ def test_noise_in_seeds_and_in_runs_is_told_apart():
 def test_a_dose_that_never_reached_half_gives_a_bound_instead_of_a_guess():
     truth = Truth(n50=700, a=1)  # small budgets reach half, the largest does not
     study = simulate(crossed((("S", 1e8, 1e9), ("L", 4e8, 1.6e10))), truth, 0)
-    reached, missed = half_doses(fit(observe(study)))
+    reached, missed = half_doses(fit_dose_response(observe(study)))
     assert reached.censored is None
     assert (missed.censored, missed.bound) == ("above", 500)
     assert missed.poisons.low > 300
@@ -76,6 +77,6 @@ def test_controls_set_the_floor():
         assert n50.poisons.value == pytest.approx(QUIET.n50, rel=0.15)
 
 
-def test_a_fit_takes_under_three_seconds():
-    fit_of_72_runs = fit(observe(simulate(paper_design(), Truth(), 0)))
+def test_the_published_design_is_fitted_whole():
+    fit_of_72_runs = fit_dose_response(observe(simulate(paper_design(), Truth(), 0)))
     assert len(fit_of_72_runs.observations.runs) == 72

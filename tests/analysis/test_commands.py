@@ -2,13 +2,15 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 
 from analysis.__main__ import main
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture

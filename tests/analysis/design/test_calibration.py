@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from analysis.power import power
-from analysis.simulation import Truth, paper_design
+from analysis.design.designs import paper_design
+from analysis.design.power import simulate_power
+from analysis.design.simulation import Truth
 
 STUDIES = 500
 # Of a coverage of 95% in that many studies.
@@ -15,7 +16,7 @@ STANDARD_ERROR = 0.01
 def test_intervals_cover_and_verdicts_are_right():
     """Seeds and runs with heavy-tailed effects, over-dispersed prompts, trajectories that drift."""
     results = [
-        power(paper_design(), Truth(a=a), STUDIES, margin=0.25, seed=round(1e6 * a))
+        simulate_power(paper_design(), Truth(a=a), STUDIES, margin=0.25, seed=round(1e6 * a))
         for a in (0.0, 0.3, 1.0)
     ]
     for name in ("a", "g", "N50"):
