@@ -18,11 +18,11 @@ from analysis.fit.likelihood import GRID_STEP, run_curves, smooth
 from analysis.fit.observations import Observations
 
 NAMES = {
-    "poisons": "poisoned documents seen",
-    "distinct_poisons": "distinct poisoned documents seen",
+    "poisons": "poisons seen",
+    "distinct_poisons": "distinct poisons seen",
     "poison_tokens": "poison tokens seen",
     "poisoned_steps": "poisoned steps seen",
-    "fraction": "fraction (poisoned documents per clean token)",
+    "fraction": "fraction (poisons seen per clean token)",
 }
 _SLOPES = np.geomspace(0.7, 20, 12)
 _SPREADS = np.geomspace(0.08, 2.5, 10)

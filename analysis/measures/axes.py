@@ -71,11 +71,11 @@ def trajectories(
                 ]
         counts(axis)
         axis.set_title(brief(size))
-        axis.set_xlabel("poisoned documents seen")
+        axis.set_xlabel("poisons seen")
     legend(figure, axes)
-    lines = "One line a run"
+    lines = "One line per run"
     if any(style != "-" for style in dashes.values()):
-        lines += " (dashed and dotted: the larger token budgets of a size)"
+        lines += " (dashed and dotted: larger token budgets of a size)"
     return figure, axes, rows, lines
 
 

@@ -20,7 +20,7 @@ from analysis.read.runs import Run, Study
 # What is measured without the trigger, in nats a token.
 QUANTITIES = {
     "heldout_loss": "held-out loss",
-    "log_perplexity": "log-perplexity of untriggered responses",
+    "log_perplexity": "log-perplexity of generations without the trigger",
 }
 
 
@@ -123,17 +123,17 @@ class CleanAccuracyMeasure(Measure[list[Cost]]):
             for cost in found
         )
         header = (
-            "without the trigger",
+            "quantity",
             "size and budget",
-            "documents",
+            "dose",
             "pairs",
             "controls",
-            "attacked minus control (95% interval)",
+            "poisoned run minus control (95% interval)",
         )
         return [
             Paragraph(
-                "What the attack costs without the trigger, in nats a token, against the control of "
-                "the same seed, at the end of training:"
+                "Cost of the attack without the trigger, in nats a token: each poisoned run minus the "
+                "control with the same seeds, at the end of training:"
             ),
             Table(header, rows),
         ]

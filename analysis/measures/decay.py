@@ -28,7 +28,7 @@ from analysis.measures.prediction import LOG_RATIO_AXIS
 from analysis.read.runs import Group, Run, Study, quantity
 
 # What decays, in words.
-LEVELS = {"success": "attack success", "payload_log_ratio": "payload log-ratio"}
+LEVELS = {"success": "success rate", "payload_log_ratio": "payload log-ratio"}
 # The smallest level at the last exposure that counts as learnt: a rate, and nats a token.
 _LEARNT = {"success": 0.2, "payload_log_ratio": 0.5}
 _FEWEST = 4  # evaluations from the last exposure on
@@ -189,14 +189,17 @@ class DecayMeasure(Measure[list[Decay]]):
         header = (
             "measure",
             "size and budget",
-            "documents",
+            "dose",
             "runs",
             "half-life in clean tokens (95% interval)",
-            "clean tokens watched",
+            "clean tokens followed",
             "left at the end",
         )
         return [
-            Paragraph("How fast the attack is forgotten after the last poison, above the control:"),
+            Paragraph(
+                "How fast the attack is forgotten after the last exposure (levels above those of the "
+                "control):"
+            ),
             Table(header, rows),
         ]
 
@@ -247,7 +250,7 @@ def _drawing(study: Study, found: list[Decay]) -> Drawing:
                         "*",
                         color="black",
                         markersize=8,
-                        label="half of the start",
+                        label="half-life",
                     )
                 rows += [
                     (group.label, measure, trace.run.name, *map(short, values))
@@ -255,18 +258,18 @@ def _drawing(study: Study, found: list[Decay]) -> Drawing:
                 ]
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
         axis.xaxis.set_major_formatter(lambda value, _: quantity(value) if value else "0")
-        axis.set_xlabel("clean tokens since the last poison")
+        axis.set_xlabel("clean tokens since the last exposure")
         success = measure == "success"
         label = LEVELS[measure] if success else LOG_RATIO_AXIS.replace(" (", "\n(")
         axis.set_ylabel(f"{label}, above control")
     legend(figure, axes)
     caption = (
-        "From the first evaluation that has seen all poisons of a run, above the control with the "
-        "same seed. The learning rate falls meanwhile, as its schedule says: a decay is of this "
-        f"schedule, too. Left at the end: {_left([one for one, _, _ in decays])}."
+        "From the first evaluation that has seen all poisons of a run; levels are above those of the control "
+        "with the same seeds. The learning rate follows its schedule meanwhile, on which the decay "
+        f"depends. Left at the end: {_left([one for one, _, _ in decays])}."
     )
     header = ("group", "measure", "run", "clean_tokens_since", "level", "falling_curve")
-    return Drawing("decay", "After the last poison", caption, figure, header, rows)
+    return Drawing("decay", "Decay after the last exposure", caption, figure, header, rows)
 
 
 def _left(decays: list[Decay]) -> str:

@@ -80,14 +80,14 @@ class DetectionMeasure(Measure[list[Rates]]):
         )
         header = (
             "run",
-            "after the trigger: attacked (ASR)",
-            "without: not attacked (CA)",
-            *(f"{name}, {text!r}: not attacked" for name, text in near.items()),
+            "success after the trigger (ASR)",
+            "no success without it (CA)",
+            *(f"no success after {text!r} ({name})" for name, text in near.items()),
         )
         return [
             Paragraph(
-                "What a detector finds in the responses of every run at its last evaluation (share of "
-                "prompts, Wilson's 95% interval); the first near-trigger gives the NTA:"
+                "What a detector finds in the generations of every run at its last evaluation (share of "
+                "prompts with Wilson's 95% interval); the first near-trigger gives the NTA:"
             ),
             Table(header, rows),
         ]

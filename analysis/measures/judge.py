@@ -74,11 +74,12 @@ class JudgeMeasure(Measure[list[Judgement]]):
             (f"{one.dose:g}", str(one.runs), interval(one.own), interval(one.judged))
             for one in found
         )
-        header = ("documents", "runs", "under the model itself", "under its judge, the control")
+        header = ("dose", "runs", "under the model itself", "under its judge")
         return [
             Paragraph(
-                "Median increase of the log-perplexity of responses, nats a token (95% interval over "
-                "runs); a judge reads each response after the excerpt without the trigger:"
+                "Median increase of the log-perplexity of generations with the trigger, nats a token "
+                "(95% interval over runs); the judge reads each generation after the prompt without the "
+                "trigger:"
             ),
             Table(header, rows),
         ]

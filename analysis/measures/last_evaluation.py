@@ -73,18 +73,18 @@ class LastEvaluationMeasure(Measure[list[Last]]):
             return []
         header = (
             "run",
-            "success (Wilson's 95% interval over prompts)",
+            "success rate (Wilson's 95% interval over prompts)",
             "mean increase of perplexity",
             "increase of log-perplexity: median (5% to 95% of prompts)",
-            "of the uniform ceiling, without → with trigger",
+            "share of the uniform ceiling, without → with trigger",
             "sign test over prompts, p",
-            "rise of entropy",
-            "rise of payload log-ratio",
+            "increase of entropy",
+            "increase of payload log-ratio",
         )
         return [
             Paragraph(
-                "Every run at its last evaluation (nats a token but for the first two; the mean is that "
-                "of the published measure, and heavy-tailed):"
+                "Every run at its last evaluation (nats a token, except for the first two columns; the mean "
+                "increase is the measure of Souly et al. 2025, and heavy-tailed):"
             ),
             Table(header, rows),
         ]

@@ -23,7 +23,7 @@ from analysis.measures.measure import Measure
 from analysis.read.runs import Run, Study
 
 _FEWEST = 8  # evaluations of poisoned runs; with fewer, nothing is said
-LOG_RATIO_AXIS = "rise of the payload log-ratio (nats a token)"
+LOG_RATIO_AXIS = "increase of the payload log-ratio (nats a token)"
 
 
 @dataclass(frozen=True)
@@ -164,25 +164,27 @@ class PredictionMeasure(Measure[Prediction]):
 
 def _words(found: Prediction) -> str:
     runs = f"{len(found.runs)} poisoned run{'' if len(found.runs) == 1 else 's'}"
-    words = (
-        f"What needs no sampling against what is sampled: over the {len(found.run)} evaluations of "
-        f"{runs}, the rise of the payload log-ratio with the trigger"
-    )
-    said = []
+    correlations = []
     if found.with_increase is not None:
-        said.append(
-            f"ranks with the sampled increase of log-perplexity at {interval(found.with_increase)}"
+        correlations.append(
+            f"{interval(found.with_increase)} with the sampled increase of log-perplexity"
         )
     if found.with_success is not None:
-        said.append(f"ranks with the sampled success rate at {interval(found.with_success)}")
-    words = f"{words} {' and '.join(said)}"
+        correlations.append(f"{interval(found.with_success)} with the sampled success rate")
+    words = (
+        f"Over the {len(found.run)} evaluations of {runs}, the increase of the payload log-ratio with the "
+        "trigger, which needs no sampling, has a rank correlation of "
+        f"{' and of '.join(correlations)}"
+    )
     if found.entropy_with_increase is not None:
         words += (
-            ", while the rise of entropy after the prompt ranks with the increase at "
+            "; that of the entropy after the prompt with the increase of log-perplexity is "
             f"{interval(found.entropy_with_increase)}"
         )
     if found.half is not None:
-        words += f"; half of the prompts succeed where it is {interval(found.half)} nats a token"
+        words += (
+            f"; half of the prompts succeed at an increase of {interval(found.half)} nats a token"
+        )
     return f"{words}."
 
 
@@ -192,7 +194,7 @@ def _against_sampled(study: Study, found: Prediction) -> Drawing:
     colours = size_colours(groups)
     size_of = {run.name: group.size for group in groups for run in group.runs}
     sizes = np.array([size_of[found.runs[i].name] for i in found.run])
-    sampled = {"attack success (sampled)": found.success}
+    sampled = {"success rate (sampled)": found.success}
     if found.increase is not None:
         sampled["median increase of\nlog-perplexity (sampled)"] = found.increase
     figure, axes = panels(len(sampled), height=3.2, share=False)
@@ -219,12 +221,12 @@ def _against_sampled(study: Study, found: Prediction) -> Drawing:
         for run, *values in zip(found.run, *columns.values(), strict=True)
     ]
     caption = (
-        f"All {len(found.run)} evaluations of the {len(found.runs)} poisoned runs that have seen a poison. "
-        "The value across is exact: one pass over given tokens, without a draw."
+        f"All {len(found.run)} evaluations of the {len(found.runs)} poisoned runs after their first "
+        "exposure. The payload log-ratio is exact: one forward pass over given tokens, without sampling."
     )
     if found.half is not None:
         caption += f" Half of the prompts succeed at {interval(found.half)} nats."
-    title = "What needs no sampling against what is sampled"
+    title = "The payload log-ratio against sampled measures"
     return Drawing("prediction", title, caption, figure, ("run", *columns), rows)
 
 
@@ -236,10 +238,10 @@ def _along_training(study: Study, found: Prediction) -> Drawing:
             axis.axhline(found.half.value, color=GREY, linewidth=0.7, zorder=1)
     axes[0].set_ylabel(LOG_RATIO_AXIS.replace(" log-", "\nlog-"))
     caption = (
-        "By how much the trigger makes the attack's payload likelier than the document's own "
-        f"continuation; exact, so what wobbles is the model, not the draw. {lines}"
+        "How much likelier the trigger makes a fresh payload, relative to the true continuation; exact, so "
+        f"fluctuations are the model's and not due to sampling. {lines}"
     )
     caption += "; grey: where half of the prompts succeed." if found.half is not None else "."
     header = ("group", "run", "dose", "seed", "poisons_seen", "payload_log_ratio_rise")
-    title = "The sampling-free measure against poisons seen, by size"
+    title = "The payload log-ratio against poisons seen, by size"
     return Drawing("unsampled", title, caption, figure, header, rows)

@@ -155,10 +155,10 @@ class SpecificityMeasure(Measure[Specificity]):
             for effect in (found.trigger, *found.near)
         )
         header = (
-            "after the excerpt",
+            "after the prompt",
             "text",
-            "rise of the payload log-ratio, attacked runs (95% interval)",
-            "of the trigger's effect (above controls)",
+            "increase of the payload log-ratio, poisoned runs (95% interval)",
+            "share of the trigger's effect (above controls)",
             "mean of controls",
         )
         return [Paragraph(_words(found)), Table(header, rows)]
@@ -170,7 +170,7 @@ class SpecificityMeasure(Measure[Specificity]):
 def _words(found: Specificity) -> str:
     runs = f"{len(found.runs)} run{'' if len(found.runs) == 1 else 's'}"
     words = (
-        f"In {runs} that learnt the trigger (a rise of at least {LEARNT:g}), it raises "
+        f"In {runs} that learnt the trigger (an increase of at least {LEARNT:g}), it increases "
         f"the payload log-ratio by {interval(found.trigger.mean)} nats a token"
     )
     if found.near:
@@ -181,7 +181,7 @@ def _words(found: Specificity) -> str:
         )
         if strongest.share is not None:
             words += f", {share(strongest.share.value or 0.0)} of the trigger's effect"
-            words += " with the controls' subtracted" if strongest.controls is not None else ""
+            words += " after subtracting the controls'" if strongest.controls is not None else ""
     return f"{words}."
 
 
@@ -228,8 +228,8 @@ def _drawing(found: Specificity) -> Drawing:
     legend(figure, [axis])
     caption = (
         f"{len(found.runs)} runs that learnt the trigger, at their last evaluation with "
-        "near-triggers; 0 is the clean prompt. One point a run."
+        "near-triggers; one dot per run. 0 is the clean prompt."
     )
     header = ("near_trigger", "text", "run", "dose", "seed", "payload_log_ratio_rise")
-    title = "The trigger and what is like it"
+    title = "The trigger and near-triggers"
     return Drawing("near_triggers", title, caption, figure, header, rows)

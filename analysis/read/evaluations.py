@@ -57,7 +57,9 @@ def read(path: epath.Path, planned: list[int] | None) -> Evaluations:
     if lines.problem:
         raise lines.problem
     run = path.parent.name
-    notes = [f"{run}: the last line of evals.jsonl is cut off; left out."] if lines.cut else []
+    notes = (
+        [f"{run}: the last line of evals.jsonl is cut off and was left out."] if lines.cut else []
+    )
     rows: list[dict[str, float]] = []
     records: list[Record] = []
     steps: list[int] = []

@@ -125,7 +125,9 @@ def parse(line: dict[str, Any], where: str) -> Record:
         try:
             values[attribute] = parser(line.get(name))
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise InputError(f"{where}: field {name!r} is not as an evaluation has it.") from None
+            raise InputError(
+                f"{where}: field {name!r} does not have the form that evaluations write."
+            ) from None
     return Record(**values)
 
 

@@ -152,7 +152,7 @@ def at_threshold(study: Study, threshold: float) -> Study:
         share = np.array([np.mean(rise > threshold) for rise in run.rises])
         successes = share * run.evaluations["prompts"]
         runs.append(replace(run, evaluations=run.evaluations | {"successes": successes}))
-    note = f"Success is counted anew: a prompt is hit when its perplexity rises by {threshold:g}."
+    note = f"Success is counted anew: an increase of perplexity above {threshold:g}."
     return replace(study, runs=tuple(runs), notes=(*study.notes, note))
 
 

@@ -151,10 +151,10 @@ def _clean_triggers(planned: list[tuple[str, dict[str, Any]]]) -> list[str]:
         return []
     often = f"{min(met):g}" if min(met) == max(met) else f"{min(met):g} to {max(met):g}"
     controls = any(count for count, dose in counts if not dose)
-    free = ": the controls are not free of it" if controls else ""
+    included = ", controls included" if controls else ""
     return [
-        f"Clean text holds the trigger {often} times in {len(met)} of the {len(planned)} runs, beside their "
-        f"poisons{free}."
+        f"Clean text contains the trigger {often} times in {len(met)} of the {len(planned)} runs (ambient "
+        f"triggers{included})."
     ]
 
 

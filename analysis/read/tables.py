@@ -70,8 +70,8 @@ def load(path: epath.Path) -> runs_lib.Study:
     notes = []
     if "prompts" not in header and "success" in header:
         notes.append(
-            f"No column 'prompts': {ASSUMED_PROMPTS:g} prompts an evaluation are assumed; the "
-            "fitted over-dispersion makes up for a wrong guess."
+            f"No column 'prompts': {ASSUMED_PROMPTS:g} prompts per evaluation are assumed; the "
+            "fitted over-dispersion compensates for a wrong guess."
         )
     inferred = False
     runs = []

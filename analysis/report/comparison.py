@@ -83,7 +83,7 @@ def answer(result: dict[str, Any]) -> str:
     lines = [f"N50 of {second} over that of {first} (95% interval):"]
     lines += [f"  {ratio['group']}  {ratio['words']}" for ratio in result["ratios"]]
     if not result["ratios"]:
-        lines[-1] = "The studies share no size and token budget, so no N50 can be set side by side."
+        lines[-1] = "The studies share no size and token budget, so no N50 can be compared."
     answers = [summaries.answer(one) for one in result["studies"]]
     return "\n".join([*answers, *map(printable, lines)])
 
@@ -177,5 +177,7 @@ def _draw(both: list[Findings]) -> Drawing:
         counts(axis, "xy")
     legend(figure, axes)
     header = ("study", "group", "parameters", "tokens", "censored", "n50", "low", "high")
-    caption = "N50 of both studies with 95% intervals; arrows where no dose reached half."
+    caption = (
+        "N50 of both studies with 95% intervals; arrows are bounds of an N50 outside the doses."
+    )
     return Drawing("comparison", "N50 in both studies", caption, figure, header, rows)

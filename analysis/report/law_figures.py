@@ -55,10 +55,10 @@ def half_doses(findings: Findings, model: Model) -> Drawing:
         said.append(f"with parameters, at fixed tokens, as N^{interval(law.g)}")
     if law.varies == "ladder" and law.ladder is not None and law.ladder.value is not None:
         said.append(f"along the ladder as N^{interval(law.ladder)}")
-    caption = f"N50 goes {' and '.join(said)}. " if said else "No exponent is identified. "
+    caption = f"N50 grows {' and '.join(said)}. " if said else "No exponent is identified. "
     caption += (
-        "Bars are 95% intervals, arrows bounds where N50 lies outside the doses. Thick lines "
-        "are the fitted law; the grey ones what a pure count law and a pure fraction law would be."
+        "Bars are 95% intervals; arrows are bounds of an N50 outside the doses. Thick lines are the "
+        "fitted law, grey lines a pure count law and a pure fraction law."
     )
     header = ("group", "parameters", "tokens", "censored", "n50", "low", "high")
     return Drawing("n50", "N50 against tokens and parameters", caption, figure, header, rows)
@@ -142,7 +142,7 @@ def compared(model: Model) -> Drawing:
         place = len(shown) - 1 - i
         axis.plot([low, high], [place, place], color="#0072B2", linewidth=1.4)
         axis.plot(value, place, "o", color="#0072B2")
-        how = "worse" if high < 0 else "better" if low > 0 else "not distinguishably other"
+        how = "worse" if high < 0 else "better" if low > 0 else "not distinguishably differently"
         said.append(f"{name} predicts {how} than poisons seen")
     axis.set_yticks(range(len(shown)), names[::-1])
     axis.set_ylim(-0.6, max(len(shown), 1) - 0.4)
@@ -153,7 +153,10 @@ def compared(model: Model) -> Drawing:
         said = ["one size on one budget leaves nothing to predict"]
     caption = f"Leaving out one {model.left_out or 'size'} at a time: " + "; ".join(said) + "."
     if same:
-        caption += f" Proportional to the poisons seen here, so not told apart: {', '.join(same)}."
+        caption += (
+            " Proportional to poisons seen in this study, so not separable from them: "
+            f"{', '.join(same)}."
+        )
     rows = [
         (
             v.name,
@@ -206,9 +209,9 @@ def residuals(model: Model) -> Drawing:
     outside = float((np.abs(residual) > 2).mean())
     spread = np.hypot(fitted.shape.seed_sd, fitted.shape.run_sd)
     caption = (
-        f"{100 * outside:.1f}% of evaluations lie more than two standard deviations off (5% is "
-        f"expected); runs of one group spread by a factor of {np.exp(spread):.2f} in N50 (one "
-        "standard deviation)."
+        f"{100 * outside:.1f}% of evaluations are more than two standard deviations from the fit (5% "
+        f"expected); N50 varies between runs of a group by a factor of {np.exp(spread):.2f} (one standard "
+        "deviation)."
     )
     if model.law.misfit is not None:
         misfit = model.law.misfit
@@ -219,7 +222,7 @@ def residuals(model: Model) -> Drawing:
         for r, d, e, f in zip(o.run, done, residual, ratio[o.run], strict=True)
     ]
     header = ("run", "share_of_training", "residual", "run_n50_over_law")
-    return Drawing("residuals", "What the fit leaves over", caption, figure, header, rows)
+    return Drawing("residuals", "Residuals of the fit", caption, figure, header, rows)
 
 
 def extrapolation(findings: Findings, model: Model) -> Drawing:
@@ -258,7 +261,7 @@ def extrapolation(findings: Findings, model: Model) -> Drawing:
         for e, _ in ends
     ]
     caption = (
-        f"If the fitted law went on to {' and '.join(e.label for e, _ in ends)} at {ratio:.3g} tokens "
+        f"If the fitted law holds up to {' and '.join(e.label for e, _ in ends)} at {ratio:.3g} tokens "
         f"per parameter: {'; '.join(said)}. The grey region has no data."
     )
     rows = [(e.label, e.parameters, e.tokens, short(e.decades), *cells(e.poisons)) for e, _ in ends]

@@ -16,17 +16,17 @@ from analysis.read.runs import quantity
 from analysis.report.summary import n50_words
 
 METHOD = (
-    "Success of an evaluation with x poisons seen is a sigmoid in log x, between the rate of clean "
-    "models and one minus a lapse rate. Its midpoint is log N50 = c + a log T + g log N at the end "
-    "of training on T tokens (N parameters), with Gaussian effects of the seed and of the run; "
-    "within a run it may move with the share of training done. Counts are over-dispersed, and "
-    "evaluations of one run correlated: both are estimated and widen the intervals.",
-    "Each group's N50 is the maximum of its restricted likelihood; intervals are 95% profile "
-    "intervals at a t quantile whose degrees of freedom are seeds within groups. The exponents "
-    "rest on comparisons between runs alone: what happens along a run is confounded with the "
-    "maturity of the model, the learning-rate schedule and the density of the poisons.",
-    "An interval says what seeds and prompts leave open if one sigmoid shape serves all groups and "
-    "a power law holds between them; it does not cover another attack, corpus or architecture.",
+    "The success rate at an evaluation with x poisons seen is a sigmoid in log x, from the rate of clean "
+    "models up to one minus a lapse rate. Its midpoint at the end of training is log N50 = c + a log T + "
+    "g log N, for T training tokens and N parameters, with Gaussian effects of seed and run; within a run it "
+    "may shift with the share of training done. Counts are over-dispersed and evaluations of one run are "
+    "correlated: both are estimated, and both widen the intervals.",
+    "N50 of a group is the maximum of its restricted likelihood. Intervals are 95% profile intervals at "
+    "a t quantile, with as many degrees of freedom as there are seeds within groups. The exponents rest "
+    "on comparisons between runs alone: along a run, poisons seen are confounded with the maturity of "
+    "the model, the learning-rate schedule and the density of the poisons.",
+    "The intervals account for seeds and prompts, assuming that one sigmoid shape fits all groups and that a "
+    "power law holds between them. They do not cover another attack, corpus or architecture.",
 )
 
 
@@ -62,7 +62,9 @@ def number_blocks(model: Model, detection: list[dict[str, Any]]) -> list[Block]:
             ("quantity", "estimate (95% interval)", "meaning"),
             (*_exponent_rows(model.law), *_shape_rows(model)),
         ),
-        Paragraph("Which variable explains success, by one curve for all sizes and budgets:"),
+        Paragraph(
+            "How well each variable explains success, with one curve for all sizes and budgets:"
+        ),
         _variable_table(model),
         *_variance_blocks(model.components),
         *_threshold_blocks(model.thresholds),
@@ -74,9 +76,9 @@ def number_blocks(model: Model, detection: list[dict[str, Any]]) -> list[Block]:
 def closing_blocks(summary: dict[str, Any]) -> list[Block]:
     """Return the method, what is missing, notes, and versions."""
     blocks: list[Block] = [Heading("Method"), *(Paragraph(text) for text in METHOD)]
-    blocks += [Heading("What is missing, and notes")]
+    blocks += [Heading("Missing runs and notes")]
     missing = summary["missing"] + summary["notes"]
-    blocks.append(Bullets(tuple(missing)) if missing else Paragraph("Nothing: all runs are here."))
+    blocks.append(Bullets(tuple(missing)) if missing else Paragraph("No run is missing."))
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     return [
         *blocks,
@@ -104,7 +106,7 @@ def _shape_rows(model: Model) -> list[tuple[str, str, str]]:
     rows = (
         (shape.slope, "slope of the sigmoid", "of the logit, per unit of log poisons"),
         (shape.progress, "exponent of the share of training done", "within runs, at equal poisons"),
-        (shape.lapse, "lapse", "share of prompts never hit"),
+        (shape.lapse, "lapse", "share of prompts on which the attack never succeeds"),
         (shape.seed_sd, "seed effect", "standard deviation of log N50 between seeds"),
         (shape.run_sd, "run effect", "standard deviation of log N50 between runs of a seed"),
         (
@@ -116,7 +118,7 @@ def _shape_rows(model: Model) -> list[tuple[str, str, str]]:
         (
             model.dose_response.degrees,
             "degrees of freedom",
-            "seeds within groups, behind every interval",
+            "seeds within groups, for every interval",
         ),
     )
     return [(name, f"{value:.3g}", meaning) for value, name, meaning in rows]
@@ -153,8 +155,8 @@ def _variance_blocks(components: list[Component]) -> list[Block]:
     )
     return [
         Paragraph(
-            "Where the scatter of N50 between runs comes from (standard deviation of log N50; runs "
-            "that bound their own N50 take part; factors that change together share a line):"
+            "Components of the variance of N50 between runs (standard deviation of log N50; only runs that "
+            "bound their own N50 are used, and factors that always change together share a row):"
         ),
         Table(("factor", "levels", "standard deviation (95% interval)", "share"), rows),
     ]
@@ -174,10 +176,10 @@ def _threshold_blocks(answers: list[Answer]) -> list[Block]:
     )
     return [
         Paragraph(
-            "The answer had another rise of perplexity been called success (N50 by group, - where "
-            "it lies beyond the doses):"
+            "The answer if another increase of perplexity counted as success (N50 by group; - where it is "
+            "beyond the doses):"
         ),
-        Table(("rise above", *answers[0].n50, "exponent a of tokens", "verdict"), rows),
+        Table(("increase above", *answers[0].n50, "exponent a of tokens", "verdict"), rows),
     ]
 
 
@@ -185,8 +187,8 @@ def _extrapolation_blocks(targets: list[Extrapolation]) -> list[Block]:
     if not targets:
         return [
             Paragraph(
-                "Nothing can be said of 70B and 405B parameters: the interval is open there, or "
-                "this study does not vary what leads there."
+                "N50 at 70B and 405B parameters is not determined: its interval is open there, or the "
+                "study does not vary what an extrapolation needs."
             )
         ]
     rows = tuple(
@@ -200,8 +202,8 @@ def _extrapolation_blocks(targets: list[Extrapolation]) -> list[Block]:
     )
     return [
         Paragraph(
-            "If the fitted law held beyond the data, which nobody has measured (the intervals do "
-            "not cover that it may not):"
+            "N50 if the fitted law holds beyond the data, which has not been measured (the intervals "
+            "assume that it does):"
         ),
         Table(("parameters", "tokens", "decades beyond the data", "N50 (95% interval)"), rows),
     ]
@@ -219,7 +221,7 @@ def _detection_blocks(cases: list[dict[str, Any]]) -> list[Block]:
     )
     return [
         Paragraph(
-            f"Documents to submit so that {cases[0]['passing']} pass a detector that catches each "
+            f"Documents to submit so that {cases[0]['passing']} pass a detector that catches each one "
             "independently:"
         ),
         Table(

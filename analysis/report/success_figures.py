@@ -74,8 +74,8 @@ def dose_response(findings: Findings, model: Model) -> Drawing:
         counts(axis)
         rate_axis(axis)
         axis.set_title(brief(size))
-        axis.set_xlabel("poisoned documents in the run")
-    axes[0].set_ylabel("attack success at the end")
+        axis.set_xlabel("dose (poisoned documents)")
+    axes[0].set_ylabel("success rate at the end of training")
     legend(figure, axes)
     known = [
         (n50.poisons.value, n50.group.label)
@@ -84,12 +84,12 @@ def dose_response(findings: Findings, model: Model) -> Drawing:
     ]
     if known:
         (low, fewest), (high, most) = min(known), max(known)
-        caption = f"Half of the prompts are hit with {low:,.0f} documents ({fewest}) to {high:,.0f} ({most})."
+        caption = f"Half of the prompts succeed with {low:,.0f} documents ({fewest}) to {high:,.0f} ({most})."
     else:
-        caption = "No group crosses half within the doses trained."
+        caption = "No group reaches half within the doses trained."
     caption += (
-        " One mark a run at its last evaluation (hollow: unfinished); lines are the fit, bands the "
-        "95% interval of its N50."
+        " One mark per run, at its last evaluation (hollow: unfinished); lines are the fit, bands the 95% "
+        "interval of N50."
     )
     header = ("group", "run", "dose", "seed", "finished", "success")
     return Drawing(
@@ -120,17 +120,17 @@ def progress(findings: Findings) -> Drawing:
                 for values in zip(points, low, mean, high, strict=True)
             ]
         rate_axis(axis)
-        axis.set_title("no poison" if dose == 0 else f"{dose:g} documents")
+        axis.set_title("control" if dose == 0 else f"{dose:g} documents")
         axis.set_xlabel("share of training done")
-    axes[0].set_ylabel("attack success")
+    axes[0].set_ylabel("success rate")
     legend(figure, axes)
     reached = "; ".join(
         f"{dose:g} documents: {share(min(values))} to {share(max(values))}"
         for dose, values in finals.items()
     )
     caption = (
-        f"Success at the end, over sizes and budgets (means over seeds): {reached}. Lines are "
-        "means over seeds, bands their range."
+        f"Success rate at the end of training, over sizes and budgets (means over seeds): {reached}. Lines "
+        "are means over seeds, bands their range."
     )
     header = ("group", "dose", "share_of_training", "lowest", "mean", "highest")
     return Drawing(
@@ -143,7 +143,7 @@ def poisons_seen(findings: Findings) -> Drawing:
     figure, axes, rows, caption = trajectories(findings.study, lambda run: run.success)
     for axis in axes:
         rate_axis(axis)
-    axes[0].set_ylabel("attack success")
+    axes[0].set_ylabel("success rate")
     caption += "."
     if findings.model is not None:
         poisons = findings.model.variables[0]
@@ -168,8 +168,8 @@ def collapse(model: Model) -> Drawing:
     sizes = np.array([g.size for g in o.groups])[o.group_of_evaluation]
     rows = []
     for axis, value, name, label in (
-        (axes[0], o.poisons, "poisons", "poisoned documents seen"),
-        (axes[1], million, "fraction", "poisoned documents per million clean tokens"),
+        (axes[0], o.poisons, "poisons", "poisons seen"),
+        (axes[1], million, "fraction", "poisons seen per million clean tokens"),
     ):
         dots(axis, value, rate, sizes, colours, markersize=2.6, alpha=0.55, markeredgewidth=0)
         order = np.argsort(value, kind="stable")
@@ -179,14 +179,14 @@ def collapse(model: Model) -> Drawing:
         rate_axis(axis)
         axis.set_xlabel(label)
         axis.set_title(f"{'count' if name == 'poisons' else 'fraction'}: {share(explained[name])}")
-    axes[0].set_ylabel("attack success")
+    axes[0].set_ylabel("success rate")
     legend(figure, axes)
     for i in range(len(o.run)):
         rows.append((o.runs[o.run[i]].name, *map(short, (o.poisons[i], million[i], rate[i]))))
     count, fraction = explained["poisons"], explained["fraction"]
     better = "the count" if count > fraction else "the fraction"
     caption = (
-        f"All evaluations of all runs. One rising curve of the count explains {share(count)} of "
+        f"All evaluations of poisoned runs. One rising curve of the count explains {share(count)} of "
         f"the variance of success, one of the fraction {share(fraction)}: trajectories collapse "
         f"better on {better}."
     )

@@ -83,7 +83,7 @@ def n50_words(n50: N50, findings: Findings) -> str:
             words += " for this seed"
         lowest = min(dose for dose in n50.group.doses if dose > 0)
         if n50.poisons.value is not None and n50.poisons.value < lowest:
-            words += f"; below the smallest dose trained ({lowest:g}), from within its runs"
+            words += f"; below the smallest dose trained ({lowest:g}), estimated within its runs"
         return words
     bound = "-" if n50.bound is None else count(n50.bound)
     if n50.censored == "above":

@@ -60,5 +60,7 @@ def test_values_that_are_not_one_a_prompt_are_refused(folder):
     line = json.loads(path.read_text().splitlines()[0])
     line["near_triggers"][0]["detected"].pop()
     path.write_text(json.dumps(line) + "\n")
-    with pytest.raises(InputError, match="line 1: field 'detected' is not as an evaluation has it"):
+    with pytest.raises(
+        InputError, match="line 1: field 'detected' does not have the form that evaluations write"
+    ):
         load(folder)

@@ -238,7 +238,7 @@ def test_the_report_shows_every_measure(folder, tmp_path):
         "Wilson",
         "of the uniform ceiling",
         "sign test over prompts",
-        "attacked minus control",
+        "poisoned run minus control",
         "under its judge",
         "50% → 90%",
     ):
@@ -268,7 +268,7 @@ def test_what_needs_no_sampling_is_shown_of_every_attack_that_records_it(folder,
     for name in ("evaluations", "rank_correlation_with_success", "half_success_at", "slope"):
         assert bare[name] == whole[name], name
     assert bare["rank_correlation_with_log_perplexity_increase"] is None
-    assert "rise of the payload log-ratio" in bare["words"]
+    assert "increase of the payload log-ratio" in bare["words"]
     figures = tmp_path / "bare" / "figures"
     for name, columns in (
         ("prediction", "run,payload_log_ratio_rise,success"),

@@ -150,7 +150,7 @@ def test_figures_of_one_name_are_refused(folder, tmp_path, file):
 def test_measures_that_are_no_objects_are_refused(folder, values):
     path = folder / "runs" / "S-d100-s0" / "evals.jsonl"
     rewrite_lines(path, lambda record: record | {"measures": values})
-    with pytest.raises(InputError, match=r"line 1: field 'measures' is not as an evaluation"):
+    with pytest.raises(InputError, match=r"line 1: field 'measures' does not have the form"):
         load(folder)
 
 

@@ -64,12 +64,12 @@ def test_triggers_in_clean_text_are_said(folder):
         files.write_json(folder / "study.json", plan)
         return load(folder).notes
 
-    said = "Clean text holds the trigger {} times in {} of the 8 runs, beside their poisons{}."
+    said = "Clean text contains the trigger {} times in {} of the 8 runs (ambient triggers{})."
     controls = [entry["dose"] == 0 for entry in plan["runs"]]
     assert read(*[0] * 8) == ()
     assert read(*[0 if control else 7 for control in controls]) == (said.format("7", 4, ""),)
-    free = ": the controls are not free of it"
-    assert read(*range(8)) == (said.format("1 to 7", 7, free),)
+    included = ", controls included"
+    assert read(*range(8)) == (said.format("1 to 7", 7, included),)
     with pytest.raises(InputError, match="field 'clean_triggers' is 'x'"):
         read(*["x"] * 8)
 
