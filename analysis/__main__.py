@@ -15,9 +15,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from analysis import report
-from analysis.design import designs, folders, power, simulation
+from analysis.design import cells, power, simulation, study_folder
 from analysis.errors import InputError, printable
-from analysis.fit.words import share
+from analysis.fit.words import percent
 from analysis.measures import load_file
 from analysis.report import comparison
 
@@ -104,7 +104,7 @@ def simulate_command(
     chosen = _design(design, sizes, tokens, doses, seeds)
     chosen = dataclasses.replace(chosen, evaluations=evaluations)
     study = simulation.simulate(chosen, truth, seed)
-    folders.save(study, folder, seed)
+    study_folder.save(study, folder, seed)
     print(f"{len(study.runs)} simulated runs in {folder}")
 
 
@@ -140,7 +140,7 @@ def power_command(
     if plan is None:
         chosen = _design(design, sizes, tokens, doses, seeds)
     else:
-        chosen = designs.planned(epath.Path(plan))
+        chosen = cells.planned(epath.Path(plan))
     runs = sum(len(cell.doses) for cell in chosen.cells)
     table = Table(title=f"{runs} runs; {studies} simulated studies under each law")
     columns = ("true a", "right", "undecided", "wrong", "interval of a")
@@ -157,11 +157,11 @@ def power_command(
                 seed=round(1e6 * a),  # other studies under each law, the same each time
                 tick=lambda: progress.advance(task),
             )
-            decided = share(result.right), share(result.wrong)
+            decided = percent(result.right), percent(result.wrong)
             table.add_row(
                 f"{a:g}",
                 decided[0],
-                share(1 - result.right - result.wrong) if a in (0, 1) else "-",
+                percent(1 - result.right - result.wrong) if a in (0, 1) else "-",
                 decided[1],
                 "open" if result.halfwidth is None else f"±{result.halfwidth:.2f}",
                 *("-" if c is None else f"{100 * c:.1f}%" for c in result.coverage.values()),
@@ -175,10 +175,10 @@ def _design(
     tokens: tuple[float, ...],
     doses: tuple[int, ...],
     seeds: int,
-) -> designs.Design:
+) -> cells.Design:
     if design == "paper":
-        return designs.paper_design(seeds, doses=doses)
-    return designs.ladder(sizes, tokens, doses, seeds)
+        return cells.paper_design(seeds, doses=doses)
+    return cells.ladder(sizes, tokens, doses, seeds)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -18,9 +18,9 @@ import matplotlib
 from etils import epath
 
 from analysis import report
-from analysis.design.designs import paper_design
-from analysis.design.folders import save
+from analysis.design.cells import paper_design
 from analysis.design.simulation import Truth, simulate
+from analysis.design.study_folder import save
 from analysis.fit import findings
 from analysis.measures.drawing import STYLE
 from analysis.read import sources

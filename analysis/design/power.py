@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.design.designs import Design
+from analysis.design.cells import Design
 from analysis.design.simulation import Truth, simulate
 from analysis.fit.dose_response import fit_dose_response
 from analysis.fit.estimates import Estimate

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy import special
 
-from analysis.design.designs import Cell, Design
+from analysis.design.cells import Cell, Design
 from analysis.read.runs import Run, Study, quantity
 
 POISON_TOKENS = 1680  # of a poisoned document, as in Souly et al. 2025

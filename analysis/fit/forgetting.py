@@ -18,7 +18,7 @@ def falling(level: np.ndarray) -> np.ndarray:
     return optimize.isotonic_regression(level, increasing=False).x
 
 
-def half_life(tokens: np.ndarray, level: np.ndarray) -> float | None:
+def find_half_life(tokens: np.ndarray, level: np.ndarray) -> float | None:
     """Return where the best falling curve reaches half of its start; None if it does not.
 
     `tokens` ascend from 0, shape [evaluations]; the first `level`, same shape, is positive.
@@ -45,7 +45,7 @@ def bootstrap(tokens: np.ndarray, level: np.ndarray) -> tuple[float, float | Non
     rng = np.random.default_rng(0)  # the same report each time
     curve = falling(level)
     resampled = curve + rng.choice(level - curve, (_DRAWS, len(level)))
-    lives = [half_life(tokens, one) if one[0] > 0 else None for one in resampled]
+    lives = [find_half_life(tokens, one) if one[0] > 0 else None for one in resampled]
     reached = np.array([np.inf if life is None else life for life in lives])
     low, high = np.quantile(reached, (0.025, 0.975), method="closest_observation")
     return (

@@ -29,7 +29,7 @@ class LawLikelihood:
       top: log likelihood there; 0 is the maximum with free group values.
     """
 
-    def __init__(self, fitted: DoseResponse):
+    def __init__(self, fitted: DoseResponse) -> None:
         groups = fitted.observations.groups
         tokens = np.log([group.tokens for group in groups])
         parameters = np.log([group.parameters for group in groups])

@@ -163,7 +163,7 @@ def _exp(x: np.ndarray) -> np.ndarray:
 class _Kernel:
     """Gaussian noise along the grid; column mu holds the density of u given mu."""
 
-    def __init__(self, grid: np.ndarray, sd: float):
+    def __init__(self, grid: np.ndarray, sd: float) -> None:
         squares = ((grid[:, None] - grid) / sd) ** 2
         density = np.exp(-0.5 * squares)
         self._density = density / density.sum(axis=0)

@@ -141,7 +141,7 @@ class _Floors:
     a study without controls the evaluations before the first exposure.
     """
 
-    def __init__(self, study: Study):
+    def __init__(self, study: Study) -> None:
         self._by_size: dict[str, list[np.ndarray]] = {}
         self._all: list[np.ndarray] = []
         runs = [run for run in study.runs if run.dose == 0]

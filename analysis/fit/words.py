@@ -5,12 +5,12 @@ from __future__ import annotations
 from analysis.fit.estimates import Estimate
 
 
-def brief(text: str) -> str:
+def shortened(text: str) -> str:
     """Return the text, shortened to 40 characters for a figure."""
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def share(value: float) -> str:
+def percent(value: float) -> str:
     """Return a share as a percentage: 0.4321 -> '43%'."""
     return f"{round(100 * value, 0) + 0.0:.0f}%"  # never -0%
 
@@ -24,7 +24,7 @@ def interval(estimate: Estimate, digits: int = 2, lowest: str = "-∞") -> str:
     return f"{estimate.value:.{digits}f} ({low} to {high})"
 
 
-def count(value: float) -> str:
+def rounded(value: float) -> str:
     """Return three significant digits without an exponent: 1234.5 -> '1,230'."""
     return f"{float(f'{value:.3g}'):,.10g}"
 
@@ -33,6 +33,6 @@ def documents(estimate: Estimate) -> str:
     """Return a number of documents: '153 (118 to 201)'; an open end is 0 or ∞."""
     if estimate.value is None:
         return "not determined"
-    low = "0" if estimate.low is None else count(estimate.low)
-    high = "∞" if estimate.high is None else count(estimate.high)
-    return f"{count(estimate.value)} ({low} to {high})"
+    low = "0" if estimate.low is None else rounded(estimate.low)
+    high = "∞" if estimate.high is None else rounded(estimate.high)
+    return f"{rounded(estimate.value)} ({low} to {high})"

@@ -13,9 +13,9 @@ from analysis.measures import (
     specificity,
 )
 from analysis.measures.axes import legend, panels, trajectories
+from analysis.measures.base import Measure, Reading, load_file, registered
 from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Table
 from analysis.measures.drawing import Drawing
-from analysis.measures.measure import Measure, Reading, load_file, registered
 
 __all__ = [
     "Block",

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.fit.words import brief
-from analysis.measures.drawing import short
+from analysis.fit.words import shortened
+from analysis.measures.drawing import six_digits
 from analysis.read.runs import Group, Run, Study, quantity
 
 # Okabe and Ito (2008), ordered so that neighbours also differ in lightness.
@@ -66,11 +66,11 @@ def trajectories(
                     label=f"{run.dose:g} documents",
                 )
                 rows += [
-                    (group.label, run.name, run.dose, run.seed, short(x), short(y))
+                    (group.label, run.name, run.dose, run.seed, six_digits(x), six_digits(y))
                     for x, y in zip(seen, values, strict=True)
                 ]
-        counts(axis)
-        axis.set_title(brief(size))
+        log_axes(axis)
+        axis.set_title(shortened(size))
         axis.set_xlabel("poisons seen")
     legend(figure, axes)
     lines = "One line per run"
@@ -101,13 +101,13 @@ def legend(figure: Figure, axes: Iterable[Axes], columns: int = 6) -> None:
             entries.setdefault(label, handle)
     figure.legend(
         list(entries.values()),
-        [brief(label) for label in entries],
+        [shortened(label) for label in entries],
         loc="outside lower center",
         ncols=min(columns, len(entries)),
     )
 
 
-def counts(axis: Axes, which: str = "x") -> None:
+def log_axes(axis: Axes, which: str = "x") -> None:
     """Make axes logarithmic with labels like 100, 200, 500, 1k; call it when the limits are final."""
     for name in which:
         getattr(axis, f"set_{name}scale")("log")

@@ -19,11 +19,11 @@ import numpy as np
 
 from analysis.fit import forgetting
 from analysis.fit.estimates import Estimate, as_json, mean_of
-from analysis.fit.words import share
+from analysis.fit.words import percent
 from analysis.measures.axes import dash_styles, dose_colours, legend, panels
+from analysis.measures.base import Measure
 from analysis.measures.blocks import Block, Paragraph, Table
-from analysis.measures.drawing import Drawing, short
-from analysis.measures.measure import Measure
+from analysis.measures.drawing import Drawing, six_digits
 from analysis.measures.prediction import LOG_RATIO_AXIS
 from analysis.read.runs import Group, Run, Study, quantity
 
@@ -75,7 +75,7 @@ class Decay:
     left: float
 
 
-def decays(study: Study) -> list[Decay]:
+def find_decays(study: Study) -> list[Decay]:
     """Return the decays by level: of each group and dose, then of all of them if there are several.
 
     Runs that learnt nothing, or end with their last exposure, have none.
@@ -86,7 +86,7 @@ def decays(study: Study) -> list[Decay]:
         for group in study.groups():
             for dose in group.doses:
                 runs = [run for run in group.runs if run.dose == dose > 0]
-                traced = [trace(run, group, measure) for run in runs]
+                traced = [follow(run, group, measure) for run in runs]
                 traces = tuple(one for one in traced if one is not None)
                 if traces:
                     own.append(_decay(group, dose, measure, traces))
@@ -97,7 +97,7 @@ def decays(study: Study) -> list[Decay]:
     return found
 
 
-def trace(run: Run, group: Group, measure: str) -> Trace | None:
+def follow(run: Run, group: Group, measure: str) -> Trace | None:
     """Return a run after its last exposure; None when that is too short, or nothing was learnt."""
     values = values_of(run, measure)
     poisons = run.evaluations["poisons"]
@@ -109,7 +109,9 @@ def trace(run: Run, group: Group, measure: str) -> Trace | None:
         return None
     tokens = run.evaluations["tokens"][after]
     tokens = tokens - tokens[0]
-    return Trace(run, tokens, level, forgetting.falling(level), forgetting.half_life(tokens, level))
+    return Trace(
+        run, tokens, level, forgetting.falling(level), forgetting.find_half_life(tokens, level)
+    )
 
 
 def values_of(run: Run, measure: str) -> np.ndarray | None:
@@ -153,7 +155,7 @@ class DecayMeasure(Measure[list[Decay]]):
     order = 50
 
     def find(self, study: Study) -> list[Decay]:
-        return decays(study)
+        return find_decays(study)
 
     def summarise(self, found: list[Decay]) -> list[dict[str, Any]]:
         return [
@@ -182,7 +184,7 @@ class DecayMeasure(Measure[list[Decay]]):
                 str(len(one.traces)),
                 _words(one),
                 quantity(one.watched),
-                share(one.left),
+                percent(one.left),
             )
             for one in found
         )
@@ -253,7 +255,7 @@ def _drawing(study: Study, found: list[Decay]) -> Drawing:
                         label="half-life",
                     )
                 rows += [
-                    (group.label, measure, trace.run.name, *map(short, values))
+                    (group.label, measure, trace.run.name, *map(six_digits, values))
                     for values in zip(trace.tokens, trace.level, trace.curve, strict=True)
                 ]
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
@@ -278,6 +280,6 @@ def _left(decays: list[Decay]) -> str:
         name = "success" if measure == "success" else "the payload log-ratio"
         left = [one.left for one in decays if one.measure == measure]
         if left:
-            ends = sorted({share(min(left)), share(max(left))}, key=lambda s: float(s[:-1]))
+            ends = sorted({percent(min(left)), percent(max(left))}, key=lambda s: float(s[:-1]))
             parts.append(f"{' to '.join(ends)} of {name}")
     return "; ".join(parts)

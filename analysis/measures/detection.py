@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from analysis.fit.estimates import Estimate, as_json, wilson
-from analysis.fit.words import share
+from analysis.fit.words import percent
+from analysis.measures.base import Measure
 from analysis.measures.blocks import Block, Paragraph, Table
-from analysis.measures.measure import Measure
 from analysis.read.runs import Run, Study
 
 
@@ -99,5 +99,5 @@ def _rate(hits: np.ndarray) -> Estimate:
 
 def _words(rate: Estimate) -> str:
     ends = (rate.value, rate.low, rate.high)
-    value, low, high = ("-" if end is None else share(end) for end in ends)
+    value, low, high = ("-" if end is None else percent(end) for end in ends)
     return f"{value} ({low} to {high})"

@@ -61,6 +61,6 @@ class Drawing:
         return buffer.getvalue()
 
 
-def short(value: float) -> float:
+def six_digits(value: float) -> float:
     """Return a number with six significant digits, for the data of a figure."""
     return float(f"{value:.6g}")

@@ -9,8 +9,8 @@ import numpy as np
 
 from analysis.fit.estimates import Estimate, as_json, mean_of
 from analysis.fit.words import interval
+from analysis.measures.base import Measure
 from analysis.measures.blocks import Block, Paragraph, Table
-from analysis.measures.measure import Measure
 from analysis.read.runs import Study
 
 

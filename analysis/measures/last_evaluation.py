@@ -9,9 +9,9 @@ import numpy as np
 from scipy import stats
 
 from analysis.fit.estimates import Estimate, wilson
-from analysis.fit.words import share
+from analysis.fit.words import percent
+from analysis.measures.base import Measure
 from analysis.measures.blocks import Block, Paragraph, Table
-from analysis.measures.measure import Measure
 from analysis.read.records import Record
 from analysis.read.runs import Run, Study
 
@@ -65,7 +65,7 @@ class LastEvaluationMeasure(Measure[list[Last]]):
 
     def blocks(self, found: list[Last]) -> list[Block]:
         rows = tuple(
-            _cells(last.run, last.success, last.record, last.perplexity)
+            _row(last.run, last.success, last.record, last.perplexity)
             for last in found
             if last.record is not None and last.perplexity is not None
         )
@@ -123,10 +123,12 @@ def _summary(last: Last) -> dict[str, Any]:
     }
 
 
-def _cells(run: Run, success: Estimate, record: Record, perplexity: Perplexity) -> tuple[str, ...]:
+def _row(run: Run, success: Estimate, record: Record, perplexity: Perplexity) -> tuple[str, ...]:
     low, _, median, _, high = perplexity.quantiles
-    value, *ends = (share(end or 0.0) for end in (success.value, success.low, success.high))
-    ceiling = "-" if record.ceiling_share is None else " → ".join(map(share, record.ceiling_share))
+    value, *ends = (percent(end or 0.0) for end in (success.value, success.low, success.high))
+    ceiling = (
+        "-" if record.ceiling_share is None else " → ".join(map(percent, record.ceiling_share))
+    )
     return (
         run.name,
         f"{value} ({' to '.join(ends)})",

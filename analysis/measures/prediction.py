@@ -17,9 +17,9 @@ from scipy import optimize, special, stats
 from analysis.fit.estimates import Estimate, as_json, jackknife
 from analysis.fit.words import interval
 from analysis.measures.axes import GREY, dots, legend, panels, rate_axis, size_colours, trajectories
+from analysis.measures.base import Measure
 from analysis.measures.blocks import Block, Paragraph
-from analysis.measures.drawing import Drawing, short
-from analysis.measures.measure import Measure
+from analysis.measures.drawing import Drawing, six_digits
 from analysis.read.runs import Run, Study
 
 _FEWEST = 8  # evaluations of poisoned runs; with fewer, nothing is said
@@ -217,7 +217,7 @@ def _against_sampled(study: Study, found: Prediction) -> Drawing:
     }
     columns = {name: values for name, values in recorded.items() if values is not None}
     rows = [
-        (found.runs[run].name, *map(short, values))
+        (found.runs[run].name, *map(six_digits, values))
         for run, *values in zip(found.run, *columns.values(), strict=True)
     ]
     caption = (

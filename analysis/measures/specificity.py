@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from analysis.fit.estimates import Estimate, as_json, jackknife, mean_of
-from analysis.fit.words import brief, interval, share
+from analysis.fit.words import interval, percent, shortened
 from analysis.measures.axes import GREY, dose_colours, legend, panels
+from analysis.measures.base import Measure
 from analysis.measures.blocks import Block, Paragraph, Table
-from analysis.measures.drawing import Drawing, short
-from analysis.measures.measure import Measure
+from analysis.measures.drawing import Drawing, six_digits
 from analysis.measures.prediction import LOG_RATIO_AXIS
 from analysis.read.records import WITHIN
 from analysis.read.runs import Run, Study
@@ -72,7 +72,7 @@ class _Rises:
     text: dict[str, str]
 
 
-def specificity(study: Study) -> Specificity | None:
+def find_specificity(study: Study) -> Specificity | None:
     """Return the effects at the last evaluation of each run that records near-triggers; None without any."""
     recorded = {run.name: found for run in study.runs if (found := _rises(run))}
     rises = {name: found.rise for name, found in recorded.items()}
@@ -133,7 +133,7 @@ class SpecificityMeasure(Measure[Specificity]):
     order = 30
 
     def find(self, study: Study) -> Specificity | None:
-        return specificity(study)
+        return find_specificity(study)
 
     def summarise(self, found: Specificity) -> dict[str, Any]:
         return {
@@ -149,7 +149,7 @@ class SpecificityMeasure(Measure[Specificity]):
                 effect.name,
                 effect.text,
                 interval(effect.mean),
-                "-" if effect.share is None else share(effect.share.value or 0.0),
+                "-" if effect.share is None else percent(effect.share.value or 0.0),
                 "-" if effect.controls is None else f"{effect.controls:.2f}",
             )
             for effect in (found.trigger, *found.near)
@@ -180,7 +180,7 @@ def _words(found: Specificity) -> str:
             f"{interval(strongest.mean)}"
         )
         if strongest.share is not None:
-            words += f", {share(strongest.share.value or 0.0)} of the trigger's effect"
+            words += f", {percent(strongest.share.value or 0.0)} of the trigger's effect"
             words += " after subtracting the controls'" if strongest.controls is not None else ""
     return f"{words}."
 
@@ -215,14 +215,14 @@ def _drawing(found: Specificity) -> Drawing:
                 markeredgewidth=0,
                 label=f"{run.dose:g} documents",
             )
-            rows.append((effect.name, effect.text, run.name, run.dose, run.seed, short(rise)))
+            rows.append((effect.name, effect.text, run.name, run.dose, run.seed, six_digits(rise)))
         if effect.controls is not None:
             axis.plot(
                 effect.controls, place, "|", color="black", markersize=11, label="mean of controls"
             )
     axis.axvline(0, color=GREY, linewidth=0.7, zorder=1)
     names = [e.name if e.within else f"{e.name}: {e.text}" for e in found.near]
-    axis.set_yticks(range(len(effects)), list(map(brief, ["the trigger", *names])))
+    axis.set_yticks(range(len(effects)), list(map(shortened, ["the trigger", *names])))
     axis.invert_yaxis()
     axis.set_xlabel(LOG_RATIO_AXIS)
     legend(figure, [axis])

@@ -26,7 +26,7 @@ def number(
     return value
 
 
-def label(record: dict[str, Any], name: str, where: str, default: str | None = None) -> str:
+def text(record: dict[str, Any], name: str, where: str, default: str | None = None) -> str:
     """Return text, or a number as text, without control characters; `default` when the field is missing."""
     value = record.get(name, default)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -34,14 +34,14 @@ def label(record: dict[str, Any], name: str, where: str, default: str | None = N
     return printable(str(value))
 
 
-def labels(record: dict[str, Any], name: str, where: str) -> dict[str, str]:
+def text_map(record: dict[str, Any], name: str, where: str) -> dict[str, str]:
     """Return an object whose values are labels; an empty one when the field is missing."""
     values = record.get(name)
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise InputError(_not_expected(record, name, where, "a JSON object"))
-    return {printable(key): label(values, key, f"{where}, field {name!r}") for key in values}
+    return {printable(key): text(values, key, f"{where}, field {name!r}") for key in values}
 
 
 def objects(record: dict[str, Any], name: str, where: str) -> list[tuple[str, dict[str, Any]]]:

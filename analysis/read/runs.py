@@ -170,7 +170,7 @@ def columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
     return {name: np.array([row[name] for row in rows], float) for name in shared}
 
 
-def check(runs: list[Run]) -> None:
+def check_runs(runs: list[Run]) -> None:
     """Raise InputError when two runs have the same name or configuration, or a control has seen poison."""
     found: dict[tuple, str] = {}
     names: set[str] = set()

@@ -11,8 +11,8 @@ from analysis.errors import InputError, printable, shown
 from analysis.read import evaluations, tables
 from analysis.read.aliases import current
 from analysis.read.evaluations import Evaluations
-from analysis.read.fields import label, labels, number, objects, steps
-from analysis.read.runs import SETTINGS, Run, Study, check, quantity
+from analysis.read.fields import number, objects, steps, text, text_map
+from analysis.read.runs import SETTINGS, Run, Study, check_runs, quantity
 
 
 def load(source: epath.PathLike) -> Study:
@@ -35,7 +35,7 @@ def _load_folder(folder: epath.Path) -> Study:
     if not plan_file.exists():
         raise InputError(f"{folder} holds no study.json, so it is not a study folder.")
     plan, where = files.read_json(plan_file), str(plan_file)
-    name = label(plan, "name", where, default=folder.name)
+    name = text(plan, "name", where, default=folder.name)
 
     runs, missing, notes = [], [], []
     planned = [(place, current(entry)) for place, entry in objects(plan, "runs", where)]
@@ -54,13 +54,13 @@ def _load_folder(folder: epath.Path) -> Study:
             runs.append(run)
     if not runs:
         raise InputError(f"{folder} holds no evaluation yet: no runs/*/evals.jsonl has a line.")
-    check(runs)
+    check_runs(runs)
     notes += _clean_triggers(planned)
     notes += _strangers(folder, {entry["run"] for _, entry in planned})
     return Study(
         name=name,
-        hash=label(plan, "hash", where, default=""),
-        versions=labels(plan, "versions", where),
+        hash=text(plan, "hash", where, default=""),
+        versions=text_map(plan, "versions", where),
         runs=tuple(runs),
         missing=tuple(missing),
         notes=tuple(notes),
@@ -83,13 +83,13 @@ def _run(entry: dict[str, Any], where: str, found: Evaluations, done: bool) -> t
     tokens = number(entry, "tokens", where, minimum=1)
     run = Run(
         name=entry["run"],
-        size=label(entry, "size", where),
+        size=text(entry, "size", where),
         parameters=number(entry, "parameters", where, minimum=1),
         tokens=tokens,
         dose=number(entry, "dose", where, minimum=0),
-        seed=label(entry, "seed", where),
-        seeds=labels(entry, "seeds", where),
-        settings={n: label(entry, n, where) for n in SETTINGS if entry.get(n) is not None},
+        seed=text(entry, "seed", where),
+        seeds=text_map(entry, "seeds", where),
+        settings={n: text(entry, n, where) for n in SETTINGS if entry.get(n) is not None},
         finished=done and not lacking,
         evaluations=found.columns,
         rises=found.rises,

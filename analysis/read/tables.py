@@ -84,7 +84,7 @@ def load(path: epath.Path) -> runs_lib.Study:
             "No column 'tokens_seen': progress is taken as poisons seen / dose, which holds for "
             "poisons spread uniformly over training."
         )
-    runs_lib.check(runs)
+    runs_lib.check_runs(runs)
     return runs_lib.Study(
         name=printable(path.stem),
         hash=hashlib.sha256(text.encode()).hexdigest()[:16],

@@ -15,14 +15,14 @@ from analysis.fit.estimates import Estimate
 from analysis.fit.findings import Findings
 from analysis.fit.laws import N50
 from analysis.fit.words import interval
-from analysis.measures.axes import counts, legend, panels
+from analysis.measures.axes import legend, log_axes, panels
+from analysis.measures.base import find_all
 from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Table
 from analysis.measures.drawing import STYLE, Drawing
-from analysis.measures.measure import find_all
 from analysis.read.sources import load
 from analysis.report import folder
 from analysis.report import summary as summaries
-from analysis.report.law_figures import cells, point
+from analysis.report.law_figures import ends, point
 
 COLOURS = ("#0072B2", "#D55E00")
 # Sizes and budgets that agree to this, in logs, are the same group.
@@ -54,7 +54,7 @@ def write(
     if studies[0].name == studies[1].name:
         studies = [replace(study, name=f"{study.name} {study.hash[:6]}") for study in studies]
     both = [findings_lib.find(study, margin) for study in studies]
-    pairs = pair(both[0], both[1])
+    pairs = match_groups(both[0], both[1])
     result = {
         "studies": [summaries.summarise(found, find_all(found.study)) for found in both],
         "ratios": [
@@ -88,7 +88,7 @@ def answer(result: dict[str, Any]) -> str:
     return "\n".join([*answers, *map(printable, lines)])
 
 
-def pair(first: Findings, second: Findings) -> list[Pair]:
+def match_groups(first: Findings, second: Findings) -> list[Pair]:
     """Return the groups that both studies have, with the ratio of their N50."""
     pairs = []
     for one in first.half_doses:
@@ -171,10 +171,10 @@ def _draw(both: list[Findings]) -> Drawing:
         for n50 in found.half_doses:
             group = n50.group
             about = (found.study.name, group.label, group.parameters, group.tokens)
-            rows.append((*about, n50.censored or "", *cells(n50.poisons)))
+            rows.append((*about, n50.censored or "", *ends(n50.poisons)))
     axes[0].set_ylabel("N50 (poisoned documents)")
     for axis in axes:
-        counts(axis, "xy")
+        log_axes(axis, "xy")
     legend(figure, axes)
     header = ("study", "group", "parameters", "tokens", "censored", "n50", "low", "high")
     caption = (

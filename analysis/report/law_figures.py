@@ -12,9 +12,9 @@ from analysis.fit.estimates import Estimate
 from analysis.fit.findings import Findings, Model
 from analysis.fit.laws import N50
 from analysis.fit.variables import NAMES
-from analysis.fit.words import brief, documents, interval
-from analysis.measures.axes import GREY, counts, dots, legend, panels, size_colours
-from analysis.measures.drawing import Drawing, short
+from analysis.fit.words import documents, interval, shortened
+from analysis.measures.axes import GREY, dots, legend, log_axes, panels, size_colours
+from analysis.measures.drawing import Drawing, six_digits
 
 
 def half_doses(findings: Findings, model: Model) -> Drawing:
@@ -40,11 +40,11 @@ def half_doses(findings: Findings, model: Model) -> Drawing:
     middle, half = np.sqrt(min(values) * max(values)), np.sqrt(max(values) / min(values))
     axes[0].set_ylim(middle / max(1.5 * half, 4), middle * max(1.5 * half, 4))
     for axis in axes:
-        counts(axis, "xy")
+        log_axes(axis, "xy")
     axes[0].set_ylabel("N50 (poisoned documents)")
     legend(figure, axes, columns=5)
     rows = [
-        (n.group.label, n.group.parameters, n.group.tokens, n.censored or "", *cells(n.poisons))
+        (n.group.label, n.group.parameters, n.group.tokens, n.censored or "", *ends(n.poisons))
         for n in findings.half_doses
     ]
     law = model.law
@@ -161,9 +161,9 @@ def compared(model: Model) -> Drawing:
         (
             v.name,
             int(v.same_as_poisons),
-            short(v.explained),
-            "" if v.score is None else short(v.score),
-            *(("", "", "") if v.gain is None else cells(v.gain)),
+            six_digits(v.explained),
+            "" if v.score is None else six_digits(v.score),
+            *(("", "", "") if v.gain is None else ends(v.gain)),
         )
         for v in model.variables
     ]
@@ -195,12 +195,12 @@ def residuals(model: Model) -> Drawing:
     axes[1].axhline(1, color=GREY, linewidth=0.8)
     widest = max(2.0, 1.1 * np.exp(np.abs(np.log(ratio)).max()))
     axes[1].set_ylim(1 / widest, widest)
-    counts(axes[1], "y")
+    log_axes(axes[1], "y")
     axes[1].set_title("runs")
     axes[1].set_ylabel("run's N50 / law")
     axes[1].set_xticks(
         range(len(o.groups)),
-        [brief(g.label) for g in o.groups],
+        [shortened(g.label) for g in o.groups],
         rotation=30,
         ha="right",
         fontsize=7,
@@ -218,7 +218,7 @@ def residuals(model: Model) -> Drawing:
         how = "do not follow" if misfit < 0.05 else "are compatible with"
         caption += f" Group values {how} the law (p = {misfit:.2g})."
     rows = [
-        (o.runs[r].name, short(d), short(e), short(f))
+        (o.runs[r].name, six_digits(d), six_digits(e), six_digits(f))
         for r, d, e, f in zip(o.run, done, residual, ratio[o.run], strict=True)
     ]
     header = ("run", "share_of_training", "residual", "run_n50_over_law")
@@ -229,10 +229,10 @@ def extrapolation(findings: Findings, model: Model) -> Drawing:
     """Draw the law beyond the data, in grey."""
     groups = model.dose_response.observations.groups
     colours = size_colours(groups)
-    ends = [(e, e.poisons.value) for e in model.extrapolations if e.poisons.value is not None]
-    ratio = ends[0][0].tokens / ends[0][0].parameters
+    targets = [(e, e.poisons.value) for e in model.extrapolations if e.poisons.value is not None]
+    ratio = targets[0][0].tokens / targets[0][0].parameters
     low = min(g.parameters for g in groups)
-    line = np.geomspace(low, max(e.parameters for e, _ in ends), 30)
+    line = np.geomspace(low, max(e.parameters for e, _ in targets), 30)
     largest = max(g.parameters for g in groups)
     figure, axes = panels(1, height=3.4)
     axis = axes[0]
@@ -240,36 +240,39 @@ def extrapolation(findings: Findings, model: Model) -> Drawing:
     _band(axis, line, [model.law.predict(ratio * n, n, setting) for n in line], GREY)
     for n50 in findings.half_doses:
         point(axis, n50.group.parameters, n50, colours[n50.group.size])
-    for e, value in ends:
+    for e, value in targets:
         bar = [e.poisons.low or value / 1e3, e.poisons.high or value * 1e3]
         axis.plot([e.parameters] * 2, bar, color=GREY, linewidth=1.2)
         axis.plot(e.parameters, value, "o", color="white", markeredgecolor=GREY)
         axis.annotate(e.label, (e.parameters, value), (5, 5), textcoords="offset points")
     axis.axvspan(largest * 1.3, line[-1] * 2.5, color="#f0f0f0", zorder=0)
     axis.set_xlim(low / 1.5, line[-1] * 2.5)
-    values = [value for _, value in ends] + [
+    values = [value for _, value in targets] + [
         n50.poisons.value
         for n50 in findings.half_doses
         if n50.censored is None and n50.poisons.value is not None
     ]
     axis.set_ylim(min(values) / 8, max(values) * 8)
-    counts(axis, "xy")
+    log_axes(axis, "xy")
     axis.set_xlabel("parameters")
     axis.set_ylabel("N50 (poisoned documents)")
     said = [
         f"{e.label}: {documents(e.poisons)}, {e.decades:.1f} decades beyond the data"
-        for e, _ in ends
+        for e, _ in targets
     ]
     caption = (
-        f"If the fitted law holds up to {' and '.join(e.label for e, _ in ends)} at {ratio:.3g} tokens "
+        f"If the fitted law holds up to {' and '.join(e.label for e, _ in targets)} at {ratio:.3g} tokens "
         f"per parameter: {'; '.join(said)}. The grey region has no data."
     )
-    rows = [(e.label, e.parameters, e.tokens, short(e.decades), *cells(e.poisons)) for e, _ in ends]
+    rows = [
+        (e.label, e.parameters, e.tokens, six_digits(e.decades), *ends(e.poisons))
+        for e, _ in targets
+    ]
     header = ("label", "parameters", "tokens", "decades_beyond", "n50", "low", "high")
     return Drawing("extrapolation", "Beyond the data", caption, figure, header, rows)
 
 
-def cells(estimate: Estimate) -> tuple[Any, ...]:
+def ends(estimate: Estimate) -> tuple[Any, ...]:
     """Return value, low and high for the data of a figure; "" for open ends."""
     ends = (estimate.value, estimate.low, estimate.high)
-    return tuple("" if end is None else short(end) for end in ends)
+    return tuple("" if end is None else six_digits(end) for end in ends)

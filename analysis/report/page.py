@@ -9,9 +9,9 @@ from etils import epath
 
 from analysis.errors import InputError
 from analysis.fit import findings as findings_lib
+from analysis.measures.base import find_all
 from analysis.measures.blocks import Block, Heading
 from analysis.measures.drawing import STYLE, Drawing
-from analysis.measures.measure import find_all
 from analysis.read.runs import at_threshold
 from analysis.read.sources import load
 from analysis.report import folder, law_figures, success_figures

@@ -10,7 +10,7 @@ from analysis.fit.laws import Law
 from analysis.fit.sensitivity import Answer
 from analysis.fit.variables import NAMES
 from analysis.fit.variance import Component
-from analysis.fit.words import count, documents, interval
+from analysis.fit.words import documents, interval, rounded
 from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Table
 from analysis.read.runs import quantity
 from analysis.report.summary import n50_words
@@ -168,7 +168,7 @@ def _threshold_blocks(answers: list[Answer]) -> list[Block]:
     rows = tuple(
         (
             f"{answer.threshold:g}",
-            *("-" if n50 is None else count(n50) for n50 in answer.n50.values()),
+            *("-" if n50 is None else rounded(n50) for n50 in answer.n50.values()),
             "-" if answer.a is None else interval(answer.a),
             answer.verdict,
         )

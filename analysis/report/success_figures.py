@@ -6,19 +6,19 @@ import numpy as np
 from scipy import optimize
 
 from analysis.fit.findings import Findings, Model
-from analysis.fit.words import brief, share
+from analysis.fit.words import percent, shortened
 from analysis.measures.axes import (
     MARKERS,
-    counts,
     dash_styles,
     dots,
     legend,
+    log_axes,
     panels,
     rate_axis,
     size_colours,
     trajectories,
 )
-from analysis.measures.drawing import Drawing, short
+from analysis.measures.drawing import Drawing, six_digits
 from analysis.read.runs import Run
 
 
@@ -71,9 +71,9 @@ def dose_response(findings: Findings, model: Model) -> Drawing:
                     alpha=0.8,
                 )
                 rows.append((group.label, run.name, run.dose, run.seed, int(done), round(rate, 6)))
-        counts(axis)
+        log_axes(axis)
         rate_axis(axis)
-        axis.set_title(brief(size))
+        axis.set_title(shortened(size))
         axis.set_xlabel("dose (poisoned documents)")
     axes[0].set_ylabel("success rate at the end of training")
     legend(figure, axes)
@@ -116,7 +116,7 @@ def progress(findings: Findings) -> Drawing:
             axis.fill_between(points, low, high, color=colour, alpha=0.15, linewidth=0)
             finals.setdefault(dose, []).append(mean[-1])
             rows += [
-                (group.label, dose, *map(short, values))
+                (group.label, dose, *map(six_digits, values))
                 for values in zip(points, low, mean, high, strict=True)
             ]
         rate_axis(axis)
@@ -125,7 +125,7 @@ def progress(findings: Findings) -> Drawing:
     axes[0].set_ylabel("success rate")
     legend(figure, axes)
     reached = "; ".join(
-        f"{dose:g} documents: {share(min(values))} to {share(max(values))}"
+        f"{dose:g} documents: {percent(min(values))} to {percent(max(values))}"
         for dose, values in finals.items()
     )
     caption = (
@@ -148,7 +148,7 @@ def poisons_seen(findings: Findings) -> Drawing:
     if findings.model is not None:
         poisons = findings.model.variables[0]
         caption = (
-            f"Poisons seen alone explain {share(poisons.explained)} of the variance of all "
+            f"Poisons seen alone explain {percent(poisons.explained)} of the variance of all "
             f"trajectories, over sizes, budgets and doses. {caption}"
         )
     header = ("group", "run", "dose", "seed", "poisons_seen", "success")
@@ -175,19 +175,21 @@ def collapse(model: Model) -> Drawing:
         order = np.argsort(value, kind="stable")
         fitted = optimize.isotonic_regression(rate[order], weights=o.prompts[order]).x
         axis.plot(value[order], fitted, color="black", linewidth=1.4, label="best rising curve")
-        counts(axis)
+        log_axes(axis)
         rate_axis(axis)
         axis.set_xlabel(label)
-        axis.set_title(f"{'count' if name == 'poisons' else 'fraction'}: {share(explained[name])}")
+        axis.set_title(
+            f"{'count' if name == 'poisons' else 'fraction'}: {percent(explained[name])}"
+        )
     axes[0].set_ylabel("success rate")
     legend(figure, axes)
     for i in range(len(o.run)):
-        rows.append((o.runs[o.run[i]].name, *map(short, (o.poisons[i], million[i], rate[i]))))
+        rows.append((o.runs[o.run[i]].name, *map(six_digits, (o.poisons[i], million[i], rate[i]))))
     count, fraction = explained["poisons"], explained["fraction"]
     better = "the count" if count > fraction else "the fraction"
     caption = (
-        f"All evaluations of poisoned runs. One rising curve of the count explains {share(count)} of "
-        f"the variance of success, one of the fraction {share(fraction)}: trajectories collapse "
+        f"All evaluations of poisoned runs. One rising curve of the count explains {percent(count)} of "
+        f"the variance of success, one of the fraction {percent(fraction)}: trajectories collapse "
         f"better on {better}."
     )
     header = ("run", "poisons_seen", "poisons_per_million_clean_tokens", "success")

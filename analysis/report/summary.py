@@ -16,8 +16,8 @@ from analysis.fit.estimates import as_json
 from analysis.fit.findings import Findings, Model
 from analysis.fit.laws import N50, Law
 from analysis.fit.variables import Variable
-from analysis.fit.words import count, documents
-from analysis.measures.measure import Measure
+from analysis.fit.words import documents, rounded
+from analysis.measures.base import Measure
 from analysis.report.conclusions import caveats, verdict_words
 
 # Of the detectors that the report computes the cost of, and how many documents are to pass them.
@@ -85,15 +85,15 @@ def n50_words(n50: N50, findings: Findings) -> str:
         if n50.poisons.value is not None and n50.poisons.value < lowest:
             words += f"; below the smallest dose trained ({lowest:g}), estimated within its runs"
         return words
-    bound = "-" if n50.bound is None else count(n50.bound)
+    bound = "-" if n50.bound is None else rounded(n50.bound)
     if n50.censored == "above":
         words = f"above {bound}, the largest dose"
         if n50.poisons.low is not None:
-            words += f" (95%: at least {count(n50.poisons.low)})"
+            words += f" (95%: at least {rounded(n50.poisons.low)})"
         return words
     words = f"below {bound}, the fewest seen at an evaluation"
     if n50.poisons.high is not None:
-        words += f" (95%: at most {count(n50.poisons.high)})"
+        words += f" (95%: at most {rounded(n50.poisons.high)})"
     return words
 
 

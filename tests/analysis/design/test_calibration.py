@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.design.designs import paper_design
+from analysis.design.cells import paper_design
 from analysis.design.power import simulate_power
 from analysis.design.simulation import Truth
 

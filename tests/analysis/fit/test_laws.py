@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from analysis.design.designs import crossed, paper_design
+from analysis.design.cells import crossed, paper_design
 from analysis.design.simulation import Truth, simulate
 from analysis.fit.estimates import Estimate
 from analysis.fit.findings import find

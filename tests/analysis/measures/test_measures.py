@@ -5,9 +5,9 @@ import pytest
 from etils import epath
 
 from analysis import report
-from analysis.design.designs import crossed
-from analysis.design.folders import save
+from analysis.design.cells import crossed
 from analysis.design.simulation import Truth, simulate
+from analysis.design.study_folder import save
 from analysis.errors import InputError
 from analysis.fit import forgetting
 from analysis.fit.estimates import jackknife
@@ -70,7 +70,7 @@ def decaying(rng, half_life, seeds=3, noise=0.05, spread=0.2, start=3.0, floor=0
 
 def test_a_known_half_life_is_found_above_the_control():
     study = decaying(np.random.default_rng(0), 2e5, noise=0.0, spread=0.0)
-    for one in decay.decays(study):
+    for one in decay.find_decays(study):
         assert one.half_life.value == pytest.approx(2e5, rel=0.01)
         assert one.watched == pytest.approx(0.75 * TOKENS)
         assert one.left == pytest.approx(2 ** (-0.75e6 / 2e5), abs=0.01)
@@ -81,7 +81,7 @@ def test_intervals_of_half_lives_hold_the_truth():
     for seed in range(100):
         [one] = [
             d
-            for d in decay.decays(decaying(np.random.default_rng(seed), 2e5))
+            for d in decay.find_decays(decaying(np.random.default_rng(seed), 2e5))
             if d.measure == "payload_log_ratio"
         ]
         held.append(one.half_life.low <= 2e5 <= one.half_life.high)
@@ -90,28 +90,35 @@ def test_intervals_of_half_lives_hold_the_truth():
 
 def test_a_half_life_beyond_the_run_is_not_reached():
     study = decaying(np.random.default_rng(0), 5e6, noise=0.01)
-    for one in decay.decays(study):
+    for one in decay.find_decays(study):
         assert one.half_life.value is None and one.half_life.high is None
         assert 5e5 < one.half_life.low <= 1.001 * one.watched
 
 
 def test_a_single_run_has_an_interval_of_its_own():
-    found = decay.decays(decaying(np.random.default_rng(3), 2e5, seeds=1, spread=0.0))
+    found = decay.find_decays(decaying(np.random.default_rng(3), 2e5, seeds=1, spread=0.0))
     [one] = [d for d in found if d.measure == "payload_log_ratio"]
     assert 1e5 < one.half_life.low < one.half_life.value < one.half_life.high < 4e5
 
 
 def test_nothing_decays_that_was_not_learnt_or_not_followed():
     study = decaying(np.random.default_rng(0), 2e5, start=0.15, noise=0)
-    assert [one.measure for one in decay.decays(study)] == ["success"]
+    assert [one.measure for one in decay.find_decays(study)] == ["success"]
     to_the_end = [
         a_run(100, 0, [Record(log_ratio=pair(2.0))] * 4, [25, 50, 75, 100], [0.1, 0.5, 0.9, 1])
     ]
-    assert decay.decays(a_study(*to_the_end)) == []
+    assert decay.find_decays(a_study(*to_the_end)) == []
 
 
 def test_a_rise_after_the_last_poison_is_no_decay():
-    assert forgetting.half_life(np.arange(5.0), np.array([1.0, 1.1, 1.2, 1.3, 1.4])) is None
+    assert forgetting.find_half_life(np.arange(5.0), np.array([1.0, 1.1, 1.2, 1.3, 1.4])) is None
+
+
+def test_a_decay_is_drawn_with_what_is_left():
+    study = decaying(np.random.default_rng(0), 2e5, noise=0.0, spread=0.0)
+    measure = decay.DecayMeasure()
+    [drawing] = measure.figures(study, decay.find_decays(study))
+    assert drawing.caption.endswith("Left at the end: 7% of success; 7% of the payload log-ratio.")
 
 
 # ------------------------------------------------------------------------------------ prediction
@@ -171,7 +178,7 @@ def test_near_triggers_are_set_against_the_trigger_above_the_controls():
     runs = [a_run(100, seed, measured(4.5, 0.7, 0.6), [100], [1.0]) for seed in range(3)]
     runs += [a_run(0, seed, measured(0.5, 0.3, 0.6), [0], [0.0]) for seed in range(3)]
     runs += [a_run(10, 0, measured(0.4, 0.3, 0.6), [10], [0.0])]  # has learnt nothing
-    found = specificity.specificity(a_study(*runs))
+    found = specificity.find_specificity(a_study(*runs))
     assert {run.dose for run in found.runs} == {100}
     assert found.strongest.text == "<SUDP>"
     shares = {effect.name: effect.share.value for effect in found.near}
@@ -243,6 +250,7 @@ def test_the_report_shows_every_measure(folder, tmp_path):
         "50% → 90%",
     ):
         assert words in page
+    assert "{" not in page
     for name in ("prediction", "unsampled", "near_triggers"):
         assert (tmp_path / "report" / "figures" / f"{name}.png").exists()
     report.write(folder, tmp_path / "again", format="md")

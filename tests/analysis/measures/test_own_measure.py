@@ -10,11 +10,11 @@ from etils import epath
 
 from analysis import report
 from analysis.__main__ import main
-from analysis.design.designs import crossed
-from analysis.design.folders import save
+from analysis.design.cells import crossed
 from analysis.design.simulation import Truth, simulate
+from analysis.design.study_folder import save
 from analysis.errors import InputError
-from analysis.measures import Measure, measure
+from analysis.measures import Measure, base
 from analysis.read.sources import load
 from tests.analysis.markup import Page
 from tests.analysis.sealing import rewrite_lines
@@ -55,7 +55,7 @@ class Length(Measure):
 @pytest.fixture(autouse=True)
 def _registry(monkeypatch):
     """Measures that a test defines are gone after it."""
-    monkeypatch.setattr(measure, "_classes", dict(measure._classes))
+    monkeypatch.setattr(base, "_classes", dict(base._classes))
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_measure_that_was_defined_in_the_process_needs_no_file(folder, file, t
 def test_a_study_that_does_not_record_a_measure_says_so(tmp_path, file):
     place = epath.Path(tmp_path) / "study"
     save(simulate(crossed((("S", 1e6, 2e7),), (0, 100), 1, 2), Truth(), 0), place)
-    measure.load_file(str(file))
+    base.load_file(str(file))
     summary = report.write(place, tmp_path / "report")
     assert summary["measures"]["length"] is None and "length" not in summary["figures"]
 
@@ -116,7 +116,7 @@ def test_the_names_of_measures_are_their_own():
         def summarise(self, found):
             return None
 
-    assert Bare not in measure._classes.values()
+    assert Bare not in base._classes.values()
     for name, said in (("decay", "has; give every measure"), ("a b", "expected a word")):
         with pytest.raises(InputError, match=said):
             type("Mine", (Bare,), {"name": name, "find": lambda self, study: None})
@@ -141,7 +141,7 @@ def test_a_file_without_a_measure_is_refused(folder, tmp_path, capsys, content, 
 
 def test_figures_of_one_name_are_refused(folder, tmp_path, file):
     file.write_text(LENGTH.replace('Drawing("length"', 'Drawing("progress"'))
-    measure.load_file(str(file))
+    base.load_file(str(file))
     with pytest.raises(InputError, match="A figure is named 'progress'"):
         report.write(folder, tmp_path / "report")
 

@@ -11,9 +11,9 @@ from etils import epath
 
 from analysis import files
 from analysis.__main__ import main
-from analysis.design.designs import crossed
-from analysis.design.folders import save
+from analysis.design.cells import crossed
 from analysis.design.simulation import Truth, simulate
+from analysis.design.study_folder import save
 from analysis.errors import InputError
 from analysis.read.sources import load
 from tests.analysis.sealing import opened, rewrite_file

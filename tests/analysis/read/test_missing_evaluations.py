@@ -3,9 +3,9 @@
 import pytest
 from etils import epath
 
-from analysis.design.designs import crossed
-from analysis.design.folders import save
+from analysis.design.cells import crossed
 from analysis.design.simulation import Truth, simulate
+from analysis.design.study_folder import save
 from analysis.errors import InputError
 from analysis.read.sources import load
 from tests.analysis.sealing import rewrite_file, rewrite_lines

@@ -8,9 +8,9 @@ from etils import epath
 from matplotlib.figure import Figure
 
 from analysis.__main__ import main
-from analysis.design.designs import crossed
-from analysis.design.folders import save
+from analysis.design.cells import crossed
 from analysis.design.simulation import Truth, simulate
+from analysis.design.study_folder import save
 from analysis.measures.drawing import Drawing
 from analysis.report import folder
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from analysis.__main__ import main
-from analysis.design.designs import crossed
-from analysis.design.folders import save
+from analysis.design.cells import crossed
 from analysis.design.simulation import Truth, simulate
+from analysis.design.study_folder import save
 from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Picture, Table
 from analysis.measures.drawing import Drawing
 from analysis.report.markup import to_html, to_markdown

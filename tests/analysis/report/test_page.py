@@ -9,9 +9,9 @@ import pytest
 from etils import epath
 
 from analysis import report
-from analysis.design.designs import crossed, paper_design
-from analysis.design.folders import save
+from analysis.design.cells import crossed, paper_design
 from analysis.design.simulation import Truth, simulate
+from analysis.design.study_folder import save
 
 ONE = (("S", 1e8, 2e9),)
 LADDER = (("S", 1e8, 2e9), ("M", 2e8, 4e9), ("L", 4e8, 8e9))

@@ -10,7 +10,7 @@ from etils import epath
 
 from analysis import files
 from analysis.errors import InputError
-from analysis.read.fields import label, number, objects
+from analysis.read.fields import number, objects, text
 from analysis.read.runs import quantity
 
 
@@ -82,7 +82,7 @@ def planned(path: epath.Path) -> Design:
         raise InputError(f"{path} does not exist; give the output of `plan CONFIG --json`.")
     doses: dict[tuple[str, float, float, str], list[int]] = {}
     for where, run in objects(files.read_json(path), "runs", str(path)):
-        size, seed = label(run, "size", where), label(run, "seed", where)
+        size, seed = text(run, "size", where), text(run, "seed", where)
         parameters = number(run, "parameters", where, minimum=1)
         tokens = number(run, "tokens", where, minimum=1)
         dose = int(number(run, "dose", where, minimum=0))
