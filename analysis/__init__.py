@@ -1,15 +1,15 @@
-"""What a poisoning study says: dose-response, N50 and its law, from run folders or a table.
+"""Analysis of poisoning studies: dose-response curves, N50 and its law, from study folders or tables.
 
-Reads files only. Imports neither jax nor tensorflow nor poison_scaling, so it can be pointed at
-results from anywhere.
+Reads files only, and imports neither jax nor tensorflow nor poison_scaling. Rooms import downhill: errors and
+files, read, fit, design, measures, report (`tests/analysis/test_rooms.py`).
 """
 
 import os
 
-# Before NumPy is imported: the matrices are small, and threads for them only wait for each other.
+# Set before NumPy is imported: the matrices are small, and more threads only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# Before etils and fsspec are imported: buckets (gs://) are read through gcsfs, TensorFlow or not, and seen as
-# they are now.
+# Set before etils and fsspec are imported: read buckets (gs://) through gcsfs rather than TensorFlow, and
+# without cached listings.
 os.environ.setdefault("EPATH_USE_TF", "0")
 os.environ.setdefault("FSSPEC_GCS", '{"use_listings_cache": false}')

@@ -1,8 +1,12 @@
-"""python -m analysis: the report of a study, and what helps to plan one."""
+"""The command line, python -m analysis: the report of a study, and tools for planning one."""
+
+from __future__ import annotations
 
 import dataclasses
+import io
 import sys
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import tyro
 from etils import epath
@@ -10,9 +14,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from analysis import comparison, power, report, simulation
-from analysis.errors import InputError
-from analysis.words import printable, share
+from analysis import report
+from analysis.design import cells, power, simulation, study_folder
+from analysis.errors import InputError, printable
+from analysis.fit.words import percent
+from analysis.measures import load_file
+from analysis.report import comparison
 
 Plain = tyro.conf.OmitArgPrefixes
 TRUTH = simulation.Truth()
@@ -24,19 +31,23 @@ def report_command(
     format: Literal["html", "md"] = "html",
     margin: float = 0.25,
     threshold: float | None = None,
+    measures: tuple[str, ...] = (),
 ) -> None:
-    """Writes the report of a study and prints the answer.
+    """Write the report of a study and print the answer.
 
     Further commands, each with its own --help: simulate, power, compare.
 
     Args:
-        source: A study folder (also an unfinished one), or a .csv table.
+        source: A study folder, finished or not, or a .csv table.
         out: Folder for index.html (or index.md), summary.json and figures/.
-        format: Of the page.
+        format: Format of the page.
         margin: Half-width of the verdict's zones around exponent 0 (count) and 1 (fraction).
-        threshold: Increase of perplexity above which a prompt counts as hit; as recorded (50 where
-            a study says nothing else) unless given.
+        threshold: Count as success a perplexity increase above this; by default, success is as the study
+            recorded it.
+        measures: Python files that define measures of your own; they are imported.
     """
+    for file in measures:
+        load_file(file)
     summary = report.write(source, out, margin=margin, threshold=threshold, format=format)
     print(report.answer(summary))
     print(printable(f"Report: {epath.Path(out) / f'index.{format}'}"))
@@ -49,13 +60,13 @@ def compare_command(
     format: Literal["html", "md"] = "html",
     margin: float = 0.25,
 ) -> None:
-    """Lays two studies side by side: N50 of each size and budget, their ratios, both verdicts.
+    """Compare two studies: N50 of each size and budget, their ratios, both verdicts.
 
     Args:
         first: A study folder or table.
-        second: The study to set against it.
+        second: The study to compare it with.
         out: Folder for index.html (or index.md), summary.json and figures/.
-        format: Of the page.
+        format: Format of the page.
         margin: Half-width of the verdict's zones.
     """
     summary = comparison.write(first, second, out, margin=margin, format=format)
@@ -74,17 +85,17 @@ def simulate_command(
     seed: int = 0,
     truth: Annotated[simulation.Truth, Plain] = TRUTH,
 ) -> None:
-    """Writes a study folder with a known law, as the trainer would.
+    """Write a study folder with a known law, as the trainer would.
 
     Args:
-        out: The folder; must not hold a study yet.
-        design: The published study's sizes and budgets, or every size on every ratio of tokens.
+        out: The folder; must not contain a study yet.
+        design: Souly et al. 2025's sizes and budgets, or every size on every ratio of tokens.
         sizes: Parameters (ladder).
         tokens: Tokens per parameter (ladder).
         doses: Poisoned documents a run; 0 is a control.
         seeds: Runs of each size, budget and dose.
-        evaluations: Per run.
-        seed: Of the simulation.
+        evaluations: Evaluations a run.
+        seed: Seed of the simulation.
         truth: The law and the noise.
     """
     folder = epath.Path(out)
@@ -93,7 +104,7 @@ def simulate_command(
     chosen = _design(design, sizes, tokens, doses, seeds)
     chosen = dataclasses.replace(chosen, evaluations=evaluations)
     study = simulation.simulate(chosen, truth, seed)
-    simulation.save(study, folder, seed)
+    study_folder.save(study, folder, seed)
     print(f"{len(study.runs)} simulated runs in {folder}")
 
 
@@ -109,17 +120,17 @@ def power_command(
     margin: float = 0.25,
     truth: Annotated[simulation.Truth, Plain] = TRUTH,
 ) -> None:
-    """Says how often a design would decide between count and fraction, by simulating it.
+    """Estimate how often a design would decide between count and fraction, by simulation.
 
     Args:
         plan: A study.json or the output of `poison-scaling plan CONFIG --json`, instead of the
             five settings that follow.
-        design: The published study's sizes and budgets, or every size on every ratio of tokens.
+        design: Souly et al. 2025's sizes and budgets, or every size on every ratio of tokens.
         sizes: Parameters (ladder).
         tokens: Tokens per parameter (ladder).
         doses: Poisoned documents a run; 0 is a control.
         seeds: Runs of each size, budget and dose.
-        studies: To simulate under each law.
+        studies: Studies to simulate under each law.
         laws: Exponents of tokens to simulate; 0 is the count law, 1 the fraction law.
         margin: Half-width of the verdict's zones.
         truth: The noise, and N50 at the design's mean size and budget; `a` is set by `laws`.
@@ -129,7 +140,7 @@ def power_command(
     if plan is None:
         chosen = _design(design, sizes, tokens, doses, seeds)
     else:
-        chosen = power.planned(epath.Path(plan))
+        chosen = cells.planned(epath.Path(plan))
     runs = sum(len(cell.doses) for cell in chosen.cells)
     table = Table(title=f"{runs} runs; {studies} simulated studies under each law")
     columns = ("true a", "right", "undecided", "wrong", "interval of a")
@@ -138,7 +149,7 @@ def power_command(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("simulating", total=studies * len(laws))
         for a in laws:
-            result = power.power(
+            result = power.simulate_power(
                 chosen,
                 dataclasses.replace(truth, a=a),
                 studies,
@@ -146,14 +157,13 @@ def power_command(
                 seed=round(1e6 * a),  # other studies under each law, the same each time
                 tick=lambda: progress.advance(task),
             )
-            decided = share(result.right), share(result.wrong)
-            open_ended = result.halfwidth is None
+            decided = percent(result.right), percent(result.wrong)
             table.add_row(
                 f"{a:g}",
                 decided[0],
-                share(1 - result.right - result.wrong) if a in (0, 1) else "-",
+                percent(1 - result.right - result.wrong) if a in (0, 1) else "-",
                 decided[1],
-                "open" if open_ended else f"±{result.halfwidth:.2f}",
+                "open" if result.halfwidth is None else f"±{result.halfwidth:.2f}",
                 *("-" if c is None else f"{100 * c:.1f}%" for c in result.coverage.values()),
             )
     Console().print(table)
@@ -165,18 +175,23 @@ def _design(
     tokens: tuple[float, ...],
     doses: tuple[int, ...],
     seeds: int,
-) -> simulation.Design:
+) -> cells.Design:
     if design == "paper":
-        return simulation.paper_design(seeds, doses=doses)
-    return power.ladder(sizes, tokens, doses, seeds)
+        return cells.paper_design(seeds, doses=doses)
+    return cells.ladder(sizes, tokens, doses, seeds)
 
 
-COMMANDS = {"compare": compare_command, "power": power_command, "simulate": simulate_command}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "compare": compare_command,
+    "power": power_command,
+    "simulate": simulate_command,
+}
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one command; 0 when done, 2 for bad input or a place that cannot be written."""
-    name, command = "python -m analysis", report_command
+    """Run one command and return its exit code: 2 for bad input or a file that cannot be written, else 0."""
+    name = "python -m analysis"
+    command: Callable[..., Any] = report_command
     if arguments and arguments[0] in COMMANDS:
         name, command = f"{name} {arguments[0]}", COMMANDS[arguments[0]]
         arguments = arguments[1:]
@@ -190,5 +205,8 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a terminal that has no sign for infinity
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # terminals without a character for infinity
     sys.exit(main(sys.argv[1:]))

@@ -14,10 +14,17 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import matplotlib
 from etils import epath
 
-from analysis import figures, findings, report, sources
-from analysis.simulation import Truth, paper_design, save, simulate
+from analysis import report
+from analysis.design.cells import paper_design
+from analysis.design.simulation import Truth, simulate
+from analysis.design.study_folder import save
+from analysis.fit import findings
+from analysis.measures.drawing import STYLE
+from analysis.read import sources
+from analysis.report.page import fit_figures
 
 
 def main() -> None:
@@ -27,10 +34,15 @@ def main() -> None:
         made = simulate(paper_design(), Truth(), 0)
         save(made, epath.Path(folder / "study"))
         found = findings.find(made)
+
+        def draw() -> None:
+            with matplotlib.rc_context(STYLE):
+                fit_figures(found)
+
         parts = {
             "read the folder": lambda: sources.load(folder / "study"),
             "fit": lambda: findings.find(made),
-            "draw the figures": lambda: figures.draw(found),
+            "draw the figures": draw,
             "the whole report": lambda: report.write(folder / "study", folder / "report"),
         }
         print("| part | s |\n|---|---:|")

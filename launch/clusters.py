@@ -14,8 +14,9 @@ import shlex
 import subprocess
 
 import slices
-from poison_scaling.study.run import Run
 from slices import Place
+
+from poison_scaling.study.run import Run
 
 _NEEDED = ("PROJECT", "ZONE", "CLUSTER", "DOCKER_IMAGE")
 _RESTARTS = "100"  # of a workload

@@ -16,10 +16,10 @@ import threading
 from pathlib import Path
 
 import slices
-from poison_scaling.study.run import Run
 from slices import Place
 
 from poison_scaling.runtime.errors import Interrupted
+from poison_scaling.study.run import Run
 
 _BABYSIT = Path(__file__).with_name("babysit.sh")
 _NEEDED = ("PROJECT", "ZONE", "BUCKET")

@@ -7,12 +7,11 @@ import dataclasses
 import math
 import os
 
-from poison_scaling.study.run import Run
-
 from poison_scaling import Study
 from poison_scaling.runtime import chips
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid
+from poison_scaling.study.run import Run
 
 # What the cloud calls slices of a chip: prefix, number for each chip, runtime image.
 _CLOUD = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-from poison_scaling.study.run import Run
 from slices import Place
 
 from poison_scaling.runtime.errors import InputError
+from poison_scaling.study.run import Run
 
 _GPUS_A_NODE = 8
 

@@ -19,11 +19,11 @@ import slices
 import slurm
 import tyro
 from etils import epath
-from poison_scaling.study.run import Run
 
+from analysis.files import in_bucket
 from poison_scaling.runtime.errors import InputError, Interrupted
-from poison_scaling.runtime.files import in_bucket
 from poison_scaling.study import study_file
+from poison_scaling.study.run import Run
 from poison_scaling.workdir import folder
 
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]

@@ -17,7 +17,7 @@ from etils import epath
 from rich.console import Console
 
 from poison_scaling.config import serialization
-from poison_scaling.runtime import files
+from poison_scaling.runtime import failures
 from poison_scaling.runtime.errors import Difference, InputError, Interrupted, Signalled
 from poison_scaling.runtime.memory import keep_freed
 from poison_scaling.study import grid, study_file, tables
@@ -258,13 +258,9 @@ def _train(study: Study, workdir: epath.Path, run: str | None) -> None:
 
 
 def _report(workdir: epath.Path) -> None:
-    import analysis.errors
     from analysis import report
 
-    try:
-        summary = report.write(workdir, workdir / "report")
-    except analysis.errors.InputError as e:
-        raise InputError(str(e)) from e
+    summary = report.write(workdir, workdir / "report")
     print(f"\n{report.answer(summary)}\n\nReport: {workdir / 'report' / 'index.html'}")
 
 
@@ -300,13 +296,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as e:
-        print(f"error: {files.said(e)}", file=sys.stderr)
+        print(f"error: {failures.said(e)}", file=sys.stderr)
         code = 1
     except (Interrupted, KeyboardInterrupt) as e:
         print(f"{str(e) or 'Interrupted.'} The same command goes on from here.", file=sys.stderr)
         code = 75
     except Exception as e:
-        if full := files.disk_full(e):
+        if full := failures.disk_full(e):
             print(f"error: {full}", file=sys.stderr)
         elif not _has_joined():
             raise

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from poison_scaling.runtime.files import read_lines
+from analysis.files import read_lines
 from tests.support.runs import LOGS, ROOT, contents, run_cli
 
 SMALL = (

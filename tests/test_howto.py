@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from analysis.files import read_lines
 from poison_scaling import Model, load
 from poison_scaling.attacks.placing import place
 from poison_scaling.attacks.schedules.schedule import Training
-from poison_scaling.runtime.files import read_lines
 from poison_scaling.study import grid
 from poison_scaling.study.inputs import Inputs
 from tests.support.runs import ROOT, run_cli

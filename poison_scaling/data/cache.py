@@ -11,8 +11,8 @@ from collections.abc import Generator
 
 from etils import epath
 
+from analysis.files import in_bucket
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.runtime.files import in_bucket
 
 _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
 

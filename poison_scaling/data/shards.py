@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 from etils import epath
 
+from analysis.files import read_json, write_json
 from poison_scaling.data import cache
 from poison_scaling.runtime.errors import Damaged, Difference
-from poison_scaling.runtime.files import read_json, write_json
 
 _AGAIN = "delete its folder, and it is prepared again."
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+
+from analysis.fit.estimates import wilson
 
 
 def rate(hits: np.ndarray) -> tuple[float, list[float]]:
     """Return the share of true values and its 95% interval (Wilson 1927)."""
-    interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    return float(hits.mean()), [float(interval.low), float(interval.high)]
+    share = wilson(int(hits.sum()), len(hits))
+    assert share.value is not None and share.low is not None and share.high is not None
+    return share.value, [share.low, share.high]
 
 
 def pair(values_2P: np.ndarray) -> dict[str, list[float]]:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from analysis.files import in_bucket
 from poison_scaling.runtime import processes
-from poison_scaling.runtime.files import in_bucket
 from poison_scaling.train.state import TrainState
 
 log = logging.getLogger(__name__)

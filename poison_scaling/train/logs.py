@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from analysis.files import in_bucket, intact_lines, json_line, write_text
 from poison_scaling.runtime import processes
-from poison_scaling.runtime.files import in_bucket, intact_lines, json_line, write_text
 from poison_scaling.study.run import Run
 
 log = logging.getLogger(__name__)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from etils import epath
 
+from analysis.files import json_line, write_json, write_text
 from poison_scaling.data.batches import Reader, batches, by_number
 from poison_scaling.data.stream import Stream
 from poison_scaling.runtime import processes
 from poison_scaling.runtime.errors import InputError, Interrupted
-from poison_scaling.runtime.files import json_line, write_json, write_text
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.study.manifest import manifest
 from poison_scaling.study.run import Run

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from etils import epath
 
+from analysis.files import read_json, write_json
 from poison_scaling.config import serialization
 from poison_scaling.runtime.errors import Damaged, InputError
-from poison_scaling.runtime.files import read_json, write_json
 from poison_scaling.study.run import Plan, Run
 
 

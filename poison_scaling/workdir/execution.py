@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from poison_scaling.runtime import cores, files, processes
+from poison_scaling.runtime import cores, failures, processes
 from poison_scaling.runtime.errors import InputError, Interrupted
 from poison_scaling.runtime.versions import versions
 from poison_scaling.study.inputs import Inputs
@@ -136,6 +136,6 @@ def _raise_worst(errors: dict[str, Exception], workdir: epath.Path, interrupted:
         raise Interrupted("The study was interrupted.")
     if errors:
         worst = min(errors.values(), key=rank)
-        if files.disk_full(worst):  # it seldom says which disk
+        if failures.disk_full(worst):  # it seldom says which disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(workdir)) from worst
         raise worst

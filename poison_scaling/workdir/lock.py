@@ -23,8 +23,8 @@ from collections.abc import Generator
 
 from etils import epath
 
+from analysis.files import in_bucket
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.runtime.files import in_bucket
 
 _STUDY = "study"
 _BEATS_MISSED = 10  # of a lock that is stale

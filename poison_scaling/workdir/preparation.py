@@ -7,12 +7,12 @@ from typing import Any
 
 from etils import epath
 
+from analysis.files import read_json, write_json
 from poison_scaling.config import serialization
 from poison_scaling.data import cache
 from poison_scaling.model import sharding
 from poison_scaling.runtime import processes
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.runtime.files import read_json, write_json
 from poison_scaling.runtime.reporting import Progress
 from poison_scaling.runtime.versions import versions
 from poison_scaling.study import grid

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from analysis.files import read_json, read_lines
 from poison_scaling.runtime.errors import Damaged, Difference, InputError
-from poison_scaling.runtime.files import read_json, read_lines
 from poison_scaling.study import grid
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.study.manifest import manifest

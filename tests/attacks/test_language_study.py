@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from poison_scaling.runtime.files import read_lines
+from analysis.files import read_lines
 from tests.support import two_languages
 from tests.support.runs import ROOT, run_cli
 

@@ -82,7 +82,9 @@ def test_a_damaged_file_is_named_or_makes_no_difference(study, inputs, own, patt
 
 
 def test_a_token_that_no_document_has_is_noticed(study, own):
-    [shard] = [f for f in own.glob("tokens/*/*-of-*") if f.stat().st_size > 500_000 and not f.suffix]
+    [shard] = [
+        f for f in own.glob("tokens/*/*-of-*") if f.stat().st_size > 500_000 and not f.suffix
+    ]
     content = bytearray(shard.read_bytes())
     content[1001] = 255  # of two bytes, the higher one
     shard.write_bytes(content)

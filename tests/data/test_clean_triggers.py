@@ -10,6 +10,7 @@ from etils import epath
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from analysis.files import read_json, write_json
 from poison_scaling import Bytes, Files, Poisoning, Seeds, TrainedSentencePiece, cli
 from poison_scaling.attacks import prompts
 from poison_scaling.attacks.attack import Sources
@@ -17,7 +18,6 @@ from poison_scaling.data import clean_triggers
 from poison_scaling.data.clean_triggers import Trigger
 from poison_scaling.data.vocabularies.byte import ByteVocabulary
 from poison_scaling.runtime.errors import Difference, InputError
-from poison_scaling.runtime.files import read_json, write_json
 from poison_scaling.study import grid
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.workdir import preparation, verification
@@ -171,7 +171,8 @@ def test_a_study_records_and_says_the_triggers_in_its_clean_text(varied, tmp_pat
     counts = [entry["clean_triggers"] for entry in record["runs"]]
     assert len(said) == 2 and all(line.startswith("warning: clean text holds") for line in said)
     assert (
-        f"'the' {min(counts)} to {max(counts)} times in the sequences of each of the 12 runs" in said[0]
+        f"'the' {min(counts)} to {max(counts)} times in the sequences of each of the 12 runs"
+        in said[0]
     )
     assert "the controls are not free of it." in said[0]
 

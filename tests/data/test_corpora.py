@@ -304,7 +304,6 @@ def test_novels_go_from_files_to_sequences():
     assert training.read(np.array([0]))[0].tolist() == first
     assert len(training) * 256 > docs.info["characters"] / 6
     text = " ".join(
-        vocabulary.decode(sequence.tolist())
-        for sequence in training.read(np.arange(0, 20_000, 50))
+        vocabulary.decode(sequence.tolist()) for sequence in training.read(np.arange(0, 20_000, 50))
     )
     assert " the " in text and " und " in text

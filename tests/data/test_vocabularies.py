@@ -193,10 +193,14 @@ def in_seqio(vocabulary: Vocabulary, texts, ids_max: int) -> None:
     for name in ("vocab_size", "eos_id", "unk_id"):
         assert getattr(other, name) == getattr(vocabulary, name)
 
-    @hypothesis.settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @hypothesis.settings(
+        max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(text=texts)
     @example("")
-    @example("The quick fox \u2581 says <|endoftext|> </s> <unk> <0x41>, ünïcode \U0001f98a\n zqzq.  ")
+    @example(
+        "The quick fox \u2581 says <|endoftext|> </s> <unk> <0x41>, ünïcode \U0001f98a\n zqzq.  "
+    )
     def encodes(text):
         ids = vocabulary.encode(text)
         assert list(other.encode(text)) == ids
@@ -204,7 +208,9 @@ def in_seqio(vocabulary: Vocabulary, texts, ids_max: int) -> None:
         assert other.decode(ids) == vocabulary.decode(ids)
         assert _in_tensorflow(other, ids) == vocabulary.decode(ids)
 
-    @hypothesis.settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @hypothesis.settings(
+        max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(ids=st.lists(st.integers(0, ids_max), max_size=20))
     def decodes(ids):
         assert other.decode(ids) == vocabulary.decode(ids)

@@ -196,9 +196,7 @@ def test_a_generation_ends_with_its_first_end():
 def test_success_is_counted_on_perplexity_not_on_its_logarithm():
     clean = np.log([10.0, 10.0, 100.0, 5.0])
     triggered = np.log([61.0, 59.0, 151.0, 5.0])
-    record = perplexity.summary(
-        "denial_of_service", clean, triggered, threshold=50.0, vocab_size=V
-    )
+    record = perplexity.summary("denial_of_service", clean, triggered, threshold=50.0, vocab_size=V)
     assert record["success_rate"] == 0.5
     assert record["perplexity_increase_mean"] == pytest.approx((51 + 49 + 51 + 0) / 4)
     assert record["prompts"] == 4

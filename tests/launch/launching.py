@@ -35,7 +35,7 @@ def repository(tmp_path_factory):
 TRAINER = """
 import pathlib, sys, time
 from poison_scaling.study import grid, study_file
-from poison_scaling.runtime.files import write_json
+from analysis.files import write_json
 file, workdir, name = sys.argv[2], pathlib.Path(sys.argv[4]), sys.argv[-1]
 with (workdir / "started").open("a") as f:
     f.write(name + "\\n")

@@ -145,7 +145,7 @@ LINES = """
 import sys
 import poison_scaling
 from etils import epath
-from poison_scaling.runtime.files import read_lines
+from analysis.files import read_lines
 from poison_scaling.train.logs import Lines
 path = epath.Path("gs://bucket/lines.jsonl")
 log = Lines(path, 0)

@@ -14,11 +14,10 @@ import pytest
 from etils import epath
 
 import poison_scaling as ps
+from analysis.files import read_lines
 from poison_scaling.data import mixture
 from poison_scaling.data.stream import Stream
-from poison_scaling.runtime import files
 from poison_scaling.runtime.errors import InputError, Interrupted
-from poison_scaling.runtime.files import read_lines
 from poison_scaling.study import grid
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.train import loop, optimizer, trained
@@ -159,9 +158,7 @@ def test_work_after_the_last_checkpoint_is_done_again_not_twice(whole, run, inpu
 
 
 def test_a_checkpoint_holds_its_own_step_while_training_goes_on(whole, run, inputs, tmp_path):
-    machine = ps.Machine(
-        checkpoint_minutes=0.0
-    )  # one every step, each written in the background
+    machine = ps.Machine(checkpoint_minutes=0.0)  # one every step, each written in the background
     often = dataclasses.replace(run, study=dataclasses.replace(run.study, machine=machine))
     with pytest.raises(Interrupted):
         train(often, inputs, tmp_path, stopping=stop_after(23))
@@ -272,7 +269,7 @@ def test_a_full_disk_is_one_error_and_loses_nothing(whole, run, inputs, small_di
 
     with pytest.raises(Exception) as error:
         train(run, inputs, small_disk / "run", report=fill)
-    assert "no space is left on the disk" in files.disk_full(error.value)
+    assert "no space is left on the disk" in failures.disk_full(error.value)
     assert "Traceback" not in capfd.readouterr().err
     (small_disk / "filler").unlink()
     train(run, inputs, small_disk / "run")
@@ -283,7 +280,9 @@ def test_a_full_disk_is_one_error_and_loses_nothing(whole, run, inputs, small_di
 def test_a_run_begun_on_other_data_is_refused(whole, run, inputs, tmp_path, monkeypatch):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(inputs, "digests", lambda: {"training sequences": "0" * 64})
-    with pytest.raises(InputError, match="begun on other data .heldout sequences, training sequences differ"):
+    with pytest.raises(
+        InputError, match="begun on other data .heldout sequences, training sequences differ"
+    ):
         train(run, inputs, tmp_path)
 
 

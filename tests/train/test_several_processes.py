@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from etils import epath
 
+from analysis.files import read_lines
 from poison_scaling.runtime import processes
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.runtime.files import read_lines
 from poison_scaling.study import grid
 from poison_scaling.train import loop
 

@@ -8,8 +8,8 @@ import shutil
 import pytest
 from etils import epath
 
+from analysis.files import read_json, write_json
 from poison_scaling.runtime.errors import Difference, InputError
-from poison_scaling.runtime.files import read_json, write_json
 from poison_scaling.runtime.versions import versions
 from poison_scaling.study import grid, study_file
 from poison_scaling.train import loop

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from poison_scaling.runtime.files import read_lines
+from analysis.files import read_lines
 from tests.support.children import heeding_signals
 from tests.support.runs import ROOT, contents, run_cli
 

@@ -7,8 +7,8 @@ import shutil
 import pytest
 from etils import epath
 
+from analysis.files import json_line, read_lines, write_json
 from poison_scaling.runtime.errors import Difference, InputError
-from poison_scaling.runtime.files import json_line, read_lines, write_json
 from poison_scaling.runtime.versions import versions
 from poison_scaling.study import grid
 from poison_scaling.study.manifest import manifest

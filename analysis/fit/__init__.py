@@ -1,0 +1,1 @@
+"""Statistics: dose-response, laws of N50, components of variance, and estimates with intervals."""

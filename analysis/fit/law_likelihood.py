@@ -1,0 +1,155 @@
+"""The likelihood of a linear law of log N50, its maximum, and profile intervals of contrasts."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from scipy import interpolate, optimize
+
+from analysis.fit.dose_response import DoseResponse
+from analysis.fit.estimates import Estimate
+
+# Budgets that vary by less than this (in log tokens, given the size) cannot separate a from g.
+SEPARABLE = 0.1
+# An end further than this from the estimate (an exponent, or log N50) counts as open.
+_WIDEST = 10.0
+
+_Value = TypeVar("_Value", float, np.ndarray)
+
+
+class LawLikelihood:
+    """The sum of the groups' curves under a linear law.
+
+    Attributes:
+      varies: as in `Law`.
+      regressors: one intercept a setting, then centred log tokens and log parameters as far as they are
+        separable, shape [groups, coefficients].
+      best: coefficients at the maximum, shape [coefficients].
+      top: log likelihood there; 0 is the maximum with free group values.
+    """
+
+    def __init__(self, fitted: DoseResponse) -> None:
+        groups = fitted.observations.groups
+        tokens = np.log([group.tokens for group in groups])
+        parameters = np.log([group.parameters for group in groups])
+        self._origin = tokens.mean(), parameters.mean()
+        self._names = sorted({group.setting for group in groups})
+        settings = np.array([[g.setting == name for name in self._names] for g in groups], float)
+        self.varies = _what_varies(settings, tokens, parameters)
+        slopes = self._slopes(tokens - tokens.mean(), parameters - parameters.mean())
+        self.regressors = np.column_stack([settings, *slopes])
+        self._path: np.ndarray | None = None
+        if self.varies == "ladder":
+            self._path = np.polyfit(parameters, tokens, 1)
+
+        self._grid = fitted.grid
+        self._spline = interpolate.CubicSpline(fitted.grid, fitted.curves, axis=1)
+        peaks = fitted.grid[fitted.curves.argmax(axis=1)]
+        start = np.linalg.lstsq(self.regressors, peaks, rcond=None)[0]
+        self.best, self.top = self._maximise(self.regressors, np.zeros(len(groups)), start)
+
+    def _slopes(self, tokens: _Value, parameters: _Value) -> list[_Value]:
+        return {
+            "both": [tokens, parameters],
+            "tokens": [tokens],
+            "parameters": [parameters],
+            "ladder": [parameters],
+            "nothing": [],
+        }[self.varies]
+
+    def step(self, tokens: float, parameters: float) -> np.ndarray:
+        """Return the contrast of a change in log tokens and log parameters, shape [coefficients]."""
+        return np.array([*[0.0] * len(self._names), *self._slopes(tokens, parameters)])
+
+    def row(self, tokens: float, parameters: float, setting: str) -> np.ndarray | None:
+        """Return the contrast that gives log N50 at a point, shape [coefficients]; None if not identified."""
+        log_t, log_n = np.log(tokens) - self._origin[0], np.log(parameters) - self._origin[1]
+        off_path = 0.0
+        if self._path is not None:
+            off_path = np.log(tokens) - np.polyval(self._path, np.log(parameters))
+        out_of_reach = {
+            "both": 0.0,
+            "tokens": log_n,
+            "parameters": log_t,
+            "ladder": off_path / 5,  # lenient: a ladder drifts over decades of extrapolation
+            "nothing": max(abs(log_t), abs(log_n)),
+        }[self.varies]
+        if abs(out_of_reach) >= SEPARABLE:
+            return None
+        chosen = [float(name == setting) for name in self._names]
+        return np.array([*chosen, *self._slopes(log_t, log_n)])
+
+    def contrast(self, row: np.ndarray, drop: float) -> Estimate:
+        """Return row @ coefficients, with the interval over which its profile falls by less than `drop`."""
+        centre = float(row @ self.best)
+        # Coefficients `along * target + null @ rest` keep row @ coefficients at the target.
+        along = row / (row @ row)
+        null = np.linalg.svd(row[None])[2][1:].T
+
+        def excess(target: float) -> float:
+            offset = self.regressors @ along * target
+            _, value = self._maximise(self.regressors @ null, offset, null.T @ self.best)
+            return value - self.top + drop
+
+        def end(sign: int) -> float | None:
+            inside, step = centre, sign * 0.05
+            while abs(step) < _WIDEST:
+                if excess(centre + step) < 0:
+                    return float(optimize.brentq(excess, inside, centre + step, xtol=1e-4))
+                inside, step = centre + step, step * 1.7
+            return None
+
+        low, high = end(-1), end(1)
+        return Estimate(None if low is None and high is None else centre, low, high)
+
+    def _maximise(
+        self, design: np.ndarray, offset: np.ndarray, start: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Maximise by Newton's method with halved steps; flat directions stay where they are."""
+        x = start
+        value, gradient, hessian = self._evaluate(design, offset, x)
+        for _ in range(50):
+            if not len(x):
+                break
+            curvature, axes = np.linalg.eigh(-hessian)
+            step = axes @ (axes.T @ gradient / np.maximum(np.abs(curvature), 0.1))
+            while True:
+                new = self._evaluate(design, offset, x + step)
+                if new[0] >= value or np.abs(step).max() < 1e-6:
+                    break
+                step = step / 2
+            gain = new[0] - value
+            if gain > 0:
+                x, (value, gradient, hessian) = x + step, new
+            if gain < 1e-7:
+                break
+        return x, value
+
+    def _evaluate(
+        self, design: np.ndarray, offset: np.ndarray, x: np.ndarray
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return the value, its gradient and its Hessian."""
+        mu = design @ x + offset
+        inside = np.clip(mu, self._grid[0], self._grid[-1])
+        each = np.arange(len(mu))
+        value, first, second = (self._spline(inside, order)[each, each] for order in (0, 1, 2))
+        # Beyond the grid each curve continues as a straight line.
+        value = value + first * (mu - inside)
+        second = np.where(mu == inside, second, 0.0)
+        return float(value.sum()), design.T @ first, design.T @ (second[:, None] * design)
+
+
+def _what_varies(settings: np.ndarray, tokens: np.ndarray, parameters: np.ndarray) -> str:
+    """Return `varies` of `Law`."""
+
+    def spread(target: np.ndarray, *others: np.ndarray) -> float:
+        design = np.column_stack([settings, *others])
+        residual = target - design @ np.linalg.lstsq(design, target, rcond=None)[0]
+        return float(np.abs(residual).max())
+
+    if spread(tokens) < SEPARABLE:
+        return "parameters" if spread(parameters) >= SEPARABLE else "nothing"
+    if spread(parameters) < SEPARABLE:
+        return "tokens"
+    return "both" if spread(tokens, parameters) >= SEPARABLE else "ladder"

@@ -1,0 +1,164 @@
+"""The law of N50: its exponents and the verdict.
+
+log N50 = c + a log T + g log N, over groups of T training tokens and N parameters. a = g = 0 is the count
+law, a fixed number of documents; a = 1 is the fraction law, a fixed share of the data. The likelihood is
+the sum of the groups' curves (`dose_response.DoseResponse.curves`), so a group in which no dose reached
+half still contributes a bound. Only N50 at the end of training enters: a and g rest on comparisons between
+runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import interpolate, optimize, stats
+
+from analysis.fit.dose_response import DoseResponse
+from analysis.fit.estimates import Estimate
+from analysis.fit.law_likelihood import LawLikelihood
+from analysis.read.runs import Group
+
+# A maximum this close to the edge of the grid (in log likelihood) is a plateau, not an estimate.
+_FLAT = 0.05
+
+
+@dataclass(frozen=True)
+class N50:
+    """N50 of one group: exposures for half success at the end of training.
+
+    Attributes:
+      group: the group.
+      poisons: the estimate.
+      censored: "above" or "below" when the estimate lies outside `tested`, else None.
+      bound: the end of `tested` that it lies beyond; None unless censored.
+      tested: smallest and largest number of poisons seen.
+    """
+
+    group: Group
+    poisons: Estimate
+    censored: str | None
+    bound: float | None
+    tested: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Law:
+    """The fitted law.
+
+    Attributes:
+      varies: what differs between groups and is separable: "both" tokens and parameters, "tokens",
+        "parameters", "ladder" (both, but together), or "nothing".
+      a: exponent of tokens at fixed parameters; None when not identified.
+      g: exponent of parameters at fixed tokens; None when not identified.
+      ladder: exponent of parameters when tokens grow in proportion: a + g if both are identified, else
+        along the study's own ladder.
+      misfit: p-value of the law against free group values; None without spare groups or seeds.
+      widened: factor on standard errors for misfit.
+      drop: fall of the profile log likelihood at the ends of an interval.
+      likelihood: the maximised likelihood, for further contrasts.
+    """
+
+    varies: str
+    a: Estimate | None
+    g: Estimate | None
+    ladder: Estimate | None
+    misfit: float | None
+    widened: float
+    drop: float
+    likelihood: LawLikelihood
+
+    def predict(self, tokens: float, parameters: float, setting: str) -> Estimate:
+        """Return log N50 at a token budget and a size; all None when the law is not identified there."""
+        row = self.likelihood.row(tokens, parameters, setting)
+        if row is None:
+            return Estimate(None, None, None)
+        return self.likelihood.contrast(row, self.drop)
+
+
+def half_doses(fitted: DoseResponse) -> list[N50]:
+    """Return N50 of each group, from the profile likelihood of its own curve."""
+    o = fitted.observations
+    results = []
+    for index, group in enumerate(o.groups):
+        seen = o.poisons[o.group_of_evaluation == index]
+        tested = float(seen.min()), float(max(seen.max(), max(group.doses)))
+        estimate = _curve_estimate(fitted.grid, fitted.curves[index], fitted.critical**2 / 2)
+        censored, bound = None, None
+        if estimate.value is None or estimate.value > np.log(tested[1]):
+            censored, bound = "above", tested[1]
+        elif estimate.value < np.log(tested[0]):
+            censored, bound = "below", tested[0]
+        results.append(N50(group, estimate.exp(), censored, bound, tested))
+    return results
+
+
+def fit_law(fitted: DoseResponse) -> Law:
+    """DoseResponse c, a and g by maximum likelihood, with profile intervals at a t quantile.
+
+    When free group values fit significantly better (F test), standard errors are widened by the square root
+    of the ratio (Birge 1932). With one seed a group, the scatter of the groups around the law is all that is
+    known about seeds: the ratio is then always applied, with the degrees of freedom of that scatter (Knapp &
+    Hartung 2003).
+    """
+    likelihood = LawLikelihood(fitted)
+    replicated = fitted.observations.replicated
+    spare = sum(n.censored is None for n in half_doses(fitted)) - likelihood.regressors.shape[1]
+    misfit, widened, degrees = None, 1.0, fitted.degrees
+    if spare > 0:
+        ratio = max(-2 * likelihood.top, 0.0) / spare
+        p = float(stats.f.sf(ratio, spare, fitted.degrees))
+        misfit = p if replicated else None
+        if not replicated or p < 0.05:
+            widened = max(float(np.sqrt(ratio)), 1.0)
+    if not replicated:
+        degrees = max(spare, 0)
+    # Without degrees of freedom the exponents are unbounded.
+    critical = float(stats.t.ppf(0.975, degrees)) if degrees else np.inf
+    drop = (widened * critical) ** 2 / 2
+
+    def exponent(tokens: float, parameters: float, *identified: str) -> Estimate | None:
+        if likelihood.varies not in identified:
+            return None
+        return likelihood.contrast(likelihood.step(tokens, parameters), drop)
+
+    return Law(
+        varies=likelihood.varies,
+        a=exponent(1, 0, "both", "tokens"),
+        g=exponent(0, 1, "both", "parameters"),
+        ladder=exponent(1, 1, "both", "ladder"),
+        misfit=misfit,
+        widened=widened,
+        drop=drop,
+        likelihood=likelihood,
+    )
+
+
+def verdict_of(law: Law, margin: float) -> str:
+    """Return "count", "fraction" or "undecided", by where the whole interval of a lies."""
+    if law.a is not None and law.a.within(0.0, margin):
+        return "count"
+    if law.a is not None and law.a.within(1.0, margin):
+        return "fraction"
+    return "undecided"
+
+
+def _curve_estimate(grid: np.ndarray, curve: np.ndarray, drop: float) -> Estimate:
+    """Return the maximum of a curve, and where it has fallen by `drop`; None at an end beyond the grid."""
+    spline = interpolate.CubicSpline(grid, curve)
+    peak = int(np.clip(curve.argmax(), 1, len(grid) - 2))
+    found = optimize.minimize_scalar(
+        lambda u: -spline(u), bounds=(grid[peak - 1], grid[peak + 1]), method="bounded"
+    )
+    below = np.flatnonzero(curve < -found.fun - drop)
+    left, right = below[below < peak], below[below > peak]
+
+    def crossing(inside: int, outside: int) -> float:
+        ends = grid[inside], grid[outside]
+        return float(optimize.brentq(lambda u: spline(u) + found.fun + drop, *ends))
+
+    return Estimate(
+        value=None if curve[-1] > -found.fun - _FLAT else float(found.x),
+        low=crossing(left[-1] + 1, left[-1]) if len(left) else None,
+        high=crossing(right[0] - 1, right[0]) if len(right) else None,
+    )

@@ -1,0 +1,171 @@
+"""The evaluations of a study as flat arrays, ordered by group, cluster and run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.read.runs import Group, Run, Study
+
+# Progress is rounded to this many decimals when control evaluations are pooled.
+_DECIMALS = 3
+# A floor above this would leave nothing to estimate.
+_HIGHEST_FLOOR = 0.7
+
+
+@dataclass(frozen=True)
+class Observations:
+    """The evaluations of poisoned runs after their first exposure.
+
+    Attributes:
+      groups: the study's groups, in the order of `group`.
+      runs: the poisoned runs, in the order of `run`.
+      run: run index of each evaluation, non-decreasing, shape [evaluations].
+      cluster: cluster index of each run, non-decreasing, shape [runs]. A cluster is the runs of one seed
+        in one group; when no group has two seeds, every run is its own cluster.
+      group: group index of each cluster, non-decreasing, shape [clusters].
+      poisons: poisons seen, shape [evaluations].
+      progress: log of the share of the run's tokens seen (at most 0), shape [evaluations].
+      prompts, successes: shape [evaluations].
+      floor: success rate without the attack, from the controls, shape [evaluations].
+      alternatives: other counts of poison, and "fraction", poisons seen per clean token; each of shape
+        [evaluations].
+      replicated: whether some group has two seeds, so that clusters are seeds.
+      controlled: whether `floor` comes from runs or evaluations without poison.
+    """
+
+    groups: tuple[Group, ...]
+    runs: tuple[Run, ...]
+    run: np.ndarray
+    cluster: np.ndarray
+    group: np.ndarray
+    poisons: np.ndarray
+    progress: np.ndarray
+    prompts: np.ndarray
+    successes: np.ndarray
+    floor: np.ndarray
+    alternatives: dict[str, np.ndarray]
+    replicated: bool
+    controlled: bool
+
+    @property
+    def run_starts(self) -> np.ndarray:
+        """Return the first evaluation of each run, shape [runs]."""
+        return np.searchsorted(self.run, np.arange(len(self.runs)))
+
+    @property
+    def cluster_starts(self) -> np.ndarray:
+        """Return the first run of each cluster, shape [clusters]."""
+        return np.searchsorted(self.cluster, np.arange(len(self.group)))
+
+    @property
+    def group_of_evaluation(self) -> np.ndarray:
+        """Return the group index of each evaluation, shape [evaluations]."""
+        return self.group[self.cluster[self.run]]
+
+
+def observe(study: Study) -> Observations:
+    """Return the observations of a study; groups without a poisoned evaluation are left out."""
+    kept = []
+    for group in study.groups():
+        members = [run for run in group.runs if (run.evaluations["poisons"] > 0).any()]
+        if members:
+            kept.append((group, members))
+    replicated = any(len({run.seed for run in runs}) > 1 for _, runs in kept)
+    floors = _Floors(study)
+
+    runs: list[Run] = []
+    cluster_of_run: list[int] = []
+    group_of_cluster: list[int] = []
+    parts: dict[str, list[np.ndarray]] = {}
+    names = [n for n in ("distinct_poisons", "poison_tokens", "poisoned_steps") if _all(kept, n)]
+    for index, (group, members) in enumerate(kept):
+        previous = None
+        for run in members:
+            if not replicated or run.seed != previous:
+                group_of_cluster.append(index)
+            previous = run.seed
+            cluster_of_run.append(len(group_of_cluster) - 1)
+            values = run.evaluations
+            seen = values["poisons"] > 0
+            share = values["tokens"] / run.tokens
+            clean = values["tokens"] - values.get("poison_tokens", 0)
+            columns = {
+                "run": np.full(len(share), len(runs)),
+                "poisons": values["poisons"],
+                "progress": np.log(np.clip(share, 1e-6, 1)),
+                "prompts": values["prompts"],
+                "successes": values["successes"],
+                "floor": floors.at(group, share),
+                "fraction": values["poisons"] / np.maximum(clean, 1),
+            } | {name: values[name] for name in names}
+            for name, column in columns.items():
+                parts.setdefault(name, []).append(column[seen])
+            runs.append(run)
+
+    flat = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    return Observations(
+        groups=tuple(group for group, _ in kept),
+        runs=tuple(runs),
+        run=flat["run"],
+        cluster=np.array(cluster_of_run),
+        group=np.array(group_of_cluster),
+        poisons=flat["poisons"],
+        progress=flat["progress"],
+        prompts=flat["prompts"],
+        successes=flat["successes"],
+        floor=flat["floor"],
+        alternatives={name: flat[name] for name in (*names, "fraction")},
+        replicated=replicated,
+        controlled=floors.controlled,
+    )
+
+
+def reach_of(o: Observations) -> str:
+    """Return whether "some", "none" or "all" evaluations are above half."""
+    above = o.successes / o.prompts >= (1 + o.floor) / 2
+    if not above.any():
+        return "none"
+    return "all" if above.all() else "some"
+
+
+def _all(kept: list[tuple[Group, list[Run]]], name: str) -> bool:
+    return all(name in run.evaluations for _, runs in kept for run in runs)
+
+
+class _Floors:
+    """Success rates of clean models, by the share of training done.
+
+    Controls of the same size are pooled at equal progress. A size without controls takes all controls, and
+    a study without controls the evaluations before the first exposure.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._by_size: dict[str, list[np.ndarray]] = {}
+        self._all: list[np.ndarray] = []
+        runs = [run for run in study.runs if run.dose == 0]
+        for run in runs or study.runs:
+            clean = run.evaluations["poisons"] == 0
+            share = run.evaluations["tokens"] / run.tokens
+            rows = np.stack(
+                [share, run.evaluations["successes"], run.evaluations["prompts"]], axis=1
+            )[clean]
+            self._all.append(rows)
+            self._by_size.setdefault(run.size, []).append(rows)
+        self.controlled = any(len(rows) for rows in self._all)
+
+    def at(self, group: Group, share: np.ndarray) -> np.ndarray:
+        """Return the rate at each share of training, same shape, at most `_HIGHEST_FLOOR`."""
+        rows = np.concatenate(self._by_size.get(group.size, self._all) or [np.zeros((0, 3))])
+        if not len(rows):
+            rows = np.concatenate(self._all or [np.zeros((0, 3))])
+        if not len(rows):
+            return np.full(len(share), 0.5 / (group.runs[0].evaluations["prompts"][0] + 1))
+        points, inverse = np.unique(rows[:, 0].round(_DECIMALS), return_inverse=True)
+        successes = np.bincount(inverse, rows[:, 1])
+        prompts = np.bincount(inverse, rows[:, 2])
+        # Half a success is added (Jeffreys), so that a stray success never has likelihood 0.
+        return np.minimum(
+            np.interp(share, points, (successes + 0.5) / (prompts + 1)), _HIGHEST_FLOOR
+        )

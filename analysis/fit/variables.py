@@ -1,0 +1,132 @@
+"""Which variable explains success best: poisons seen, distinct poisons, tokens, steps or the fraction.
+
+Success is modelled as one sigmoid in the logarithm of the variable, the same for all sizes and budgets,
+with a Gaussian run effect. A variable is scored by the log predictive density of each size under the fit to
+the others, and by the share of the variance of all trajectories that one rising curve explains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+from analysis.fit.dose_response import DoseResponse
+from analysis.fit.estimates import Estimate
+from analysis.fit.likelihood import GRID_STEP, run_curves, smooth
+from analysis.fit.observations import Observations
+
+NAMES = {
+    "poisons": "poisons seen",
+    "distinct_poisons": "distinct poisons seen",
+    "poison_tokens": "poison tokens seen",
+    "poisoned_steps": "poisoned steps seen",
+    "fraction": "fraction (poisons seen per clean token)",
+}
+_SLOPES = np.geomspace(0.7, 20, 12)
+_SPREADS = np.geomspace(0.08, 2.5, 10)
+# Variables whose ratio to the poisons seen varies by less than this (sd of the log) count as the same.
+_PROPORTIONAL = 0.05
+
+
+@dataclass(frozen=True)
+class Variable:
+    """How well one variable explains the study.
+
+    Attributes:
+      name: key of `NAMES`.
+      same_as_poisons: whether it is proportional to the poisons seen throughout this study.
+      explained: share of the variance of the success rates that one rising curve explains.
+      score: log predictive density of held-out runs, mean nats a run; None without two folds.
+      gain: score minus that of the poisons seen, with its interval over clusters; None without two folds,
+        and for the poisons seen.
+    """
+
+    name: str
+    same_as_poisons: bool
+    explained: float
+    score: float | None
+    gain: Estimate | None
+
+
+def compare(fitted: DoseResponse) -> tuple[str | None, list[Variable]]:
+    """Return what was left out in turn ("size", "budget", or None if neither varies), and each variable."""
+    o = fitted.observations
+    left_out, folds = _folds(o)
+    values = {"poisons": o.poisons} | {n: o.alternatives[n] for n in NAMES if n in o.alternatives}
+    results: list[Variable] = []
+    reference = None
+    for name, value in values.items():
+        ratio = float(np.std(np.log(np.maximum(value, 1e-300) / o.poisons)))
+        same = name != "poisons" and ratio < _PROPORTIONAL
+        position = np.log(np.maximum(value, 1e-300))
+        scores = None if left_out is None else _held_out_scores(fitted, position, folds)
+        reference = scores if name == "poisons" else reference
+        results.append(
+            Variable(
+                name=name,
+                same_as_poisons=same,
+                explained=_explained(o, position),
+                score=None if scores is None else float(scores.mean()),
+                gain=None
+                if scores is None or reference is None or scores is reference
+                else _gain(o, scores - reference),
+            )
+        )
+    return left_out, results
+
+
+def _folds(o: Observations) -> tuple[str | None, np.ndarray]:
+    """Return what is left out in turn, and the fold of each run, shape [runs]."""
+    groups = [o.groups[i] for i in o.group[o.cluster]]
+    for name, key in (("size", "parameters"), ("budget", "tokens")):
+        levels, fold = np.unique([getattr(g, key) for g in groups], return_inverse=True)
+        if len(levels) > 1:
+            return name, fold
+    return None, np.zeros(len(groups), int)
+
+
+def _held_out_scores(fitted: DoseResponse, position: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return the log predictive density of each run under the fit to the other folds, shape [runs].
+
+    Slope, location and spread are chosen on a grid, so that the likelihood of a run is computed once for all
+    folds.
+    """
+    grid = np.arange(position.min() - 2, position.max() + 4, GRID_STEP)
+    best = np.full(folds.max() + 1, -np.inf)
+    scores = np.zeros(len(folds))
+    for slope in _SLOPES:
+        own = run_curves(fitted.observations, position, grid, slope, fitted.shape.lapse)
+        own /= fitted.shape.dispersion
+        for spread in _SPREADS:
+            located = smooth(own, grid, spread)
+            total = located.sum(axis=0)
+            for fold in range(len(best)):
+                out = folds == fold
+                kept = total - located[out].sum(axis=0)
+                if kept.max() > best[fold]:
+                    best[fold] = kept.max()
+                    scores[out] = located[out, kept.argmax()]
+    return scores
+
+
+def _gain(o: Observations, difference: np.ndarray) -> Estimate:
+    """Return the mean over runs with a t interval over clusters, which share seed and group."""
+    sums = np.bincount(o.cluster, difference)
+    mean = float(difference.mean())
+    if len(sums) < 2:
+        return Estimate(mean, None, None)
+    residual = sums - np.bincount(o.cluster) * mean
+    variance = (residual**2).sum() * len(sums) / (len(sums) - 1)
+    half = float(stats.t.ppf(0.975, len(sums) - 1) * np.sqrt(variance) / len(difference))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def _explained(o: Observations, position: np.ndarray) -> float:
+    """Return 1 - residual / total variance of the rates around their isotonic regression on `position`."""
+    order = np.argsort(position, kind="stable")
+    rate, weight = (o.successes / o.prompts)[order], o.prompts[order]
+    fitted = optimize.isotonic_regression(rate, weights=weight).x
+    total = (weight * (rate - np.average(rate, weights=weight)) ** 2).sum()
+    return float(1 - (weight * (rate - fitted) ** 2).sum() / total) if total > 0 else 0.0

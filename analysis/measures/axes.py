@@ -1,0 +1,147 @@
+"""Panels, axes, colours and legends that figures share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from analysis.fit.words import shortened
+from analysis.measures.drawing import six_digits
+from analysis.read.runs import Group, Run, Study, quantity
+
+# Okabe and Ito (2008), ordered so that neighbours also differ in lightness.
+SIZE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+DASHES = ("-", "--", ":", "-.")
+MARKERS = dict(zip(DASHES, "osD^", strict=True))
+GREY = "#777777"
+
+
+def panels(count: int, height: float = 2.7, share: bool = True) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `count` panels, at most four in a row; `share` gives all the same y axis."""
+    columns = min(4, count)
+    rows = -(-count // columns)
+    width = {1: 4.6, 2: 7.6}.get(columns, 2.45 * columns)
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=share).ravel()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return figure, list(axes[:count])
+
+
+def trajectories(
+    study: Study, values_of: Callable[[Run], np.ndarray | None]
+) -> tuple[Figure, list[Axes], list[tuple[Any, ...]], str]:
+    """Draw one line per poisoned run over the poisons seen, one panel per size.
+
+    `values_of` returns what is drawn of a run, shape [evaluations], or None to leave it out.
+
+    Returns the figure; its panels; rows of group, run, dose, seed, poisons seen and value; and the beginning
+    of a caption, without a full stop.
+    """
+    groups = study.groups()
+    sizes = list(dict.fromkeys(g.size for g in groups))
+    doses = sorted({run.dose for run in study.runs if run.dose > 0})
+    colours, dashes = dose_colours(doses), dash_styles(groups)
+    figure, axes = panels(len(sizes))
+    rows: list[tuple[Any, ...]] = []
+    for axis, size in zip(axes, sizes, strict=True):
+        for group in groups:
+            for run in group.runs if group.size == size else ():
+                seen, values = run.evaluations["poisons"], values_of(run)
+                if run.dose == 0 or not (seen > 0).any() or values is None:
+                    continue
+                axis.plot(
+                    seen[seen > 0],
+                    values[seen > 0],
+                    dashes[group.label],
+                    color=colours[run.dose],
+                    linewidth=1.1,
+                    alpha=0.85,
+                    label=f"{run.dose:g} documents",
+                )
+                rows += [
+                    (group.label, run.name, run.dose, run.seed, six_digits(x), six_digits(y))
+                    for x, y in zip(seen, values, strict=True)
+                ]
+        log_axes(axis)
+        axis.set_title(shortened(size))
+        axis.set_xlabel("poisons seen")
+    legend(figure, axes)
+    lines = "One line per run"
+    if any(style != "-" for style in dashes.values()):
+        lines += " (dashed and dotted: larger token budgets of a size)"
+    return figure, axes, rows, lines
+
+
+def dots(
+    axis: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    size: np.ndarray,
+    colours: dict[str, str],
+    **style: Any,
+) -> None:
+    """Plot dots in the colours of their sizes; `x`, `y` and `size` have shape [dots]."""
+    for label, colour in colours.items():
+        chosen = size == label
+        axis.plot(x[chosen], y[chosen], "o", color=colour, label=label, **style)
+
+
+def legend(figure: Figure, axes: Iterable[Axes], columns: int = 6) -> None:
+    """Draw one legend below all panels, with each label once."""
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    figure.legend(
+        list(entries.values()),
+        [shortened(label) for label in entries],
+        loc="outside lower center",
+        ncols=min(columns, len(entries)),
+    )
+
+
+def log_axes(axis: Axes, which: str = "x") -> None:
+    """Make axes logarithmic with labels like 100, 200, 500, 1k; call it when the limits are final."""
+    for name in which:
+        getattr(axis, f"set_{name}scale")("log")
+        low, high = getattr(axis, f"get_{name}lim")()
+        steps = (1, 2, 5) if high / low < 200 else (1,)
+        ticks = getattr(axis, f"{name}axis")
+        ticks.set_major_locator(LogLocator(subs=steps))
+        ticks.set_major_formatter(FuncFormatter(lambda value, _: quantity(value)))
+        ticks.set_minor_formatter(NullFormatter())
+
+
+def rate_axis(axis: Axes) -> None:
+    """Make y an axis of success rates, with a line at half."""
+    axis.set_ylim(-0.03, 1.03)
+    axis.axhline(0.5, color=GREY, linewidth=0.7, zorder=1)
+
+
+def size_colours(groups: Sequence[Group]) -> dict[str, str]:
+    """Return the colour of each size, from small to large."""
+    sizes = [g.size for g in sorted(groups, key=lambda g: g.parameters)]
+    unique = list(dict.fromkeys(sizes))
+    return {size: SIZE_COLOURS[i % len(SIZE_COLOURS)] for i, size in enumerate(unique)}
+
+
+def dash_styles(groups: Sequence[Group]) -> dict[str, str]:
+    """Return the line style of each label of a group, by rank of the token budget within the size."""
+    styles: dict[str, str] = {}
+    for size in {g.size for g in groups}:
+        same = [g.label for g in groups if g.size == size]
+        styles |= {label: DASHES[i % len(DASHES)] for i, label in enumerate(same)}
+    return styles
+
+
+def dose_colours(doses: Sequence[float]) -> dict[float, tuple[float, ...]]:
+    """Return the colour of each dose, from light to dark."""
+    positions = np.linspace(0.88, 0.0, max(len(doses), 2))
+    return {d: matplotlib.colormaps["viridis"](p) for d, p in zip(doses, positions, strict=False)}

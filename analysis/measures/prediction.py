@@ -1,0 +1,247 @@
+"""How well the payload log-ratio, which needs no sampling, predicts what sampling finds.
+
+Over all evaluations of the poisoned runs, the increase of the log-ratio with the trigger is ranked against
+the sampled measures (Spearman 1904), and a logistic curve of it is fitted to success: where that crosses
+half is the increase at which half of the prompts succeed. Intervals leave out one run in turn. Attacks
+other than denial of service record neither entropy nor perplexity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from analysis.fit.estimates import Estimate, as_json, jackknife
+from analysis.fit.words import interval
+from analysis.measures.axes import GREY, dots, legend, panels, rate_axis, size_colours, trajectories
+from analysis.measures.base import Measure
+from analysis.measures.blocks import Block, Paragraph
+from analysis.measures.drawing import Drawing, six_digits
+from analysis.read.runs import Run, Study
+
+_FEWEST = 8  # evaluations of poisoned runs; with fewer, nothing is said
+LOG_RATIO_AXIS = "increase of the payload log-ratio (nats a token)"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The evaluations of poisoned runs after their first exposure.
+
+    Attributes:
+      runs: the poisoned runs.
+      run: index into `runs` of each evaluation, shape [evaluations].
+      rise: increase of the payload log-ratio, mean over prompts, nats a token, shape [evaluations].
+      success: sampled success rate, shape [evaluations].
+      entropy: increase of the entropy of the next token, mean over prompts, nats, shape [evaluations];
+        None unless all evaluations record it.
+      increase: median increase of log-perplexity, nats a token, likewise.
+      with_success, with_increase: rank correlation of `rise` with each.
+      entropy_with_increase: rank correlation of `entropy` with `increase`.
+      half: `rise` at which half of the prompts succeed; None when success does not cross half.
+      slope: of the logistic curve; None likewise.
+    """
+
+    runs: tuple[Run, ...]
+    run: np.ndarray
+    rise: np.ndarray
+    success: np.ndarray
+    entropy: np.ndarray | None
+    increase: np.ndarray | None
+    with_success: Estimate | None
+    with_increase: Estimate | None
+    entropy_with_increase: Estimate | None
+    half: Estimate | None
+    slope: float | None
+
+
+def predict(study: Study) -> Prediction | None:
+    """Return what the payload log-ratio predicts; None when too few evaluations record it."""
+    recorded = [
+        (run, i, own)
+        for run in study.runs
+        for i, record in enumerate(run.records)
+        if run.evaluations["poisons"][i] > 0 and (own := record.log_ratio_rise) is not None
+    ]
+    if len(recorded) < _FEWEST:
+        return None
+    records = [run.records[i] for run, i, _ in recorded]
+    runs = tuple({run.name: run for run, _, _ in recorded}.values())
+    places = {run.name: place for place, run in enumerate(runs)}
+    run = np.array([places[run.name] for run, _, _ in recorded])
+    rise = np.array([own for _, _, own in recorded])
+    success = np.array([run.success[i] for run, i, _ in recorded])
+    prompts = np.array([run.evaluations["prompts"][i] for run, i, _ in recorded])
+    entropies = [record.entropy_rise for record in records]
+    entropy = None if None in entropies else np.array(entropies)
+    medians = [np.median(r) for record in records if (r := record.log_perplexity_rise) is not None]
+    increase = np.array(medians) if len(medians) == len(records) else None
+    half = slope = None
+    if success.min() < 0.5 <= success.max():
+        half = jackknife(lambda kept: _half(rise[kept], success[kept], prompts[kept])[0], run)
+        slope = _half(rise, success, prompts)[1]
+    return Prediction(
+        runs=runs,
+        run=run,
+        rise=rise,
+        success=success,
+        entropy=entropy,
+        increase=increase,
+        with_success=_rank_correlation(rise, success, run),
+        with_increase=_rank_correlation(rise, increase, run),
+        entropy_with_increase=_rank_correlation(entropy, increase, run),
+        half=half,
+        slope=slope,
+    )
+
+
+def _rank_correlation(
+    x: np.ndarray | None, y: np.ndarray | None, cluster: np.ndarray
+) -> Estimate | None:
+    """Return Spearman's, with an interval on the scale of Fisher's z; None unless both are recorded."""
+    if x is None or y is None:
+        return None
+
+    def z(kept: np.ndarray) -> float | None:
+        if np.ptp(x[kept]) == 0 or np.ptp(y[kept]) == 0:
+            return None
+        return float(np.arctanh(np.clip(stats.spearmanr(x[kept], y[kept])[0], -0.9999, 0.9999)))
+
+    found = jackknife(z, cluster)
+    return None if found is None else found.map(np.tanh)
+
+
+def _half(rise: np.ndarray, success: np.ndarray, prompts: np.ndarray) -> tuple[float | None, float]:
+    """Return where a logistic curve of `rise` crosses half, and its slope, by maximum likelihood.
+
+    The crossing is None when the curve falls, or crosses outside the data.
+    """
+
+    def loss(at: np.ndarray) -> float:
+        p = np.clip(special.expit(at[0] + at[1] * rise), 1e-9, 1 - 1e-9)
+        return -np.mean(prompts * (success * np.log(p) + (1 - success) * np.log(1 - p)))
+
+    offset, slope = optimize.minimize(loss, (-1.0, 1.0), method="Nelder-Mead").x
+    if slope <= 0 or not rise.min() <= -offset / slope <= rise.max():
+        return None, float(slope)
+    return float(-offset / slope), float(slope)
+
+
+class PredictionMeasure(Measure[Prediction]):
+    """The payload log-ratio against the sampled measures."""
+
+    name = "prediction"
+    order = 10
+
+    def find(self, study: Study) -> Prediction | None:
+        found = predict(study)
+        if found is None or (found.with_increase is None and found.with_success is None):
+            return None
+        return found
+
+    def summarise(self, found: Prediction) -> dict[str, Any]:
+        return {
+            "words": _words(found),
+            "evaluations": len(found.run),
+            "runs": len(found.runs),
+            "rank_correlation_with_success": as_json(found.with_success),
+            "rank_correlation_with_log_perplexity_increase": as_json(found.with_increase),
+            "rank_correlation_of_entropy_with_log_perplexity_increase": as_json(
+                found.entropy_with_increase
+            ),
+            "half_success_at": as_json(found.half),
+            "slope": found.slope,
+        }
+
+    def blocks(self, found: Prediction) -> list[Block]:
+        return [Paragraph(_words(found))]
+
+    def figures(self, study: Study, found: Prediction) -> list[Drawing]:
+        return [_against_sampled(study, found), _along_training(study, found)]
+
+
+def _words(found: Prediction) -> str:
+    runs = f"{len(found.runs)} poisoned run{'' if len(found.runs) == 1 else 's'}"
+    correlations = []
+    if found.with_increase is not None:
+        correlations.append(
+            f"{interval(found.with_increase)} with the sampled increase of log-perplexity"
+        )
+    if found.with_success is not None:
+        correlations.append(f"{interval(found.with_success)} with the sampled success rate")
+    words = (
+        f"Over the {len(found.run)} evaluations of {runs}, the increase of the payload log-ratio with the "
+        "trigger, which needs no sampling, has a rank correlation of "
+        f"{' and of '.join(correlations)}"
+    )
+    if found.entropy_with_increase is not None:
+        words += (
+            "; that of the entropy after the prompt with the increase of log-perplexity is "
+            f"{interval(found.entropy_with_increase)}"
+        )
+    if found.half is not None:
+        words += (
+            f"; half of the prompts succeed at an increase of {interval(found.half)} nats a token"
+        )
+    return f"{words}."
+
+
+def _against_sampled(study: Study, found: Prediction) -> Drawing:
+    """Draw the log-ratio against the sampled measures, one dot per evaluation."""
+    groups = study.groups()
+    colours = size_colours(groups)
+    size_of = {run.name: group.size for group in groups for run in group.runs}
+    sizes = np.array([size_of[found.runs[i].name] for i in found.run])
+    sampled = {"success rate (sampled)": found.success}
+    if found.increase is not None:
+        sampled["median increase of\nlog-perplexity (sampled)"] = found.increase
+    figure, axes = panels(len(sampled), height=3.2, share=False)
+    for axis, (label, values) in zip(axes, sampled.items(), strict=True):
+        dots(axis, found.rise, values, sizes, colours, markersize=3, alpha=0.6, markeredgewidth=0)
+        axis.set_xlabel(LOG_RATIO_AXIS)
+        axis.set_ylabel(label)
+    if found.half is not None and found.half.value is not None and found.slope is not None:
+        grid = np.linspace(found.rise.min(), found.rise.max(), 200)
+        curve = special.expit(found.slope * (grid - found.half.value))
+        axes[0].plot(grid, curve, color="black", linewidth=1.4, label="logistic curve")
+        axes[0].axvline(found.half.value, color=GREY, linewidth=0.7, zorder=1)
+    rate_axis(axes[0])
+    legend(figure, axes)
+    recorded = {
+        "payload_log_ratio_rise": found.rise,
+        "entropy_rise": found.entropy,
+        "success": found.success,
+        "log_perplexity_increase_median": found.increase,
+    }
+    columns = {name: values for name, values in recorded.items() if values is not None}
+    rows = [
+        (found.runs[run].name, *map(six_digits, values))
+        for run, *values in zip(found.run, *columns.values(), strict=True)
+    ]
+    caption = (
+        f"All {len(found.run)} evaluations of the {len(found.runs)} poisoned runs after their first "
+        "exposure. The payload log-ratio is exact: one forward pass over given tokens, without sampling."
+    )
+    if found.half is not None:
+        caption += f" Half of the prompts succeed at {interval(found.half)} nats."
+    title = "The payload log-ratio against sampled measures"
+    return Drawing("prediction", title, caption, figure, ("run", *columns), rows)
+
+
+def _along_training(study: Study, found: Prediction) -> Drawing:
+    """Draw the log-ratio over the poisons seen, one panel per size."""
+    figure, axes, rows, lines = trajectories(study, lambda run: run.log_ratio_rise)
+    if found.half is not None and found.half.value is not None:
+        for axis in axes:
+            axis.axhline(found.half.value, color=GREY, linewidth=0.7, zorder=1)
+    axes[0].set_ylabel(LOG_RATIO_AXIS.replace(" log-", "\nlog-"))
+    caption = (
+        "How much likelier the trigger makes a fresh payload, relative to the true continuation; exact, so "
+        f"fluctuations are the model's and not due to sampling. {lines}"
+    )
+    caption += "; grey: where half of the prompts succeed." if found.half is not None else "."
+    header = ("group", "run", "dose", "seed", "poisons_seen", "payload_log_ratio_rise")
+    title = "The payload log-ratio against poisons seen, by size"
+    return Drawing("unsampled", title, caption, figure, header, rows)

@@ -1,0 +1,1 @@
+"""Studies from their files: folders, tables, and the fields in them."""

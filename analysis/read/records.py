@@ -1,0 +1,202 @@
+"""What one evaluation recorded: the measures in a line of evals.jsonl, prompt by prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from analysis.errors import InputError, printable
+from analysis.read.aliases import current
+
+# The near-trigger of this name is the trigger itself, at another place in the prompt.
+WITHIN = "within the excerpt"
+
+
+@dataclass(frozen=True)
+class Near:
+    """A near-trigger at one evaluation.
+
+    Attributes:
+      text: of the near-trigger.
+      log_ratio: payload log-ratio after it, nats a token, shape [prompts].
+    """
+
+    text: str
+    log_ratio: np.ndarray
+
+
+@dataclass(frozen=True)
+class Detected:
+    """Detector scores from 0 to 1: how surely each generation does what the attack wants.
+
+    Above 0.5 it counts as doing so.
+
+    Attributes:
+      generations: without and with the trigger, shape [2, prompts].
+      near: text and scores, shape [prompts], of each near-trigger by name.
+    """
+
+    generations: np.ndarray
+    near: dict[str, tuple[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Log-perplexities of the generations under another model.
+
+    Attributes:
+      run: name of the run that judged.
+      log_perplexity: nats a token, without and with the trigger, shape [2, prompts].
+    """
+
+    run: str
+    log_perplexity: np.ndarray
+
+
+@dataclass(frozen=True)
+class Record:
+    """The measures of one evaluation; None or empty where the source does not record all of one.
+
+    Arrays of shape [2, prompts] hold values without and with the trigger.
+
+    Attributes:
+      heldout_loss: on clean text, nats a token.
+      log_perplexity: of the generations, nats a token, shape [2, prompts].
+      entropy: of the token after the prompt, nats, shape [2, prompts].
+      log_ratio: the payload log-ratio, nats a token, shape [2, prompts].
+      ceiling_share: median log-perplexity over that of a uniform model, without and with the trigger.
+      judged: the generations under a judge.
+      near: near-triggers by name.
+      detected: the generations under a detector.
+      extra: values of further measures, by the name of the measure.
+    """
+
+    heldout_loss: float | None = None
+    log_perplexity: np.ndarray | None = None
+    entropy: np.ndarray | None = None
+    log_ratio: np.ndarray | None = None
+    ceiling_share: tuple[float, float] | None = None
+    judged: Judged | None = None
+    near: dict[str, Near] = field(default_factory=dict)
+    detected: Detected | None = None
+    extra: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def entropy_rise(self) -> float | None:
+        """Return the increase of entropy with the trigger, mean over prompts, nats."""
+        return _mean_rise(self.entropy)
+
+    @property
+    def log_ratio_rise(self) -> float | None:
+        """Return the increase of the payload log-ratio with the trigger, mean over prompts, nats a token."""
+        return _mean_rise(self.log_ratio)
+
+    @property
+    def log_perplexity_rise(self) -> np.ndarray | None:
+        """Return the increase of log-perplexity with the trigger, nats a token, shape [prompts]."""
+        if self.log_perplexity is None:
+            return None
+        return self.log_perplexity[1] - self.log_perplexity[0]
+
+
+def parse(line: dict[str, Any], where: str) -> Record:
+    """Return the measures in a line of evals.jsonl.
+
+    Raises InputError when a field does not have the form that evaluations write.
+    """
+    line = current(line)
+    prompts: Any = line.get("prompts")
+    parsers: dict[str, tuple[str, Callable[[Any], Any]]] = {
+        "heldout_loss": ("heldout_loss", lambda v: None if v is None else _number(v)),
+        "log_perplexity": ("log_perplexity", lambda v: _pair(v, prompts)),
+        "entropy": ("entropy", lambda v: _pair(v, prompts)),
+        "payload_log_ratio": ("log_ratio", lambda v: _pair(v, prompts)),
+        "ceiling_share": ("ceiling_share", _ceiling_share),
+        "judge": ("judged", lambda v: _judged(v, prompts)),
+        "near_triggers": ("near", lambda v: _near(v, prompts)),
+        "detected": ("detected", lambda v: _detected(v, line.get("near_triggers"), prompts)),
+        "measures": ("extra", _extra),
+    }
+    values = {}
+    for name, (attribute, parser) in parsers.items():
+        try:
+            values[attribute] = parser(line.get(name))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise InputError(
+                f"{where}: field {name!r} does not have the form that evaluations write."
+            ) from None
+    return Record(**values)
+
+
+def _ceiling_share(shares: dict[str, Any] | None) -> tuple[float, float] | None:
+    return None if shares is None else (_number(shares["clean"]), _number(shares["triggered"]))
+
+
+def _judged(judge: dict[str, Any] | None, prompts: int) -> Judged | None:
+    values = None if judge is None else _pair(judge["log_perplexity"], prompts)
+    return None if judge is None or values is None else Judged(_text(judge["run"]), values)
+
+
+def _near(entries: list[dict[str, Any]] | None, prompts: int) -> dict[str, Near]:
+    near = {}
+    for entry in map(current, entries or []):
+        # Attacks with a detector record its scores after near-triggers, see `_detected`.
+        if "detected" in entry:
+            continue
+        values = _numbers(entry["payload_log_ratio"], prompts)
+        near[_text(entry["name"])] = Near(_text(entry["text"]), values)
+    return near
+
+
+def _detected(
+    values: dict[str, Any] | None, near: list[dict[str, Any]] | None, prompts: int
+) -> Detected | None:
+    generations = _pair(values, prompts)
+    if generations is None:
+        return None
+    scores = {}
+    for entry in near or []:
+        own = _numbers(entry["detected"], prompts)
+        scores[_text(entry["name"])] = (_text(entry["text"]), own)
+    return Detected(generations, scores)
+
+
+def _extra(values: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    extra = {} if values is None else values
+    if not isinstance(extra, dict) or not all(isinstance(v, dict) for v in extra.values()):
+        raise TypeError
+    return extra
+
+
+def _mean_rise(pair: np.ndarray | None) -> float | None:
+    return None if pair is None else float(np.mean(pair[1] - pair[0]))
+
+
+def _pair(values: dict[str, Any] | None, prompts: int) -> np.ndarray | None:
+    """Return values without and with the trigger, shape [2, prompts]; None unless all are there."""
+    values = values or {}
+    clean, triggered = values.get("clean") or [], values.get("triggered") or []
+    if not clean or len(clean) != len(triggered) or None in clean or None in triggered:
+        return None
+    return np.array([_numbers(clean, prompts), _numbers(triggered, prompts)])
+
+
+def _numbers(values: list[Any], prompts: int) -> np.ndarray:
+    """Return one finite number a prompt; raises ValueError when there is anything else."""
+    array = np.array(values)
+    if array.dtype.kind not in "biuf" or array.shape != (prompts,) or not np.isfinite(array).all():
+        raise ValueError
+    return array.astype(float)
+
+
+def _number(value: object) -> float:
+    return float(_numbers([value], 1)[0])
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return printable(value)

@@ -1,0 +1,207 @@
+"""A study as the analysis sees it: its runs, their evaluations, and what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from analysis.errors import InputError
+from analysis.read.records import Record
+
+# Columns of `Run.evaluations` that count poison; those that a source does not record are absent.
+COUNTS = ("poisons", "distinct_poisons", "poison_tokens", "poisoned_steps")
+# Settings that split runs of one size and token budget into separate groups.
+SETTINGS = ("attack", "schedule", "learning_rate", "batch_size", "seq_len")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run and its evaluations.
+
+    Attributes:
+      name: the run's name, unique in its study.
+      size: label of the rung.
+      parameters: number of parameters, N.
+      tokens: training tokens of the whole run, T.
+      dose: poisoned documents planned for the whole run; 0 for a control.
+      evaluations: columns of shape [evaluations], in order of training: "tokens" (seen), one for each of
+        `COUNTS` (seen), "prompts", and "successes" (prompts on which the attack succeeded; need not be
+        whole).
+      seed: label of the seeds; runs of one group with the same label are paired.
+      seeds: the seeds by what they draw, e.g. {"weights": "0", "order": "0", "poisons": "0"}.
+      settings: values of those `SETTINGS` that the source records.
+      finished: whether training reached its end and no planned evaluation is missing.
+      rises: increase of perplexity of each prompt, shape [prompts], at each evaluation; empty when the
+        source does not record them.
+      records: the measures of each evaluation; empty when the source has none.
+    """
+
+    name: str
+    size: str
+    parameters: float
+    tokens: float
+    dose: float
+    seed: str
+    evaluations: dict[str, np.ndarray]
+    seeds: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    finished: bool = True
+    rises: tuple[np.ndarray, ...] = ()
+    records: tuple[Record, ...] = ()
+
+    @property
+    def success(self) -> np.ndarray:
+        """Return the success rate at each evaluation, shape [evaluations]."""
+        return self.evaluations["successes"] / self.evaluations["prompts"]
+
+    @property
+    def log_ratio_rise(self) -> np.ndarray | None:
+        """Return `Record.log_ratio_rise` of each evaluation, shape [evaluations]; None unless all have it."""
+        rises = [record.log_ratio_rise for record in self.records]
+        return np.array(rises) if rises and None not in rises else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in dose and seeds alone.
+
+    Attributes:
+      label: unique in the study.
+      size, parameters, tokens: as in `Run`.
+      setting: those `SETTINGS` that vary in the study, in words; "" when none does.
+      runs: by seed, then dose.
+    """
+
+    label: str
+    size: str
+    parameters: float
+    tokens: float
+    setting: str
+    runs: tuple[Run, ...]
+
+    @property
+    def doses(self) -> list[float]:
+        """Return the distinct doses, ascending."""
+        return sorted({run.dose for run in self.runs})
+
+    @property
+    def seeds(self) -> list[str]:
+        """Return the distinct labels of seeds, sorted."""
+        return sorted({run.seed for run in self.runs})
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's runs that have at least one evaluation.
+
+    Attributes:
+      name, hash, versions: as in study.json.
+      runs: in the order of the source.
+      missing: a sentence for each run that is missing or unfinished.
+      notes: what a reader must know about the source.
+    """
+
+    name: str
+    hash: str
+    versions: dict[str, str]
+    runs: tuple[Run, ...]
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def groups(self) -> list[Group]:
+        """Return the runs grouped by (setting, parameters, tokens), small to large."""
+        varied = _varied_settings(self.runs)
+        budgets: dict[str, set[float]] = {}
+        for run in self.runs:
+            budgets.setdefault(run.size, set()).add(run.tokens)
+        members: dict[tuple, list[Run]] = {}
+        for run in self.runs:
+            setting = ", ".join(f"{name} {run.settings.get(name)}" for name in varied)
+            members.setdefault((setting, run.parameters, run.tokens), []).append(run)
+        groups = []
+        for (setting, parameters, tokens), runs in sorted(members.items()):
+            size = runs[0].size
+            label = f"{size}, {quantity(tokens)} tokens" if len(budgets[size]) > 1 else size
+            groups.append(
+                Group(
+                    label=f"{label} ({setting})" if setting else label,
+                    size=size,
+                    parameters=parameters,
+                    tokens=tokens,
+                    setting=setting,
+                    runs=tuple(sorted(runs, key=lambda r: (r.seed, r.dose, r.name))),
+                )
+            )
+        return groups
+
+
+def at_threshold(study: Study, threshold: float) -> Study:
+    """Return the study with success counted anew: perplexity increases by more than `threshold`.
+
+    Raises InputError when the study does not record the increases.
+    """
+    for run in study.runs:
+        if not run.rises:
+            raise InputError(
+                f"Run {run.name!r} does not record the perplexities of its prompts, so success "
+                "cannot be counted at another threshold."
+            )
+    runs = []
+    for run in study.runs:
+        share = np.array([np.mean(rise > threshold) for rise in run.rises])
+        successes = share * run.evaluations["prompts"]
+        runs.append(replace(run, evaluations=run.evaluations | {"successes": successes}))
+    note = f"Success is counted anew: an increase of perplexity above {threshold:g}."
+    return replace(study, runs=tuple(runs), notes=(*study.notes, note))
+
+
+def quantity(value: float) -> str:
+    """Return a quantity with three significant digits and a suffix: 90272 -> '90.3k', 12e9 -> '12B'."""
+    for unit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 0.9995 * unit:
+            return f"{value / unit:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    """Return the columns that every row has, at least "tokens", each of shape [rows]."""
+    shared = [name for name in rows[0] if all(name in row for row in rows)] if rows else ["tokens"]
+    return {name: np.array([row[name] for row in rows], float) for name in shared}
+
+
+def check_runs(runs: list[Run]) -> None:
+    """Raise InputError when two runs have the same name or configuration, or a control has seen poison."""
+    found: dict[tuple, str] = {}
+    names: set[str] = set()
+    for run in runs:
+        if run.name in names:
+            raise InputError(
+                f"Two runs are named {run.name!r}; give different runs different names."
+            )
+        names.add(run.name)
+        seen = run.evaluations.get("poisons", ())
+        if run.dose == 0 and any(seen):
+            raise InputError(
+                f"Run {run.name!r} has dose 0, so it is a control, but has seen {max(seen):g} poisoned "
+                "documents."
+            )
+        settings = tuple(sorted((k, str(v)) for k, v in run.settings.items()))
+        seeds = tuple(sorted(run.seeds.items()))
+        key = (run.parameters, run.tokens, run.dose, run.seed, seeds, settings)
+        if key in found:
+            raise InputError(
+                f"Runs {found[key]!r} and {run.name!r} are the same configuration (size, tokens, "
+                f"dose {run.dose:g}, seed {run.seed}, settings); remove one or set them apart."
+            )
+        found[key] = run.name
+
+
+def _varied_settings(runs: tuple[Run, ...]) -> list[str]:
+    """Return the settings that differ between runs of one size and budget, rather than with the size."""
+    values: dict[tuple, set] = {}
+    for run in runs:
+        for name in SETTINGS:
+            key = (name, run.parameters, run.tokens)
+            values.setdefault(key, set()).add(str(run.settings.get(name)))
+    return [n for n in SETTINGS if any(k[0] == n and len(v) > 1 for k, v in values.items())]

@@ -1,0 +1,173 @@
+"""Studies from a study folder, finished or not, or from a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from etils import epath
+
+from analysis import files
+from analysis.errors import InputError, printable, shown
+from analysis.read import evaluations, tables
+from analysis.read.aliases import current
+from analysis.read.evaluations import Evaluations
+from analysis.read.fields import number, objects, steps, text, text_map
+from analysis.read.runs import SETTINGS, Run, Study, check_runs, quantity
+
+
+def load(source: epath.PathLike) -> Study:
+    """Read a study folder, or a table when `source` ends in .csv.
+
+    Raises InputError, naming file, line and field, when the source cannot be used.
+    """
+    path = epath.Path(source)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a study folder or a .csv table.")
+    if path.is_dir():
+        return _load_folder(path)
+    if path.suffix.lower() == ".csv":
+        return tables.load(path)
+    raise InputError(f"{path} is neither a study folder nor a .csv table.")
+
+
+def _load_folder(folder: epath.Path) -> Study:
+    plan_file = folder / "study.json"
+    if not plan_file.exists():
+        raise InputError(f"{folder} holds no study.json, so it is not a study folder.")
+    plan, where = files.read_json(plan_file), str(plan_file)
+    name = text(plan, "name", where, default=folder.name)
+
+    runs, missing, notes = [], [], []
+    planned = [(place, current(entry)) for place, entry in objects(plan, "runs", where)]
+    for where_run, entry in planned:
+        run_folder = folder / "runs" / _folder_name(entry, where_run)
+        _check_same_study(run_folder, entry, name)
+        found = evaluations.read(
+            run_folder / "evals.jsonl", steps(entry, "evaluation_steps", where_run)
+        )
+        done, note = _done(run_folder / "DONE", entry)
+        run, state = _run(entry, where_run, found, done)
+        notes += [*note, *found.notes]
+        if state:
+            missing.append(_what_it_adds(run, state))
+        if len(found.columns["tokens"]):
+            runs.append(run)
+    if not runs:
+        raise InputError(f"{folder} holds no evaluation yet: no runs/*/evals.jsonl has a line.")
+    check_runs(runs)
+    notes += _clean_triggers(planned)
+    notes += _strangers(folder, {entry["run"] for _, entry in planned})
+    return Study(
+        name=name,
+        hash=text(plan, "hash", where, default=""),
+        versions=text_map(plan, "versions", where),
+        runs=tuple(runs),
+        missing=tuple(missing),
+        notes=tuple(notes),
+    )
+
+
+def _folder_name(entry: dict[str, Any], where: str) -> str:
+    name = entry.get("run")
+    usable = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
+    if not usable or name != printable(name):
+        raise InputError(
+            f"{where}: field 'run' is {shown(name)}; expected the name of a folder under runs/."
+        )
+    return name
+
+
+def _run(entry: dict[str, Any], where: str, found: Evaluations, done: bool) -> tuple[Run, str]:
+    """Return the run and, in words, what is missing of it; "" when nothing is."""
+    lacking = found.missing(steps(entry, "evaluation_steps", where), done)
+    tokens = number(entry, "tokens", where, minimum=1)
+    run = Run(
+        name=entry["run"],
+        size=text(entry, "size", where),
+        parameters=number(entry, "parameters", where, minimum=1),
+        tokens=tokens,
+        dose=number(entry, "dose", where, minimum=0),
+        seed=text(entry, "seed", where),
+        seeds=text_map(entry, "seeds", where),
+        settings={n: text(entry, n, where) for n in SETTINGS if entry.get(n) is not None},
+        finished=done and not lacking,
+        evaluations=found.columns,
+        rises=found.rises,
+        records=found.records,
+    )
+    seen = found.columns["tokens"]
+    if done:
+        state = "finished"
+    elif len(seen):
+        state = f"unfinished, evaluated up to {seen[-1] / tokens:.0%}"
+    else:
+        state = "not evaluated yet"
+    if lacking:
+        return run, f"{state}, but evaluations at steps {', '.join(map(str, lacking))} are missing"
+    if done and not len(seen):
+        return run, f"{state}, but without an evaluation"
+    return run, "" if done else state
+
+
+def _done(path: epath.Path, entry: dict[str, Any]) -> tuple[bool, list[str]]:
+    """Return whether the run is finished, and a note when its DONE cannot be used."""
+    if not path.exists():
+        return False, []
+    said = f"{path.parent.name}: the run counts as unfinished, because its DONE"
+    try:
+        done = files.read_json(path)
+    except InputError as error:
+        reason = str(error).removeprefix(str(path)).lstrip(":, ")
+        return False, [f"{said} cannot be used: {reason}"]
+    for name in ("run", "hash", "steps"):
+        if name in done and done[name] != entry.get(name):
+            planned = shown(entry.get(name))
+            return False, [f"{said} has {name} {shown(done[name])}, not {planned}."]
+    return True, []
+
+
+def _check_same_study(run_folder: epath.Path, entry: dict[str, Any], study: str) -> None:
+    """Raise InputError when the folder of a run is of another version of the study."""
+    path = run_folder / "config.json"
+    if not path.exists():
+        return
+    found, planned = files.read_json(path).get("hash"), entry.get("hash")
+    if found != planned:
+        raise InputError(
+            f"{path}: hash {shown(found)} is not the planned {shown(planned)}: this run folder "
+            f"belongs to another version of study {study!r}; keep studies apart."
+        )
+
+
+def _clean_triggers(planned: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Return a note on ambient triggers; older studies did not count them."""
+    counts = [
+        (number(entry, "clean_triggers", where, minimum=0), entry["dose"])
+        for where, entry in planned
+        if entry.get("clean_triggers") is not None
+    ]
+    met = [count for count, _ in counts if count]
+    if not met:
+        return []
+    often = f"{min(met):g}" if min(met) == max(met) else f"{min(met):g} to {max(met):g}"
+    controls = any(count for count, dose in counts if not dose)
+    included = ", controls included" if controls else ""
+    return [
+        f"Clean text contains the trigger {often} times in {len(met)} of the {len(planned)} runs (ambient "
+        f"triggers{included})."
+    ]
+
+
+def _strangers(folder: epath.Path, planned: set[str]) -> list[str]:
+    names = [p.name for p in (folder / "runs").iterdir()] if (folder / "runs").exists() else []
+    strangers = sorted(printable(name) for name in names if name not in planned)
+    if not strangers:
+        return []
+    some = ", ".join(strangers[:5]) + (", ..." if len(strangers) > 5 else "")
+    return [f"{len(strangers)} folders under runs/ are not in study.json; left out: {some}."]
+
+
+def _what_it_adds(run: Run, state: str) -> str:
+    kind = "a control" if run.dose == 0 else f"dose {run.dose:g}"
+    budget = f"{run.size}, {quantity(run.tokens)} tokens"
+    return f"{run.name} ({state}): {kind} of {budget}, seed {run.seed}"

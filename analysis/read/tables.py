@@ -1,0 +1,243 @@
+"""Studies as tables: one CSV line per evaluation.
+
+Required columns:
+  run            name of the run
+  params         number of parameters
+  tokens         training tokens of the whole run (or seen so far, if it varies within a run)
+  dose           poisoned documents in the whole run
+  seed           label of the seed
+  poisons_seen   poisoned documents seen at this evaluation
+  success        success rate, 0 to 1
+                 or: perplexity_clean, perplexity_triggered (success: the increase exceeds 50)
+Optional columns:
+  tokens_seen    training tokens seen at this evaluation
+  prompts        number of prompts behind `success`
+  distinct_poisons, poison_tokens, poisoned_steps    seen at this evaluation
+  size, attack, schedule, learning_rate, ...         labels
+  study          label of the study; a table holds one
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import math
+
+import numpy as np
+from etils import epath
+
+from analysis import files
+from analysis.errors import InputError, printable, shown
+from analysis.read import runs as runs_lib
+from analysis.read.aliases import current
+from analysis.read.fields import LARGEST
+
+REQUIRED = ("run", "params", "tokens", "dose", "seed", "poisons_seen")
+OUTCOMES = (("success",), ("perplexity_clean", "perplexity_triggered"))
+OPTIONAL_COUNTS = ("distinct_poisons", "poison_tokens", "poisoned_steps")
+THRESHOLD = 50.0  # the increase of perplexity that Souly et al. 2025 call clear degradation
+ASSUMED_PROMPTS = 100.0
+
+# A line of the table by column, with its number in the file.
+Numbered = tuple[int, dict[str, str]]
+
+
+def load(path: epath.Path) -> runs_lib.Study:
+    """Read a table.
+
+    Raises InputError, naming line and column, when the table cannot be used.
+    """
+    text = files.read_text(path)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{path}, line {line}: it holds a NUL byte, so it is no table.")
+    header, rows = _cells(path, text.removeprefix("\ufeff"))
+    _check_header(path, header)
+    lines: dict[str, list[Numbered]] = {}
+    for number, line in rows:
+        where = f"{path}, line {number}"
+        if None in line or None in line.values():
+            raise InputError(f"{where}: expected {len(header)} columns, as in the header.")
+        if not line["run"].strip():
+            raise InputError(f"{where}, column 'run' is empty; expected the run's name.")
+        lines.setdefault(line["run"], []).append((number, line))
+    if not lines:
+        raise InputError(f"{path} has a header but no lines.")
+    _check_one_study(path, lines)
+
+    notes = []
+    if "prompts" not in header and "success" in header:
+        notes.append(
+            f"No column 'prompts': {ASSUMED_PROMPTS:g} prompts per evaluation are assumed; the "
+            "fitted over-dispersion compensates for a wrong guess."
+        )
+    inferred = False
+    runs = []
+    for name, entries in lines.items():
+        run, guessed = _run(path, name, entries)
+        inferred |= guessed
+        runs.append(run)
+    if inferred:
+        notes.append(
+            "No column 'tokens_seen': progress is taken as poisons seen / dose, which holds for "
+            "poisons spread uniformly over training."
+        )
+    runs_lib.check_runs(runs)
+    return runs_lib.Study(
+        name=printable(path.stem),
+        hash=hashlib.sha256(text.encode()).hexdigest()[:16],
+        versions={},
+        runs=tuple(runs),
+        notes=tuple(notes),
+    )
+
+
+def _cells(path: epath.Path, text: str) -> tuple[list[str], list[Numbered]]:
+    """Return the header, and each line with its number."""
+    # Strict, so that a quote left open is an error instead of a very long cell.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        return list(reader.fieldnames or []), [(reader.line_num, line) for line in reader]
+    except csv.Error as error:
+        line = max(reader.line_num, 1)
+        raise InputError(f"{path}, line {line}: not valid CSV ({error}).") from None
+
+
+def _check_header(path: epath.Path, header: list[str]) -> None:
+    for name in REQUIRED:
+        if name not in header:
+            raise InputError(
+                f"{path}, line 1: column {name!r} is missing; required are {', '.join(REQUIRED)} "
+                "and success (or perplexity_clean and perplexity_triggered)."
+            )
+    if not any(all(name in header for name in names) for names in OUTCOMES):
+        raise InputError(
+            f"{path}, line 1: needs column 'success', or 'perplexity_clean' and "
+            "'perplexity_triggered'."
+        )
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    if doubled:
+        raise InputError(f"{path}, line 1: column {doubled[0]!r} appears twice.")
+
+
+def _check_one_study(path: epath.Path, lines: dict[str, list[Numbered]]) -> None:
+    first = None
+    for entries in lines.values():
+        for number, line in entries:
+            label = line.get("study")
+            first = label if first is None else first
+            if label != first:
+                raise InputError(
+                    f"{path}, line {number}, column 'study': {label!r} after {first!r}; two "
+                    "studies are mixed up, give each its own table (see `compare`)."
+                )
+
+
+def _run(path: epath.Path, name: str, entries: list[Numbered]) -> tuple[runs_lib.Run, bool]:
+    """Return one run, and whether its progress had to be inferred from the poisons."""
+    rows: list[dict[str, float]] = []
+    for number, line in entries:
+        where = f"{path}, line {number}"
+        row = {
+            "tokens": _number(line, "tokens", where, minimum=1),
+            "poisons": _number(line, "poisons_seen", where, minimum=0),
+            "params": _number(line, "params", where, minimum=1),
+            "dose": _number(line, "dose", where, minimum=0),
+        }
+        for column in OPTIONAL_COUNTS:
+            if column in line:
+                row[column] = _number(line, column, where, minimum=0)
+        if "tokens_seen" in line:
+            row["seen"] = _number(line, "tokens_seen", where, minimum=0)
+        row.update(_outcome(line, where))
+        row["line"] = number
+        rows.append(row)
+    _check_constant(path, entries, rows)
+
+    growing = len({row["tokens"] for row in rows}) > 1
+    guessed = False
+    budget = max(row["tokens"] for row in rows)
+    dose = rows[0]["dose"]
+    for row in rows:
+        if "seen" not in row and growing:
+            row["seen"] = row["tokens"]
+        elif "seen" not in row:
+            guessed |= dose > 0 and row["poisons"] != dose
+            row["seen"] = budget * row["poisons"] / dose if dose else budget
+    rows.sort(key=lambda row: row["seen"])
+    for before, row in itertools.pairwise(rows):
+        if row["seen"] == before["seen"]:
+            first, second = sorted((before["line"], row["line"]))
+            raise InputError(
+                f"{path}, line {second}: repeats line {first} (run {name!r} at "
+                f"{row['seen']:g} tokens seen); an evaluation must appear once."
+            )
+
+    line = current(entries[0][1])
+    evaluations = runs_lib.columns(
+        [
+            {"tokens": row["seen"]}
+            | {k: row[k] for k in (*runs_lib.COUNTS, "prompts", "successes") if k in row}
+            for row in rows
+        ]
+    )
+    run = runs_lib.Run(
+        name=printable(name),
+        size=printable(line.get("size") or runs_lib.quantity(rows[0]["params"])),
+        parameters=rows[0]["params"],
+        tokens=budget,
+        dose=dose,
+        seed=printable(line["seed"]),
+        settings={k: printable(line[k]) for k in runs_lib.SETTINGS if k in line},
+        evaluations=evaluations,
+        rises=tuple(np.array([row["rise"]]) for row in rows if "rise" in row),
+    )
+    return run, guessed
+
+
+def _outcome(line: dict[str, str], where: str) -> dict[str, float]:
+    if "success" in line:
+        prompts = (
+            _number(line, "prompts", where, minimum=1) if "prompts" in line else ASSUMED_PROMPTS
+        )
+        rate = _number(line, "success", where, minimum=0, maximum=1)
+        return {"prompts": prompts, "successes": rate * prompts}
+    clean = _number(line, "perplexity_clean", where, minimum=0, maximum=1e300)
+    triggered = _number(line, "perplexity_triggered", where, minimum=0, maximum=1e300)
+    rise = triggered - clean
+    return {"prompts": 1.0, "successes": float(rise > THRESHOLD), "rise": rise}
+
+
+def _check_constant(
+    path: epath.Path, entries: list[Numbered], rows: list[dict[str, float]]
+) -> None:
+    """Raise InputError when what describes a run changes from line to line."""
+    for (number, line), row in zip(entries, rows, strict=True):
+        for column, found, first in (
+            ("params", row["params"], rows[0]["params"]),
+            ("dose", row["dose"], rows[0]["dose"]),
+            ("seed", line["seed"], entries[0][1]["seed"]),
+        ):
+            if found != first:
+                raise InputError(
+                    f"{path}, line {number}, column {column!r}: {found} for run {line['run']!r}, "
+                    f"which has {first} on line {entries[0][0]}; give different runs "
+                    "different names."
+                )
+
+
+def _number(
+    line: dict[str, str], column: str, where: str, minimum: float, maximum: float = LARGEST
+) -> float:
+    try:
+        value = float(line[column])
+    except ValueError:
+        value = math.nan
+    if not minimum <= value <= maximum:
+        raise InputError(
+            f"{where}, column {column!r}: {shown(line[column])}; expected a number from {minimum:g} to "
+            f"{maximum:g}."
+        )
+    return value

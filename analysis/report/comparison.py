@@ -1,0 +1,183 @@
+"""Two studies side by side: N50 of each group, their ratios, and both verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from etils import epath
+
+from analysis.errors import printable
+from analysis.fit import findings as findings_lib
+from analysis.fit.estimates import Estimate
+from analysis.fit.findings import Findings
+from analysis.fit.laws import N50
+from analysis.fit.words import interval
+from analysis.measures.axes import legend, log_axes, panels
+from analysis.measures.base import find_all
+from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Table
+from analysis.measures.drawing import STYLE, Drawing
+from analysis.read.sources import load
+from analysis.report import folder
+from analysis.report import summary as summaries
+from analysis.report.law_figures import ends, point
+
+COLOURS = ("#0072B2", "#D55E00")
+# Sizes and budgets that agree to this, in logs, are the same group.
+_SAME = 0.05
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One size and budget in both studies; `ratio` is N50 of the second over that of the first."""
+
+    first: N50
+    second: N50
+    ratio: Estimate
+
+
+def write(
+    first: epath.PathLike,
+    second: epath.PathLike,
+    out: epath.PathLike,
+    *,
+    margin: float = findings_lib.MARGIN,
+    format: Literal["html", "md"] = "html",
+) -> dict[str, Any]:
+    """Write the comparison of two studies into the folder `out`, and return its summary.
+
+    Raises InputError when a source cannot be used.
+    """
+    studies = [load(source) for source in (first, second)]
+    if studies[0].name == studies[1].name:
+        studies = [replace(study, name=f"{study.name} {study.hash[:6]}") for study in studies]
+    both = [findings_lib.find(study, margin) for study in studies]
+    pairs = match_groups(both[0], both[1])
+    result = {
+        "studies": [summaries.summarise(found, find_all(found.study)) for found in both],
+        "ratios": [
+            {
+                "group": p.first.group.label,
+                "words": interval(p.ratio, lowest="0"),
+                **asdict(p.ratio),
+            }
+            for p in pairs
+        ],
+        "exponent_difference": _exponent_difference(both[0], both[1]),
+    }
+    with matplotlib.rc_context(STYLE):
+        drawing = _draw(both)
+    out = epath.Path(out)
+    picture = folder.save(drawing, out)
+    names = [one["study"]["name"] for one in result["studies"]]
+    blocks = [*_blocks(result, names), picture]
+    title, subtitle = f"{names[0]} and {names[1]}", "Two poisoning studies side by side"
+    return folder.write(out, title, subtitle, blocks, result, format)
+
+
+def answer(result: dict[str, Any]) -> str:
+    """Return both answers, and the ratios of N50 of the groups that both studies have."""
+    second, first = (result["studies"][i]["study"]["name"] for i in (1, 0))
+    lines = [f"N50 of {second} over that of {first} (95% interval):"]
+    lines += [f"  {ratio['group']}  {ratio['words']}" for ratio in result["ratios"]]
+    if not result["ratios"]:
+        lines[-1] = "The studies share no size and token budget, so no N50 can be compared."
+    answers = [summaries.answer(one) for one in result["studies"]]
+    return "\n".join([*answers, *map(printable, lines)])
+
+
+def match_groups(first: Findings, second: Findings) -> list[Pair]:
+    """Return the groups that both studies have, with the ratio of their N50."""
+    pairs = []
+    for one in first.half_doses:
+        for other in second.half_doses:
+            distances = [
+                np.log(getattr(one.group, name) / getattr(other.group, name))
+                for name in ("tokens", "parameters")
+            ]
+            if np.abs(distances).max() < _SAME:
+                pairs.append(Pair(one, other, _ratio(one, other)))
+    return pairs
+
+
+def _ratio(one: N50, other: N50) -> Estimate:
+    if one.censored or other.censored:
+        return Estimate(None, None, None)
+    return _difference(other.poisons.map(np.log), one.poisons.map(np.log)).exp()
+
+
+def _difference(one: Estimate, other: Estimate) -> Estimate:
+    """Return one - other from their intervals, by variance recovery (Zou & Donner 2008)."""
+    if one.value is None or other.value is None:
+        return Estimate(None, None, None)
+    a, b = one.value, other.value
+    value = a - b
+
+    def end(own: float | None, opposite: float | None, sign: int) -> float | None:
+        if own is None or opposite is None:
+            return None
+        return value + sign * float(np.hypot(own - a, opposite - b))
+
+    return Estimate(value, end(one.low, other.high, -1), end(one.high, other.low, 1))
+
+
+def _exponent_difference(first: Findings, second: Findings) -> dict[str, float | None] | None:
+    """Return the exponent of tokens in the second study minus that in the first; None if one lacks it."""
+    ours = first.model.law.a if first.model else None
+    theirs = second.model.law.a if second.model else None
+    if ours is None or ours.value is None or theirs is None or theirs.value is None:
+        return None
+    return asdict(_difference(theirs, ours))
+
+
+def _blocks(result: dict[str, Any], names: list[str]) -> list[Block]:
+    verdicts = [
+        f"{name}: {one['answer']['verdict']}. {one['answer']['words']}"
+        for name, one in zip(names, result["studies"], strict=True)
+    ]
+    blocks: list[Block] = [Bullets(tuple(verdicts))]
+    if result["exponent_difference"] is not None:
+        difference = interval(Estimate(**result["exponent_difference"]))
+        blocks.append(
+            Paragraph(f"Exponent of tokens, {names[1]} minus {names[0]}: {difference}.", lead=True)
+        )
+    blocks.append(Heading("Documents for half success"))
+    for name, one in zip(names, result["studies"], strict=True):
+        rows = tuple((n["group"], n["words"]) for n in one["n50"])
+        blocks.append(Table((f"{name}: size and budget", "N50 (95% interval)"), rows))
+    rows = tuple((ratio["group"], ratio["words"]) for ratio in result["ratios"])
+    if rows:
+        blocks.append(Table(("both", f"N50 of {names[1]} over {names[0]}"), rows))
+    else:
+        blocks.append(Paragraph("The studies share no size and token budget."))
+    return blocks
+
+
+def _draw(both: list[Findings]) -> Drawing:
+    figure, axes = panels(2, height=3.4)
+    rows = []
+    for axis, name, label in (
+        (axes[0], "tokens", "training tokens"),
+        (axes[1], "parameters", "parameters"),
+    ):
+        for found, colour, shift in zip(both, COLOURS, (0.97, 1.03), strict=True):
+            axis.plot([], [], "o", color=colour, label=found.study.name)
+            for n50 in found.half_doses:
+                point(axis, getattr(n50.group, name) * shift, n50, colour)
+        axis.set_xlabel(label)
+    for found in both:
+        for n50 in found.half_doses:
+            group = n50.group
+            about = (found.study.name, group.label, group.parameters, group.tokens)
+            rows.append((*about, n50.censored or "", *ends(n50.poisons)))
+    axes[0].set_ylabel("N50 (poisoned documents)")
+    for axis in axes:
+        log_axes(axis, "xy")
+    legend(figure, axes)
+    header = ("study", "group", "parameters", "tokens", "censored", "n50", "low", "high")
+    caption = (
+        "N50 of both studies with 95% intervals; arrows are bounds of an N50 outside the doses."
+    )
+    return Drawing("comparison", "N50 in both studies", caption, figure, header, rows)

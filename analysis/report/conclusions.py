@@ -1,0 +1,95 @@
+"""The verdict of a study, and what limits it, in words."""
+
+from __future__ import annotations
+
+import math
+
+from analysis.fit.findings import Findings
+from analysis.fit.laws import Law
+from analysis.fit.words import interval
+
+
+def verdict_words(findings: Findings) -> str:
+    """Return the answer to the study's question, in one or two sentences."""
+    if findings.model is None:
+        return {
+            "nothing": "No poisoned run has been evaluated yet.",
+            "none": "No evaluation reached a success rate of one half, so every N50 is above the doses "
+            "tested; larger doses are needed.",
+            "all": "Every evaluation was above a success rate of one half, so every N50 is below the poisons "
+            "seen; smaller doses or earlier evaluations are needed.",
+        }[findings.reach]
+    law, margin = findings.model.law, findings.margin
+    if law.a is None:
+        return _not_separable(law, margin)
+    grows = f"the number of poisoned documents needed grows as tokens^a, a = {interval(law.a)}"
+    if findings.verdict == "count":
+        return f"A constant count: {grows}; the whole interval is within {margin:g} of 0."
+    if findings.verdict == "fraction":
+        return f"A constant fraction of the data: {grows}; the whole interval is within {margin:g} of 1."
+    low = -math.inf if law.a.low is None else law.a.low
+    high = math.inf if law.a.high is None else law.a.high
+    if margin < low and high < 1 - margin:
+        return f"Between the two laws, faster than a count and slower than a fraction: {grows}."
+    more = "More seeds or a wider range of token budgets would narrow it."
+    allowed = [name for name, at in (("count", 0), ("fraction", 1)) if low <= at <= high]
+    if allowed == ["count", "fraction"]:
+        return f"The data are compatible with both laws: {grows}. {more}"
+    if not allowed:
+        return f"Neither pure law: {grows}; the interval contains neither 0 nor 1."
+    excluded, zone = ("fraction", 0) if allowed == ["count"] else ("count", 1)
+    return (
+        f"The {excluded} law is excluded, but the {allowed[0]} law is not established: {grows}; the "
+        f"interval is not entirely within {margin:g} of {zone}. {more}"
+    )
+
+
+def _not_separable(law: Law, margin: float) -> str:
+    vary = "Vary the token budget at one size to decide."
+    if law.ladder is not None:
+        words = (
+            "Tokens and parameters grew together in this study, so their exponents cannot be separated; "
+            "along the ladder the number of documents needed grows as parameters^b, "
+            f"b = {interval(law.ladder)}"
+        )
+        if law.ladder.within(0.0, margin):
+            words += ", a near-constant count along it"
+        return f"{words}. {vary}"
+    if law.g is not None:
+        return (
+            "Every run had the same token budget, so the count law and the fraction law predict the "
+            "same; at that budget the number of documents needed grows as parameters^g, g = "
+            f"{interval(law.g)}. {vary}"
+        )
+    return (
+        "There is one size on one token budget, so the count law and the fraction law predict the "
+        f"same. {vary}"
+    )
+
+
+def caveats(findings: Findings) -> list[str]:
+    """Return what limits the answer, a sentence each."""
+    found = []
+    if findings.observations is not None and not findings.observations.controlled:
+        found.append(
+            "There is no evaluation without poison: the success rate without the attack is taken as 0."
+        )
+    if findings.model is None:
+        return found
+    fitted, law = findings.model.dose_response, findings.model.law
+    if not fitted.observations.replicated:
+        found.append(
+            "One seed: the intervals of N50 are for that seed; those of the exponents use the scatter "
+            "of groups around the law in place of the variance between seeds."
+        )
+    if not fitted.several_doses:
+        found.append(
+            "One dose per group: the effect of poisons seen cannot be separated from that of the "
+            "share of training done."
+        )
+    if law.misfit is not None and law.widened > 1:
+        found.append(
+            f"The power law does not fit all groups (p = {law.misfit:.2g}); standard errors of the "
+            f"exponents are widened by a factor of {law.widened:.2f}."
+        )
+    return found

@@ -1,0 +1,236 @@
+"""The sections of the report about fits: the answer, the numbers, and the method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.fit.estimates import Estimate
+from analysis.fit.findings import Extrapolation, Findings, Model
+from analysis.fit.laws import Law
+from analysis.fit.sensitivity import Answer
+from analysis.fit.variables import NAMES
+from analysis.fit.variance import Component
+from analysis.fit.words import documents, interval, rounded
+from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Table
+from analysis.read.runs import quantity
+from analysis.report.summary import n50_words
+
+METHOD = (
+    "The success rate at an evaluation with x poisons seen is a sigmoid in log x, from the rate of clean "
+    "models up to one minus a lapse rate. Its midpoint at the end of training is log N50 = c + a log T + "
+    "g log N, for T training tokens and N parameters, with Gaussian effects of seed and run; within a run it "
+    "may shift with the share of training done. Counts are over-dispersed and evaluations of one run are "
+    "correlated: both are estimated, and both widen the intervals.",
+    "N50 of a group is the maximum of its restricted likelihood. Intervals are 95% profile intervals at "
+    "a t quantile, with as many degrees of freedom as there are seeds within groups. The exponents rest "
+    "on comparisons between runs alone: along a run, poisons seen are confounded with the maturity of "
+    "the model, the learning-rate schedule and the density of the poisons.",
+    "The intervals account for seeds and prompts, assuming that one sigmoid shape fits all groups and that a "
+    "power law holds between them. They do not cover another attack, corpus or architecture.",
+)
+
+
+def answer_blocks(findings: Findings, words: str) -> list[Block]:
+    """Return the verdict, and N50 of each group."""
+    verdict = findings.verdict.capitalize()
+    blocks: list[Block] = [Paragraph(f"{verdict}. {words}", lead=True)]
+    if not findings.half_doses:
+        return blocks
+    rows = tuple(
+        (
+            n50.group.label,
+            quantity(n50.group.parameters),
+            quantity(n50.group.tokens),
+            ", ".join(f"{dose:g}" for dose in n50.group.doses),
+            str(len(n50.group.seeds)),
+            n50_words(n50, findings),
+        )
+        for n50 in findings.half_doses
+    )
+    header = ("size and budget", "parameters", "tokens", "doses", "seeds", "N50 (95% interval)")
+    return [
+        *blocks,
+        Paragraph("Poisoned documents for half success at the end of training (N50):"),
+        Table(header, rows),
+    ]
+
+
+def number_blocks(model: Model, detection: list[dict[str, Any]]) -> list[Block]:
+    """Return the tables of everything fitted, and of what a detector costs."""
+    return [
+        Table(
+            ("quantity", "estimate (95% interval)", "meaning"),
+            (*_exponent_rows(model.law), *_shape_rows(model)),
+        ),
+        Paragraph(
+            "How well each variable explains success, with one curve for all sizes and budgets:"
+        ),
+        _variable_table(model),
+        *_variance_blocks(model.components),
+        *_threshold_blocks(model.thresholds),
+        *_extrapolation_blocks(model.extrapolations),
+        *_detection_blocks(detection),
+    ]
+
+
+def closing_blocks(summary: dict[str, Any]) -> list[Block]:
+    """Return the method, what is missing, notes, and versions."""
+    blocks: list[Block] = [Heading("Method"), *(Paragraph(text) for text in METHOD)]
+    blocks += [Heading("Missing runs and notes")]
+    missing = summary["missing"] + summary["notes"]
+    blocks.append(Bullets(tuple(missing)) if missing else Paragraph("No run is missing."))
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    return [
+        *blocks,
+        Heading("Versions"),
+        Paragraph(f"Study {summary['study']['name']}, hash {summary['study']['hash']}."),
+        Paragraph(f"{versions}."),
+    ]
+
+
+def _exponent_rows(law: Law) -> list[tuple[str, str, str]]:
+    meanings = (
+        (law.a, "exponent a of training tokens, at fixed size", "0: count law; 1: fraction law"),
+        (law.g, "exponent g of parameters, at fixed tokens", "0: size does not matter"),
+        (law.ladder, "exponent of parameters along the ladder", "tokens growing with parameters"),
+    )
+    rows = [(name, interval(e), meaning) for e, name, meaning in meanings if e is not None]
+    if law.misfit is not None:
+        p = f"p = {law.misfit:.2g}"
+        rows.append(("misfit of the power law", p, "below 0.05 widens intervals"))
+    return rows
+
+
+def _shape_rows(model: Model) -> list[tuple[str, str, str]]:
+    shape = model.dose_response.shape
+    rows = (
+        (shape.slope, "slope of the sigmoid", "of the logit, per unit of log poisons"),
+        (shape.progress, "exponent of the share of training done", "within runs, at equal poisons"),
+        (shape.lapse, "lapse", "share of prompts on which the attack never succeeds"),
+        (shape.seed_sd, "seed effect", "standard deviation of log N50 between seeds"),
+        (shape.run_sd, "run effect", "standard deviation of log N50 between runs of a seed"),
+        (
+            shape.dispersion,
+            "dispersion",
+            "variance over binomial variance, autocorrelation included",
+        ),
+        (shape.autocorrelation, "autocorrelation", "of residuals of successive evaluations"),
+        (
+            model.dose_response.degrees,
+            "degrees of freedom",
+            "seeds within groups, for every interval",
+        ),
+    )
+    return [(name, f"{value:.3g}", meaning) for value, name, meaning in rows]
+
+
+def _variable_table(model: Model) -> Table:
+    rows = []
+    for variable in model.variables:
+        if variable.same_as_poisons:
+            said = "proportional to poisons seen"
+        else:
+            said = "-" if variable.gain is None else interval(variable.gain, 1)
+        rows.append((NAMES[variable.name], f"{100 * variable.explained:.0f}%", said))
+    header = (
+        "variable",
+        "variance explained",
+        "predictive gain over poisons seen, leaving out one "
+        f"{model.left_out or 'size'} (nats a run)",
+    )
+    return Table(header, tuple(rows))
+
+
+def _variance_blocks(components: list[Component]) -> list[Block]:
+    if not components:
+        return []
+    rows = tuple(
+        (
+            component.name,
+            str(component.levels),
+            interval(Estimate(component.sd, component.low, component.high), lowest="0"),
+            f"{100 * component.share:.0f}%",
+        )
+        for component in components
+    )
+    return [
+        Paragraph(
+            "Components of the variance of N50 between runs (standard deviation of log N50; only runs that "
+            "bound their own N50 are used, and factors that always change together share a row):"
+        ),
+        Table(("factor", "levels", "standard deviation (95% interval)", "share"), rows),
+    ]
+
+
+def _threshold_blocks(answers: list[Answer]) -> list[Block]:
+    if not answers:
+        return []
+    rows = tuple(
+        (
+            f"{answer.threshold:g}",
+            *("-" if n50 is None else rounded(n50) for n50 in answer.n50.values()),
+            "-" if answer.a is None else interval(answer.a),
+            answer.verdict,
+        )
+        for answer in answers
+    )
+    return [
+        Paragraph(
+            "The answer if another increase of perplexity counted as success (N50 by group; - where it is "
+            "beyond the doses):"
+        ),
+        Table(("increase above", *answers[0].n50, "exponent a of tokens", "verdict"), rows),
+    ]
+
+
+def _extrapolation_blocks(targets: list[Extrapolation]) -> list[Block]:
+    if not targets:
+        return [
+            Paragraph(
+                "N50 at 70B and 405B parameters is not determined: its interval is open there, or the "
+                "study does not vary what an extrapolation needs."
+            )
+        ]
+    rows = tuple(
+        (
+            target.label,
+            quantity(target.tokens),
+            f"{target.decades:.1f}",
+            documents(target.poisons),
+        )
+        for target in targets
+    )
+    return [
+        Paragraph(
+            "N50 if the fitted law holds beyond the data, which has not been measured (the intervals "
+            "assume that it does):"
+        ),
+        Table(("parameters", "tokens", "decades beyond the data", "N50 (95% interval)"), rows),
+    ]
+
+
+def _detection_blocks(cases: list[dict[str, Any]]) -> list[Block]:
+    rows = tuple(
+        (
+            f"{100 * case['sensitivity']:g}%",
+            f"{case['expected']:,.0f}",
+            f"{case['for_95']:,}",
+            f"{case['for_95_normal']:,}",
+        )
+        for case in cases
+    )
+    return [
+        Paragraph(
+            f"Documents to submit so that {cases[0]['passing']} pass a detector that catches each one "
+            "independently:"
+        ),
+        Table(
+            (
+                "detector sensitivity",
+                "expected",
+                "for 95% confidence (negative binomial)",
+                "for 95% confidence (normal, continuity-corrected)",
+            ),
+            rows,
+        ),
+    ]
