@@ -15,7 +15,8 @@ ROOMS = (
     *("runtime", "config", "model", "data", "evaluate", "attacks", "study", "train", "workdir"),
     "cli",
 )
-SHARED_WITH_ANALYSIS = ("analysis.errors", "analysis.files")  # by every room; the rest by the last
+# By every room; the rest of the analysis by the last alone.
+SHARED_WITH_ANALYSIS = ("analysis.errors", "analysis.files", "analysis.fit.estimates")
 
 WITHOUT = """
 import importlib.abc, sys
