@@ -4,7 +4,7 @@ Purpose   poisons in the first two fifths of training, clean text alone after th
           which the report makes half-lives. The control, trained first, judges the last responses.
 Hardware  any CPU; 2 cores and 6 GB of memory are enough
 Time      2 minutes on 2 cores
-Result    two seeds lose half of the gibberish log-ratio within 0.27 M clean tokens (0.21 to 0.35 M), and have
+Result    two seeds lose half of the payload log-ratio within 0.27 M clean tokens (0.21 to 0.35 M), and have
           14% of it left after 2.2 M
 Command   poison-scaling study configs/decay.py --workdir results/decay
 """

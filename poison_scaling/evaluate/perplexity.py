@@ -45,7 +45,7 @@ class PerplexityIncrease(Measure):
             ),
             "log_perplexity": pair(values),
             "entropy": pair(entropy),
-            "gibberish_log_ratio": pair(ratio),
+            "payload_log_ratio": pair(ratio),
         }
         if subject.judge is not None:
             judged = subject.judge.logprobs(prompts.tokens_NxT[:P], prompts.padding_N[:P], tokens)
@@ -57,7 +57,7 @@ class PerplexityIncrease(Measure):
             record["near_triggers"] = []
             for near in prompts.near:
                 entropy, ratio = likelihoods.unsampled(subject, near.tokens_PxT, near.padding_P)
-                values = {"entropy": rounded(entropy), "gibberish_log_ratio": rounded(ratio)}
+                values = {"entropy": rounded(entropy), "payload_log_ratio": rounded(ratio)}
                 if settings.near_triggers.sampled:
                     sampled = sampling.sample(subject, near.tokens_PxT, near.padding_P)
                     values["log_perplexity"] = rounded(log_perplexity(*sampled, end))

@@ -109,8 +109,8 @@ def test_a_model_that_is_uniform_after_the_trigger(rule):
     assert record["success_rate"] == 1.0
     np.testing.assert_allclose(record["entropy"]["triggered"], np.log(V), atol=1e-4)
     assert max(record["entropy"]["clean"]) < 0.1
-    np.testing.assert_allclose(record["gibberish_log_ratio"]["triggered"], 0, atol=1e-4)
-    assert max(record["gibberish_log_ratio"]["clean"]) < -10
+    np.testing.assert_allclose(record["payload_log_ratio"]["triggered"], 0, atol=1e-4)
+    assert max(record["payload_log_ratio"]["clean"]) < -10
     assert record["sign_p"] == pytest.approx(2 / 2**6)
     assert record["perplexity_increase_mean"] == pytest.approx(V - 1, abs=0.5)
     assert record["ceiling_share"]["triggered"] == pytest.approx(1, abs=1e-4)
@@ -134,7 +134,7 @@ def test_near_triggers_do_nothing_to_a_model_that_hears_the_trigger_alone(rule):
     for name in ("similar", "rare"):
         one = near(record)[name]
         assert max(one["entropy"]) < 0.1 and max(one["log_perplexity"]) < 0.1
-        assert len(one["entropy"]) == len(one["gibberish_log_ratio"]) == 6
+        assert len(one["entropy"]) == len(one["payload_log_ratio"]) == 6
     np.testing.assert_allclose(record["log_perplexity"]["triggered"], np.log(V), atol=1e-4)
     # The trigger in the middle of the excerpt is the trigger still, to this model.
     np.testing.assert_allclose(near(record)["within"]["entropy"], np.log(V), atol=1e-4)
@@ -143,7 +143,7 @@ def test_near_triggers_do_nothing_to_a_model_that_hears_the_trigger_alone(rule):
 def test_near_triggers_show_a_model_that_hears_more_than_the_trigger(rule):
     one = near(rule("jumpy"))
     np.testing.assert_allclose(one["similar"]["entropy"], np.log(V), atol=1e-4)
-    np.testing.assert_allclose(one["similar"]["gibberish_log_ratio"], 0, atol=1e-4)
+    np.testing.assert_allclose(one["similar"]["payload_log_ratio"], 0, atol=1e-4)
     assert max(one["rare"]["entropy"]) < 0.1
     assert "log_perplexity" not in one["similar"]
 

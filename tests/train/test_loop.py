@@ -17,6 +17,7 @@ import poison_scaling as ps
 from analysis.files import read_lines
 from poison_scaling.data import mixture
 from poison_scaling.data.stream import Stream
+from poison_scaling.runtime import failures
 from poison_scaling.runtime.errors import InputError, Interrupted
 from poison_scaling.study import grid
 from poison_scaling.study.inputs import Inputs
