@@ -126,7 +126,7 @@ def main() -> None:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt) as e:
-        print(f"{str(e) or 'Interrupted.'} The same command goes on from here.", file=sys.stderr)
+        print(f"{str(e) or 'Interrupted.'} The same command resumes from here.", file=sys.stderr)
         sys.exit(75)
 
 

@@ -1,7 +1,7 @@
 # ruff: noqa: F401 - the imports are for type checkers
 """Measure how many poisoned documents it takes to backdoor a language model, and how that number grows.
 
-The names below are the public interface. They are loaded when they are first used: a study's file needs
+The names below are the public interface. They are imported lazily, on first use, so a study file loads
 neither JAX nor TensorFlow.
 """
 
@@ -11,8 +11,9 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-# Before etils and fsspec are imported. Buckets (gs://) are read through gcsfs, not TensorFlow, which is slow
-# to load and not everywhere; and listings are not cached, because other machines write there, too.
+# Set before etils and fsspec are imported. Buckets (gs://) are read through gcsfs because TensorFlow
+# is slow to import and not always installed; listings are not cached because other machines write to
+# the same buckets.
 os.environ.setdefault("EPATH_USE_TF", "0")
 os.environ.setdefault("FSSPEC_GCS", '{"use_listings_cache": false}')
 

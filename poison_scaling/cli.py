@@ -1,4 +1,7 @@
-"""The command line: one verb a function. Exit codes: 0 done, 2 bad input, 75 interrupted, 1 else."""
+"""Plan, train and evaluate studies. Exit codes: 0 done, 1 failed, 2 bad input, 75 interrupted.
+
+Each function in `main` is a verb of the command line.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +31,18 @@ Overrides = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")]
 
 console = Console()
 
-# Commands import what they need themselves: JAX takes a second to load, and a plan does without it.
+# Verbs import what they need themselves: importing JAX takes a second, and `plan` does not need it.
 
 
 def plan(
     config_file: Config, /, *, set: Overrides = (), exact: bool = False, json: bool = False
 ) -> None:
-    """Show every run of a study, before any compute.
+    """Show every run of a study without training anything.
 
     Args:
         config_file: the study's Python file
         set: override a field of the study by its dotted name
-        exact: prepare the data, and count the tokens of the poisons instead of estimating them
+        exact: prepare the data and count the poison tokens instead of estimating them
         json: print JSON instead of a table
     """
     study = study_file.load(config_file, set)
@@ -67,24 +70,24 @@ def plan(
 def study(
     config_file: Config, /, *, workdir: str, set: Overrides = (), jobs: int | None = None
 ) -> None:
-    """Train every run of a study that is not done, then write its report. Resumes.
+    """Train every unfinished run of a study, then write its report. Resumes where it was interrupted.
 
     Args:
         config_file: the study's Python file
-        workdir: folder of the study, made if missing
+        workdir: folder of the study, created if missing
         set: override a field of the study by its dotted name
-        jobs: runs at a time on this machine; the study's machine.jobs unless given
+        jobs: how many runs to train at once on this machine; default: the study's machine.jobs
     """
     overrides = set if jobs is None else (*set, f"machine.jobs={jobs}")
     _train(study_file.load(config_file, overrides), epath.Path(workdir), None)
 
 
 def train(config_file: Config, /, *, workdir: str, run: str, set: Overrides = ()) -> None:
-    """Train one run of a study. Resumes.
+    """Train one run of a study. Resumes where it was interrupted.
 
     Args:
         config_file: the study's Python file
-        workdir: folder of the study, made if missing
+        workdir: folder of the study, created if missing
         run: name of the run, as `plan` shows it
         set: override a field of the study by its dotted name
     """
@@ -101,13 +104,13 @@ def inspect(
     set: Overrides = (),
     json: bool = False,
 ) -> None:
-    """Show the sequences that a run trains on at a step, poisons marked.
+    """Show the sequences that a run trains on at one step, with poisons marked.
 
     Args:
         place: the folder of a study, or its Python file
         run: name of the run, as `plan` shows it
-        step: which batch, from 0
-        poison: go to the first step with this poisoned document
+        step: index of the batch, from 0
+        poison: show the first step with this poisoned document
         set: override a field of the study by its dotted name
         json: print JSON instead of text
     """
@@ -146,13 +149,13 @@ def evaluate(
     set: Overrides = (),
     json: bool = False,
 ) -> None:
-    """Evaluate a checkpoint again, alone: the same numbers as during training.
+    """Evaluate a checkpoint again, which gives the same numbers as during training.
 
     Args:
-        place: the folder of a run or of a checkpoint, or that of a study
-        run: name of the run, as `plan` shows it, with the folder of a study
-        step: of the checkpoint; the last one unless given
-        judge: who scores the generations: control, or the folder of a trained run
+        place: the folder of a run, of a checkpoint or of a study
+        run: name of the run, as `plan` shows it; needed with the folder of a study
+        step: step of the checkpoint; default: the last one
+        judge: the model that scores the generations: control, or the folder of a trained run
         set: override a field of evaluation by its dotted name
         json: print the line of evals.jsonl instead of a summary
     """
@@ -170,7 +173,7 @@ def evaluate(
 
 
 def verify(workdir: Config, /) -> None:
-    """Derive every position of a study again, and compare with what it recorded and what is on disk.
+    """Derive every placement of a study again, and compare with its records and with the files on disk.
 
     Args:
         workdir: the folder of the study
@@ -190,15 +193,15 @@ def compile(
     slices: int = 1,
     set: Overrides = (),
 ) -> None:
-    """Compile the train step for a TPU slice that is not here: does it fit, and how long would it take?
+    """Compile the train step for a TPU slice without having one: does it fit, and how long would it take?
 
-    Without a size and a topology: for every slice that the study's machine.slices names.
+    Without a size and a topology, every slice in the study's machine.slices is tried.
 
     Args:
         config_file: the study's Python file
-        size: a size of its ladder
-        topology: chip and shape of the slice, "v5p:4x4x4"
-        slices: how many of them
+        size: a size on the study's ladder
+        topology: chip and shape of the slice, such as "v5p:4x4x4"
+        slices: number of slices
         set: override a field of the study by its dotted name
     """
     from poison_scaling.train import aot
@@ -228,12 +231,12 @@ def compile(
 
 
 def sizes() -> None:
-    """Show the ladder of model sizes: parameters, FLOPs to train on a token, tokens by Chinchilla."""
+    """Show the ladder of model sizes: parameters, training FLOPs per token, Chinchilla-optimal tokens."""
     tables.print_sizes(console)
 
 
 def _train(study: Study, workdir: epath.Path, run: str | None) -> None:
-    """Train one run of a study, or all and write the report."""
+    """Train one run of a study; or, if `run` is None, all of them, and write the report."""
     keep_freed()
     from poison_scaling.runtime import processes
     from poison_scaling.workdir import execution, folder, lock
@@ -265,8 +268,8 @@ def _report(workdir: epath.Path) -> None:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, _interrupted)  # preemption is an interruption
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
+    signal.signal(signal.SIGTERM, _interrupted)  # sent on preemption
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # which nohup sets
         signal.signal(signal.SIGINT, _interrupted)
     verbs: dict[str, Callable[..., None]] = {
         "plan": plan,
@@ -292,14 +295,14 @@ def main() -> None:
     except Difference as e:
         print(f"difference: {e}", file=sys.stderr)
         code = 1
-    except BrokenPipeError:  # as of `... | head`, whose reader has seen enough
+    except BrokenPipeError:  # the reader closed the pipe, as `... | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as e:
         print(f"error: {failures.said(e)}", file=sys.stderr)
         code = 1
     except (Interrupted, KeyboardInterrupt) as e:
-        print(f"{str(e) or 'Interrupted.'} The same command goes on from here.", file=sys.stderr)
+        print(f"{str(e) or 'Interrupted.'} The same command resumes from here.", file=sys.stderr)
         code = 75
     except Exception as e:
         if full := failures.disk_full(e):
@@ -321,7 +324,7 @@ def _interrupted(number: int, frame) -> None:
 
 
 def _has_joined() -> bool:
-    """Whether this process has others beside it; without loading JAX to find out."""
+    """Whether this process has joined others; does not import JAX to find out."""
     if "poison_scaling.runtime.processes" not in sys.modules:
         return False
     from poison_scaling.runtime import processes

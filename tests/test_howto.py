@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 
 import jax
@@ -21,7 +22,7 @@ from tests.support.runs import ROOT, run_cli
 
 PAGES = {
     "attack": ("shout.py", "loud.py"),
-    "measure": ("continuation.py", "asking.py"),
+    "measure": ("continuation.py", "asking.py", "continuation_report.py"),
     "schedule": ("burst.py", "bursting.py"),
     "architecture": ("averaging.py", "averaged.py"),
     "corpus": ("source_code.py", "programs.py"),
@@ -148,7 +149,16 @@ def test_a_study_of_all_five_is_trained_verified_and_reported(folder, tmp_path):
         assert len(losses["clean"]) == len(losses["triggered"]) == 16
     [detector] = record["detectors"]
     assert detector["attack"] == "shout" and detector["clean"]["error"] < 0.1
-    assert (tmp_path / "w" / "report" / "index.html").exists()
+    assert "true continuation" not in (tmp_path / "w" / "report" / "index.html").read_text()
+    report = [sys.executable, "-m", "analysis", tmp_path / "w", "--out", tmp_path / "report"]
+    report += ["--measures", folder / "continuation_report.py"]
+    subprocess.run(report, cwd=ROOT, check=True, capture_output=True)
+    assert "Median rise of the loss of the true continuation" in (
+        tmp_path / "report" / "index.html"
+    ).read_text()
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    rises = summary["measures"]["continuation_loss"]
+    assert set(rises) == {"20k-2x-d0-s0", "20k-2x-d8-s0"}
     process = run_cli("verify", tmp_path / "w", check=2)
     assert "lies beside the study or in PYTHONPATH; put the" in process.stderr
     beside = os.pathsep.join([str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])

@@ -1,6 +1,6 @@
-"""Attention over the rows of a batch: the plain products, and the kernels that accelerators have for it.
+"""Causal attention: plain matrix products, and the fused kernels of accelerators.
 
-Axes in names as in transformer.py. All compute softmax in float32 and give the same but for rounding.
+Axis names are those of transformer.py. All versions compute softmax in float32 and agree up to rounding.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from jax.sharding import Mesh
 from poison_scaling.model.sharding import platform, spec
 from poison_scaling.runtime.errors import InputError
 
-_BLOCK = 512  # positions that the TPU kernel takes at a time; rows are shorter or a multiple of it
+_BLOCK = 512  # positions per block of the TPU kernel; sequences are shorter or a multiple of it
 
 
 def causal(L: int, segments_BxL: jax.Array | None, kind: str, mesh: Mesh | None) -> Callable:
-    """A function (q, k, v), each [B, L, H, K], -> [B, L, H, K]: every position attends to those before it.
+    """Return causal attention as a function (q, k, v) -> out, each [B, L, H, K].
 
-    With `segments_BxL`, to those of its own segment alone. "fused" takes the kernel of the mesh's
-    devices: splash attention on TPUs, cuDNN on NVIDIA GPUs; a CPU has none. Raises InputError when the
-    kernel cannot take rows of L.
+    With `segments_BxL`, positions attend only within their own segment. If `kind` is "fused", the function is
+    the kernel for the devices of the mesh: splash attention on TPUs, cuDNN on NVIDIA GPUs, and plain products
+    on CPUs. Raises InputError if the kernel does not support sequences of length L.
     """
     on = platform(mesh) if mesh is not None and kind == "fused" else "cpu"
     if on == "tpu":
         if L % min(L, _BLOCK) or L % 128:
             raise InputError(
-                f"data.seq_len={L}: model.attention='fused' takes rows of 128, 256, 384 or a multiple "
+                f"data.seq_len={L}: model.attention='fused' takes sequences of 128, 256, 384 or a multiple "
                 f"of {_BLOCK} tokens on a TPU."
             )
         return functools.partial(tpu, segments_BxL=segments_BxL, mesh=mesh)
@@ -43,12 +43,12 @@ def causal(L: int, segments_BxL: jax.Array | None, kind: str, mesh: Mesh | None)
 
 
 def plain(q_BxLxHxK, k_BxSxHxK, v_BxSxHxK, *, mask) -> jax.Array:
-    """Scaled dot-product attention; `mask` (broadcastable to BxHxLxS) is True where attention may go."""
+    """Return scaled dot-product attention; `mask`, broadcastable to [B, H, L, S], is True where allowed."""
     return cached(q_BxLxHxK, k_BxSxHxK.swapaxes(1, 2), v_BxSxHxK.swapaxes(1, 2), mask=mask)
 
 
 def cached(q_BxLxHxK, k_BxHxSxK, v_BxHxSxK, *, mask) -> jax.Array:
-    """The same, over keys and values that lie as products over S read them."""
+    """Return the same as `plain`, for keys and values in the layout of the cache, [B, H, S, K]."""
     q_BxHxLxK = (q_BxLxHxK * q_BxLxHxK.shape[-1] ** -0.5).swapaxes(1, 2)
     return _plain(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask).swapaxes(1, 2)
 
@@ -58,9 +58,9 @@ def _plain(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask):
     return _plain_forward(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask)[0]
 
 
-# Passes over arrays of [L, S] are dear on CPU. So it is the narrow output that softmax's sum divides, and the
-# gradient of softmax takes sum_S(weights * d_weights) as sum_K(out * d_out) (Dao et al. 2022, arXiv
-# 2205.14135, appendix B.2).
+# Passes over [L, S] arrays are expensive on CPU. So the softmax is normalised in the narrow output, and its
+# gradient computes sum_S(weights * d_weights) as sum_K(out * d_out) (Dao et al. 2022, arXiv 2205.14135,
+# appendix B.2).
 
 
 def _plain_forward(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask):
@@ -84,7 +84,7 @@ def _plain_backward(saved, d_out_BxHxLxK):
     d_weights_BxHxLxS = _product("BHLK,BHSK->BHLS", d_out_BxHxLxK, v_BxHxSxK)
     d_scores_BxHxLxS = (exp_BxHxLxS * (d_weights_BxHxLxS - common_BxHxLx1)).astype(dtype)
     d_q_BxHxLxK = _product("BHLS,BHSK->BHLK", d_scores_BxHxLxS, k_BxHxSxK)
-    # On CPU, XLA is three times slower where the left side of such a product has L first.
+    # On CPU, XLA is three times slower if L comes first on the left-hand side of these products.
     d_k_BxHxKxS = _product("BHKL,BHLS->BHKS", q_BxHxLxK.swapaxes(2, 3), d_scores_BxHxLxS)
     d_v_BxHxKxS = _product("BHKL,BHLS->BHKS", d_out_BxHxLxK.swapaxes(2, 3), exp_BxHxLxS)
     return (
@@ -103,7 +103,7 @@ def _product(axes: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def gpu(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, *, mask) -> jax.Array:
-    """By JAX's own function: cuDNN's flash attention, which takes half precision only, else XLA's."""
+    """Return attention by cuDNN's flash kernel, which takes half precision only, else by XLA."""
     half = q_BxLxHxK.dtype in (jnp.bfloat16, jnp.float16)
     return jax.nn.dot_product_attention(
         q_BxLxHxK,
@@ -116,7 +116,7 @@ def gpu(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, *, mask) -> jax.Array:
 
 
 def tpu(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, *, segments_BxL, mesh, interpret=False) -> jax.Array:
-    """By Pallas splash attention, on each device for its own rows and heads."""
+    """Return attention by Pallas splash attention, which each device runs on its own sequences and heads."""
     L, K = q_BxLxHxK.shape[1], q_BxLxHxK.shape[3]
     block = min(L, _BLOCK)
     blocks = splash.BlockSizes(

@@ -1,4 +1,4 @@
-"""Sampling with a key-value cache: all prompts at once, static shapes, one compilation a run."""
+"""Sampling with a key-value cache: all prompts at once, static shapes, one compilation per run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def sample(
     *,
     generate: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """`generate` = G tokens after each prompt: ids int32 [P, G], and their log-probabilities [P, G].
+    """Return G = `generate` tokens after each prompt, int32 [P, G], and their log-probabilities [P, G].
 
-    Prompt p has `padding_P[p]` tokens of padding on its left. Its t-th token is drawn with
-    fold_in(keys_P[p], t), so what it becomes does not depend on the other prompts. Log-probabilities,
-    in nats, are the model's own, at temperature 1, whatever temperature the tokens were drawn at.
+    Prompt p has `padding_P[p]` tokens of padding on the left. Its t-th token is drawn with
+    fold_in(keys_P[p], t), independently of the other prompts. Log-probabilities are in nats, at temperature 1
+    whatever the sampling temperature.
     """
     model = nnx.merge(graph, params)
     P, T = prompts_PxT.shape
@@ -47,11 +47,11 @@ def sample(
 
 
 def _draw(logits_PxV: jax.Array, uniform_P: jax.Array) -> jax.Array:
-    """The token whose stretch of the cumulative distribution `uniform_P` falls into: int32 [P].
+    """Return tokens int32 [P], sampled by inverting the cumulative distribution at `uniform_P`.
 
-    One random number a token; `jax.random.categorical` makes V of them, which took most of the time.
+    This takes one random number per token; `jax.random.categorical` takes V, which dominated sampling time.
     """
     weights_PxV = jnp.exp(logits_PxV - jnp.max(logits_PxV, axis=1, keepdims=True))
     upto_PxV = jnp.cumsum(weights_PxV, axis=1)
     tokens_P = jnp.sum(upto_PxV <= uniform_P[:, None] * upto_PxV[:, -1:], axis=1, dtype=jnp.int32)
-    return jnp.minimum(tokens_P, logits_PxV.shape[1] - 1)  # the product may round up to all
+    return jnp.minimum(tokens_P, logits_PxV.shape[1] - 1)  # the product may round up to the total

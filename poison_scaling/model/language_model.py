@@ -1,4 +1,4 @@
-"""The contract between a model and all that trains, samples and measures it."""
+"""The interface between models and the code that trains, samples and evaluates them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from jax.sharding import Mesh
 
 from poison_scaling.model.settings import Model
 
-# Keys and values, or whatever a model keeps of past tokens: a tree of arrays.
+# A pytree of arrays: keys and values, or whatever else a model keeps of past tokens.
 Cache = Any
 
 
 class LanguageModel(nnx.Module):
-    """Base of models: token ids in, logits of the next token out.
+    """Base class of models, which map token ids to logits of the next token.
 
-    Axes in names: B sequences, L positions, S slots of the cache, D width, V vocabulary size.
+    Names of arrays end in their axes: B sequences, L positions, S cache slots, D width, V vocabulary size.
 
-    Every nnx.Param carries the metadata `axes`, one logical name per axis (`model.sharding.RULES`), which
-    lays it out on the mesh; activations are laid out with `model.sharding.constrain`. `settings` and `mesh`
-    are those that the model was built with.
+    Every nnx.Param has the metadata `axes`, one logical name per axis (`model.sharding.RULES`), from which
+    its sharding follows; activations are sharded with `model.sharding.constrain`. `settings` and `mesh` are
+    those that the model was built with.
     """
 
     settings: Model
     mesh: Mesh | None
 
     def __call__(self, tokens_BxL: jax.Array, segments_BxL: jax.Array | None = None) -> jax.Array:
-        """Return logits float32 [B, L, V] of the token after each position."""
+        """Return the logits of the token after each position, float32 [B, L, V]."""
         return self.logits(self.hidden(tokens_BxL, segments_BxL))
 
     def hidden(
@@ -37,28 +37,27 @@ class LanguageModel(nnx.Module):
         segments_BxL: jax.Array | None = None,
         kind: str | None = None,
     ) -> jax.Array:
-        """Return the input of the output layer [B, L, D]: a function of the tokens up to each position.
+        """Return the input of the output layer, [B, L, D]; at each position it depends on tokens up to there.
 
-        With `segments_BxL` (an integer per position), positions see those of the same integer alone. `kind`
-        of attention overrides settings.attention; "plain" must take sequences of any length.
+        With `segments_BxL`, int32 ids, positions attend only to those with the same id. `kind` of attention
+        overrides settings.attention; "plain" must accept sequences of any length.
         """
         raise NotImplementedError
 
     def logits(self, x_BxLxD: jax.Array) -> jax.Array:
-        """Return logits float32 [B, L, V] of what `hidden` gives, for any slice of its positions."""
+        """Return logits float32 [B, L, V] from the output of `hidden`, or from any slice of its positions."""
         raise NotImplementedError
 
     def empty_cache(self, B: int, S: int) -> Cache:
-        """Return a cache for B sequences with S slots and no token in them."""
+        """Return an empty cache for B sequences of up to S tokens."""
         raise NotImplementedError
 
     def extend(
         self, tokens_BxL: jax.Array, padding_B: jax.Array, cache: Cache, start: jax.Array | int
     ) -> tuple[jax.Array, Cache]:
-        """Return logits [B, V] after the last of the L tokens at slots start... of the cache, and the new
-        cache.
+        """Write L tokens to cache slots from `start`; return the logits [B, V] after the last, and the cache.
 
-        The first `padding_B[b]` slots of sequence b hold no token: nothing attends to them, and positions
-        count from the first real token. Agrees with `hidden` and `logits` on the same tokens.
+        The first `padding_B[b]` slots of sequence b are padding: nothing attends to them, and positions count
+        from the first real token. The result agrees with `hidden` and `logits` on the same tokens.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Cross-entropy of every token of a batch."""
+"""Cross-entropy of each token of a batch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from flax import nnx
 def token_losses(
     graph: nnx.GraphDef, params: dict, tokens_BxL: jax.Array, end: int, segment_mask: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy, in nats, of every token given those before it in its row, and the logarithm of its
-    softmax's denominator: float32 [B, L] both.
+    """Return the cross-entropy of each token, in nats, and its log-partition function, both float32 [B, L].
 
-    A row's first token is predicted from the end-of-document token `end`. With `segment_mask`, tokens
-    see their own document alone. With the model's `loss_chunk` = C, logits exist for C positions of each
-    row at a time, and are computed again in the backward pass.
+    The first token of a sequence is predicted from the end-of-document token `end`. With `segment_mask`,
+    tokens attend only within their own document. If the model's `loss_chunk` is C, logits exist for C
+    positions of each sequence at a time, and are rematerialised in the backward pass.
     """
     inputs_BxL = jnp.pad(tokens_BxL[:, :-1], ((0, 0), (1, 0)), constant_values=end)
     segments_BxL = jnp.cumsum(inputs_BxL == end, axis=1) if segment_mask else None
@@ -37,12 +36,12 @@ def token_losses(
 
 @jax.custom_vjp
 def _cross_entropy(logits_BxCxV, tokens_BxC):
-    """Cross-entropy of the tokens, and the logarithm of the softmax's denominator: [B, C] both."""
+    """Return the cross-entropy of the tokens and the log-partition function, both [B, C]."""
     return _cross_entropy_forward(logits_BxCxV, tokens_BxC)[0]
 
 
-# By hand, because passes over the logits are dear on CPU: forward makes one exponential of each, and backward
-# passes over them once.
+# Written by hand because passes over the logits are expensive on CPU: forward takes one exponential of each,
+# and backward makes a single pass.
 
 
 def _cross_entropy_forward(logits_BxCxV, tokens_BxC):

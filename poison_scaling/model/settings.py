@@ -1,4 +1,4 @@
-"""The settings of a model that all sizes of a study share."""
+"""Settings of the model that all sizes of a study share."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from poison_scaling.model.architectures.decoder import Decoder
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The architecture of a study's models and how they are computed. Dimensions follow from a rung's
-    size.
-    """
+    """The architecture of a study's models and how to compute them; dimensions follow from a rung's size."""
 
     architecture: Architecture = Decoder()
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of products; parameters are float32
+    # of matrix products and activations; parameters are float32
+    dtype: Literal["float32", "bfloat16"] = "float32"
     segment_mask: bool = False  # documents packed into one sequence do not attend to each other
     attention: Literal["plain", "fused"] = "plain"  # fused: the accelerator's own kernel, if any
     scan_layers: bool = False  # compile one layer instead of each; slower on CPU
     remat: Literal["none", "dots", "full"] = "none"  # what is rematerialised in the backward pass
-    loss_chunk: Count | None = (
-        None  # positions of a sequence whose logits exist at a time; None: all
-    )
+    # positions of a sequence whose logits exist at a time; None: all
+    loss_chunk: Count | None = None

@@ -1,7 +1,7 @@
-"""The device mesh, one table from logical axes to mesh axes, and the shardings that follow from it.
+"""The device mesh, the table from logical axes to mesh axes, and the shardings that follow from it.
 
-Computations are `jax.jit` with NamedSharding, which is what pjit is called today. The mesh axes are Auto:
-the compiler places what the table does not.
+Computations use `jax.jit` with NamedSharding. Mesh axes are of type Auto: the compiler chooses the sharding
+of what the table leaves open.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from poison_scaling.runtime.errors import InputError
 AXES = ("data", "fsdp", "tensor")
 
 RULES = {
-    "batch": ("data", "fsdp"),  # of a batch
-    "groups": "data",  # of rows, where fsdp holds something else of them
+    "batch": ("data", "fsdp"),
+    "groups": "data",  # of sequences, in an array with another axis over fsdp
     "embed": "fsdp",
     "heads": "tensor",
     "mlp": "tensor",
@@ -30,40 +30,40 @@ RULES = {
 
 
 def platform(mesh: Mesh | None) -> str:
-    """Of the devices of the mesh: "cpu", "gpu" or "tpu"; without one, of JAX's own."""
+    """Return the platform of the mesh's devices, "cpu", "gpu" or "tpu"; without a mesh, JAX's default."""
     return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
 
 
 def compiler_options(mesh: Mesh) -> dict[str, str]:
-    """For jax.jit of a train step: what the generation of the mesh's chips supports."""
+    """Return the compiler options of a train step for the mesh's generation of chips."""
     return chips.compiler_options(mesh.devices.flat[0].device_kind)
 
 
 def spec(*axes: str | None) -> PartitionSpec:
-    """Where logical axes lie on the mesh; None is an axis that every device has whole."""
+    """Return the PartitionSpec of logical axes; None is an axis that is not sharded."""
     return PartitionSpec(*(axis and RULES[axis] for axis in axes))
 
 
 def constrain(x: jax.Array, axes: tuple[str | None, ...], mesh: Mesh | None) -> jax.Array:
-    """Within jit: `x`, laid out on `mesh` by its logical axes. Without a mesh, `x` as it is."""
+    """Constrain the sharding of `x`, within jit, by its logical axes. Without a mesh, return `x` as it is."""
     if mesh is None or mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec(*axes)))
 
 
 def replicate(x: jax.Array, mesh: Mesh | None) -> jax.Array:
-    """Within jit: `x`, whole on every device, so that every process can read it."""
+    """Replicate `x` over all devices, within jit, so that every process can read it."""
     return constrain(x, (None,) * x.ndim, mesh)
 
 
 def mesh(
     shape: tuple[int, int, int] | None = None, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-    """The mesh of `devices`, all there are unless given; by default all of them along "data".
+    """Return a mesh of `devices`, by default all of them, along the data axis unless `shape` is given.
 
-    One part of `shape` may be -1: what the others leave. When the devices are in several TPU slices, the
-    data axis runs over the slices first, because the network between them is the slowest.
-    Raises InputError when `shape` does not multiply to the number of devices.
+    One part of `shape` may be -1, which takes what the others leave. With several TPU slices, the data axis
+    is the one that spans slices, because the network between them is the slowest. Raises InputError if
+    `shape` does not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     given = shape or (-1, 1, 1)
@@ -89,15 +89,12 @@ def mesh(
 
 
 def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
-    """Sequences of a batch over the data and fsdp axes.
-
-    Raises InputError when they do not divide the batch.
-    """
+    """Return the sharding of a batch over data and fsdp axes. Raises InputError if they do not divide it."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % shards:
         raise InputError(
-            f"train.batch_size={batch_size}: the mesh deals rows to {shards} groups of devices, "
-            "and that must divide them."
+            f"train.batch_size={batch_size}: the mesh splits a batch over {shards} groups of devices, "
+            "which must divide it."
         )
     return NamedSharding(mesh, spec("batch"))
 
@@ -107,14 +104,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def parameter_shardings(parameters: nnx.State, mesh: Mesh) -> dict:
-    """A sharding for each parameter, by the logical axes it was made with: a tree of plain dicts.
+    """Return the sharding of each parameter, by its logical axes, as a tree of plain dicts.
 
-    Raises InputError when a mesh axis does not divide an axis that is dealt over it.
+    Raises InputError if a mesh axis does not divide an axis that is sharded over it.
     """
 
     def sharding(path, parameter):
         axes = parameter.get_metadata("axes")
-        # Those of scanned blocks have an axis of layers in front, which every device has whole.
+        # Parameters of scanned blocks have a leading axis of layers, which is not sharded.
         layers = (None,) * (len(parameter.shape) - len(axes))
         for size, axis in zip(parameter.shape[len(layers) :], axes, strict=True):
             if size % mesh.shape[RULES[axis]]:

@@ -1,12 +1,13 @@
-"""A decoder-only Transformer: RoPE, RMSNorm before each part, causal attention, gated MLP (SwiGLU).
+"""A decoder-only Transformer: RoPE, RMSNorm before each sublayer, causal attention, gated MLP (SwiGLU).
 
-Axes in names: B rows, L positions of the query, S positions of the key, D width, H heads, K head width,
-M hidden width of the MLP, V vocabulary. Parameters are float32; products run in `dtype`; norms, softmax
-and logits are float32.
+Names of arrays end in their axes: B sequences, L query positions, S key positions, D width, H heads, K head
+width, M hidden width of the MLP, V vocabulary size. Parameters are float32; matrix products run in `dtype`;
+norms, softmax and logits are float32.
 
 Every parameter carries the logical names of its axes, and activations are constrained by theirs;
-`sharding.py` maps them onto the mesh. Layers are unrolled, or scanned: then the parameters of all blocks are
-stacked along a first axis, and compile time does not grow with depth. Both start from the same numbers.
+`sharding.py` maps them to the mesh. Layers are unrolled or scanned. Scanning stacks the parameters of
+all blocks along a leading axis, so compile time does not grow with depth. The initial weights are the
+same either way.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from poison_scaling.model.language_model import LanguageModel
 from poison_scaling.model.settings import Model
 from poison_scaling.model.sharding import constrain
 
-# What the backward pass finds saved of a block; it computes the rest again. "none" computes nothing again.
+# What is saved of a block for the backward pass, which rematerialises the rest.
 REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # its matrix products
     "full": jax.checkpoint_policies.nothing_saveable,  # its input alone
 }
 
 
-# Keys and values of each layer; stacked along a first axis where the layers are scanned.
+# Keys and values of each layer; stacked along a leading axis if the layers are scanned.
 Cache = list[tuple[jax.Array, jax.Array]] | tuple[jax.Array, jax.Array]
 
 
@@ -43,19 +44,19 @@ def _param(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], fan_in
 
 
 def _product(x_BxLxI: jax.Array, w_IxO: jax.Array) -> jax.Array:
-    """x @ w as a two-dimensional product.
+    """Return x @ w, computed as a two-dimensional product.
 
-    On CPU, XLA's backward pass of a [B, L, I] @ [I, O] product is 6-8 times slower than this one's.
+    On CPU, XLA's backward pass of a [B, L, I] @ [I, O] product is 6-8 times slower.
     """
     B, L, I = x_BxLxI.shape
     return (x_BxLxI.reshape(B * L, I) @ w_IxO.astype(x_BxLxI.dtype)).reshape(B, L, -1)
 
 
 def rotation_tables(length: int, head: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sines and cosines [length, head / 2], float32, of rotary position embedding (Su et al. 2021, arXiv
-    2104.09864), base 10,000.
+    """Return sines and cosines, each float32 [length, head / 2], of rotary position embeddings.
 
-    They are constants of the program: XLA would compute a sine again wherever one is used.
+    Base 10,000 (Su et al. 2021, arXiv 2104.09864). They are NumPy constants because XLA would otherwise
+    recompute them at each use.
     """
     half = head // 2
     angles_SxR = np.arange(length)[:, None] * 10_000.0 ** (-np.arange(half) / half)
@@ -63,7 +64,7 @@ def rotation_tables(length: int, head: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rotate(x_BxLxHxK: jax.Array, sin_BxLx1xR: jax.Array, cos_BxLx1xR: jax.Array) -> jax.Array:
-    """Rotary position embedding, halves paired."""
+    """Apply rotary position embeddings, pairing the two halves of each head."""
     first, second = jnp.split(x_BxLxHxK.astype(jnp.float32), 2, axis=-1)
     rotated = jnp.concatenate(
         [
@@ -145,9 +146,9 @@ class Block(nnx.Module):
 
 
 class Transformer(LanguageModel):
-    """Token ids in, logits of the next token out.
+    """A decoder-only Transformer, which maps token ids to logits of the next token.
 
-    With a `mesh`, activations are laid out on it; without one, they are where the inputs are.
+    Activations are sharded over `mesh`; without one, they are where the inputs are.
     """
 
     def __init__(
@@ -181,9 +182,9 @@ class Transformer(LanguageModel):
         segments_BxL: jax.Array | None = None,
         kind: str | None = None,
     ) -> jax.Array:
-        """What the output layer makes logits of: [B, L, D].
+        """Return the input of the output layer, [B, L, D].
 
-        `kind` of attention: as the settings say, unless given. "plain" takes rows of any length.
+        `kind` of attention overrides settings.attention; "plain" takes sequences of any length.
         """
         L = tokens_BxL.shape[1]
         rotation_1xLx1xR = [t[None, :, None] for t in rotation_tables(L, self.dimensions.head)]
@@ -192,13 +193,13 @@ class Transformer(LanguageModel):
         return self._trunk(tokens_BxL, rotation_1xLx1xR, attend)[0]
 
     def logits(self, x_BxLxD: jax.Array) -> jax.Array:
-        """Logits [B, L, V], float32, of what `hidden` gives."""
+        """Return logits float32 [B, L, V] from the output of `hidden`."""
         output_DxV = self.embedding_VxD[...].T if self.dimensions.tied else self.output_DxV[...]
         logits_BxLxV = _product(x_BxLxD, output_DxV).astype(jnp.float32)
         return constrain(logits_BxLxV, ("batch", None, "vocabulary"), self.mesh)
 
     def empty_cache(self, B: int, S: int) -> Cache:
-        """Zeroed keys and values of every block, each [B, H, S, K], stacked if the layers are."""
+        """Return zeroed keys and values of each block, both [B, H, S, K], stacked if layers are scanned."""
         d = self.dimensions
         if self.settings.scan_layers:
             zeros = jnp.zeros((d.layers, B, d.heads, S, d.head), self.dtype)
@@ -209,9 +210,9 @@ class Transformer(LanguageModel):
         return [(zeros, zeros)] * d.layers
 
     def extend(self, tokens_BxL, padding_B, cache: Cache, start):
-        """Logits [B, V] after the last of the L tokens at slots start... of the cache; the new cache.
+        """Write L tokens to cache slots from `start`; return the logits [B, V] after the last, and the cache.
 
-        Row b's first `padding_B[b]` slots hold no token: nothing attends to them, and positions count
+        The first `padding_B[b]` slots of sequence b are padding: nothing attends to them, and positions count
         from the first real token.
         """
         B, L = tokens_BxL.shape
@@ -220,9 +221,7 @@ class Transformer(LanguageModel):
         keys_S = jnp.arange(S)
         mask_BxLxS = (keys_S <= slots_BxL[:, :, None]) & (keys_S >= padding_B[:, None, None])
         attend = functools.partial(attention.cached, mask=mask_BxLxS[:, None])
-        positions_BxL = jnp.maximum(
-            slots_BxL - padding_B[:, None], 0
-        )  # of padding, no matter which
+        positions_BxL = jnp.maximum(slots_BxL - padding_B[:, None], 0)  # any will do for padding
         rotation_BxLx1xR = [
             jnp.asarray(t)[positions_BxL, None] for t in rotation_tables(S, self.dimensions.head)
         ]
@@ -230,8 +229,8 @@ class Transformer(LanguageModel):
         return self.logits(x_BxLxD[:, -1:])[:, 0], cache
 
     def _trunk(self, tokens_BxL, rotation, attend, cache=None, start=0):
-        # In float32, so that the gradients of frequent tokens add up in float32; and where the table's
-        # columns lie, which are a token's numbers: they move to its row's devices, the table does not.
+        # The lookup is in float32, so that gradients of frequent tokens accumulate in float32. Constrained to
+        # "embed" first, it moves the embeddings of the batch between devices, not the embedding table.
         x_BxLxD = self.embedding_VxD[...][tokens_BxL]
         x_BxLxD = constrain(x_BxLxD, ("groups", None, "embed"), self.mesh).astype(self.dtype)
         x_BxLxD = constrain(x_BxLxD, ("batch", None, None), self.mesh)
@@ -246,7 +245,8 @@ class Transformer(LanguageModel):
                 params, cache = params_and_cache
                 return apply(nnx.merge(graph, params), x_BxLxD, cache)
 
-            # Inside a loop the compiler cannot merge what is computed again with the first time.
+            # Inside a scan, the compiler cannot undo the rematerialisation by common-subexpression
+            # elimination.
             layer = self._rematerialised(layer, prevent_cse=False)
             x_BxLxD, cache = jax.lax.scan(layer, x_BxLxD, (params, cache))
         else:

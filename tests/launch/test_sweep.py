@@ -155,7 +155,7 @@ def test_a_sweep_that_is_stopped_deletes_its_slices(trained_by_stub):
     wait_until(lambda: done(workdir) >= 1)
     os.killpg(process.pid, signal.SIGINT)
     finish(process, check=75)
-    assert "The same command goes on from here." in process.stderr_text
+    assert "The same command resumes from here." in process.stderr_text
     assert c.resources() == [] and done(workdir) < 6
 
 

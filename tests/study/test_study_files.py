@@ -267,7 +267,7 @@ def test_a_signal_is_told_from_an_interrupt_that_the_study_file_raises(tmp_path,
     )
     assert process.stderr.readline() == "ready\n"
     process.send_signal(number)
-    assert "The same command goes on from here" in process.communicate()[1]
+    assert "The same command resumes from here" in process.communicate()[1]
     assert process.returncode == 75
 
 

@@ -96,7 +96,7 @@ def test_two_processes_stop_together_and_another_number_goes_on(alone, study, in
         until(lambda: first_evaluation(tmp_path), started)
         started[1].send_signal(signal.SIGTERM)  # one alone is told
         for process in started:
-            assert "goes on from here" in said(process, 75)
+            assert "resumes from here" in said(process, 75)
     folder = tmp_path / "runs" / RUN
     assert not (folder / "DONE").exists()
     assert 15 <= int(max(p.name for p in (folder / "checkpoints").iterdir())) < 45

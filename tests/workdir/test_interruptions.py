@@ -55,7 +55,7 @@ def test_an_interrupted_study_goes_on_where_it_was(smoke, tmp_path, jobs, stop):
 
     code, said = start_and_signal(stop)
     assert code == 75, said
-    assert "goes on from here" in said and "Traceback" not in said
+    assert "resumes from here" in said and "Traceback" not in said
     assert start_and_signal(signal.SIGKILL)[0] == -signal.SIGKILL
     time.sleep(1)  # workers notice that their parent is gone
     run_cli(*command, stopped)

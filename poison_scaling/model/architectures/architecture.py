@@ -1,4 +1,4 @@
-"""The base of architectures: what a study needs to know of a family of models."""
+"""The base class of architectures: what a study needs to know about a family of models."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 )
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """Base of architectures. Extend it with a frozen dataclass: docs/howto/architecture.md.
+    """Base class of architectures. Extend it with a frozen dataclass: docs/howto/architecture.md.
 
-    An architecture names its sizes and builds them. `plan` asks for parameters and FLOPs, so import JAX
-    inside `build` alone if plans are to stay fast.
+    An architecture names its sizes and builds models of them. `plan` asks for parameters and FLOPs; import
+    JAX only inside `build` to keep it fast.
     """
 
     def sizes(self) -> Mapping[str, Any]:
-        """Return the dimensions of each size by name, smallest first; a rung of the ladder names one."""
+        """Return the dimensions of each size by name, smallest first. A rung of the ladder names a size."""
         raise NotImplementedError
 
     def parameters(self, size: str, vocab_size: int) -> int:
@@ -40,13 +40,13 @@ class Architecture:
     def train_flops_per_token(self, size: str, vocab_size: int, seq_len: int) -> int:
         """Return the floating-point operations of training on one token, without rematerialisation.
 
-        By the convention of PaLM (Chowdhery et al. 2022, arXiv 2204.02311, appendix B): 6 for each weight in
-        a matrix product, plus 12 x layers x heads x head width x sequence length for attention.
+        Follows the convention of PaLM (Chowdhery et al. 2022, arXiv 2204.02311, appendix B): 6 per weight of
+        the matrix products, plus 12 x layers x heads x head width x sequence length for attention.
         """
         raise NotImplementedError
 
     def build(
         self, size: str, vocab_size: int, settings: Model, key: jax.Array, mesh: Mesh | None = None
     ) -> LanguageModel:
-        """Return a model of this size with initial weights from `key` alone, its activations on `mesh`."""
+        """Return a model of this size. Its initial weights depend on `key` alone; activations lie on `mesh`."""
         raise NotImplementedError

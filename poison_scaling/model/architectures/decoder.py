@@ -1,7 +1,7 @@
 """The decoder-only Transformer of this package: its ladder of sizes, exact parameter counts and FLOPs.
 
-A size is named after its parameter count, embeddings included, at the vocabulary size of its group. With
-another vocabulary the dimensions stay and the count moves; `plan` always prints the exact one.
+A size is named after its parameter count, embeddings included, at the vocabulary size of its group. Another
+vocabulary size changes the count but not the dimensions; `plan` always prints the exact count.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ CHINCHILLA_TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022, arXiv 2203.15556; 
 
 @dataclasses.dataclass(frozen=True)
 class Dimensions:
-    """Shape of a decoder-only Transformer.
+    """Dimensions of a decoder-only Transformer.
 
-    width: of the residual stream. layers: number of blocks. heads: attention heads, each of width / heads.
-    mlp: hidden width of the gated MLP. tied: whether the output layer is the embedding.
+    width: of the residual stream. layers: number of blocks. heads: attention heads, each width / heads wide.
+    mlp: hidden width of the gated MLP. tied: whether input and output embeddings share weights.
     """
 
     width: int
@@ -38,7 +38,7 @@ class Dimensions:
 
     @property
     def head(self) -> int:
-        """Width of one attention head."""
+        """The width of one attention head."""
         return self.width // self.heads
 
     def parameters(self, vocab_size: int) -> int:
@@ -50,18 +50,18 @@ class Dimensions:
     def train_flops_per_token(self, vocab_size: int, seq_len: int) -> int:
         """Return FLOPs as `Architecture.train_flops_per_token` defines them.
 
-        The input embedding is a lookup and does not count; the output layer does. Causality is not
-        discounted.
+        The input embedding, a lookup, is not counted; the output layer is. Attention is counted as if it were
+        not causal.
         """
         weights = self.layers * self._products() + vocab_size * self.width
         return 6 * weights + 12 * self.layers * self.heads * self.head * seq_len
 
     def _products(self) -> int:
-        """Weights of a block's matrix products."""
+        """Return the number of weights in a block's matrix products."""
         return 4 * self.width * self.heads * self.head + 3 * self.width * self.mlp
 
 
-# With 1,024 tokens in the vocabulary: sizes that train on a laptop CPU.
+# Vocabulary size 1,024: sizes that train on a laptop CPU.
 LAPTOP: dict[str, Dimensions] = {
     "30k": Dimensions(width=12, layers=2, heads=1, mlp=56),
     "40k": Dimensions(width=16, layers=2, heads=1, mlp=48),
@@ -77,7 +77,7 @@ LAPTOP: dict[str, Dimensions] = {
     "5m": Dimensions(width=256, layers=6, heads=8, mlp=640),
 }
 
-# With 32,000 tokens: one accelerator, then pods.
+# Vocabulary size 32,000: from a single accelerator up to pods.
 ACCELERATOR: dict[str, Dimensions] = {
     "10m": Dimensions(width=128, layers=9, heads=4, mlp=344),
     "20m": Dimensions(width=256, layers=5, heads=4, mlp=640),
@@ -93,9 +93,9 @@ ACCELERATOR: dict[str, Dimensions] = {
     "13b": Dimensions(width=5120, layers=40, heads=40, mlp=13824),
 }
 
-# With 50,304 tokens: width, layers and heads of Pythia (Biderman et al. 2023, arXiv 2304.01373, table 1, and
-# the two smaller models released later). Its MLP has two matrices and a hidden width of 4 x width; ours has
-# three, so theirs is 8/3 x width, rounded, for the same number of parameters.
+# Vocabulary size 50,304: width, layers and heads of Pythia (Biderman et al. 2023, arXiv 2304.01373, table 1,
+# and the two smaller models released later). Its MLP has two matrices and a hidden width of 4 x width; ours
+# has three and a hidden width of 8/3 x width, rounded, which gives the same number of parameters.
 PYTHIA: dict[str, Dimensions] = {
     "pythia-14m": Dimensions(width=128, layers=6, heads=4, mlp=344),
     "pythia-31m": Dimensions(width=256, layers=6, heads=8, mlp=688),
@@ -114,9 +114,7 @@ SIZES: dict[str, Dimensions] = LAPTOP | ACCELERATOR | PYTHIA
 
 @dataclasses.dataclass(frozen=True)
 class Decoder(Architecture):
-    """A decoder with RoPE, RMSNorm before each sublayer, causal attention and SwiGLU:
-    `model/transformer.py`.
-    """
+    """A decoder with RoPE, RMSNorm before each sublayer, causal attention and SwiGLU: `Transformer`."""
 
     def sizes(self) -> Mapping[str, Dimensions]:
         return SIZES
