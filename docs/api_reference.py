@@ -1,4 +1,8 @@
-"""For the API reference: the comment beside or above a field of a class is its description."""
+"""Extensions of griffe for the API reference.
+
+The comment beside or above a field of a class is its description, and the public interface of a package that
+loads its names when they are first used is what it imports under TYPE_CHECKING.
+"""
 
 import ast
 import io
@@ -6,6 +10,21 @@ import tokenize
 from typing import Any
 
 import griffe
+
+
+class LazyExports(griffe.Extension):
+    """Exports what a package with a `__getattr__` of its own imports from itself for type checkers."""
+
+    def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
+        if "__getattr__" not in pkg.members:
+            return
+        pkg.exports = [
+            name
+            for name, member in pkg.members.items()
+            if isinstance(member, griffe.Alias) and member.target_path.startswith(f"{pkg.name}.")
+        ]
+        for name in ("__all__", "__getattr__", "__dir__"):
+            pkg.members.pop(name, None)
 
 
 class FieldComments(griffe.Extension):
