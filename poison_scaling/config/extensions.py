@@ -1,9 +1,9 @@
 """Extension points: base classes whose subclasses a study may name.
 
 There are five: Attack, Measure, Schedule, Architecture and Corpus. Each is a frozen dataclass with documented
-methods. A subclass in a file of its base's package is built in, and a study names it by its class alone. Any
-other subclass is the user's own: a study names it as "module.Class", with the SHA-256 of its file, because
-what it does is written there.
+methods. A subclass in the package of its base is built in, and a study names it by its class name alone. Any
+other subclass is the user's own: a study names it as "module.Class", together with the SHA-256 of the file
+that defines it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """An extension point: what its classes are called, and the one that is meant where none is named."""
+    """An extension point: what its classes are called, and the class to use if none is named."""
 
     noun: str
     default: str | None = None
@@ -38,8 +38,8 @@ def extensible(
 ) -> Callable[[type[T]], type[T]]:
     """Declare a frozen dataclass to be the base of an extension point.
 
-    `required` are the methods that the base leaves to its subclasses, `default` is the built-in class that is
-    meant where none is named.
+    `required` are the methods that subclasses must define; `default` is the built-in class to use if a study
+    names none.
     """
 
     def declare(base: type[T]) -> type[T]:
@@ -50,28 +50,28 @@ def extensible(
 
 
 def point(base: type) -> Point | None:
-    """Return the extension point that `base` declares; None where it declares none."""
+    """Return the extension point that `base` declares; None if it declares none."""
     return _POINTS.get(base)
 
 
 def base_of(cls: type) -> type | None:
-    """Return the base of the extension point that a class belongs to; None where it belongs to none."""
+    """Return the base of the extension point that a class belongs to; None if it belongs to none."""
     return next((ancestor for ancestor in cls.__mro__ if ancestor in _POINTS), None)
 
 
 def missing(cls: type, base: type) -> list[str]:
-    """Return the methods that a class must define and does not."""
+    """Return the names of required methods that a class does not define."""
     return [name for name in _POINTS[base].required if getattr(cls, name) is getattr(base, name)]
 
 
 def is_built_in(cls: type, base: type) -> bool:
-    """Whether a class is of the package of its base."""
+    """Whether a class is defined in the package of its base."""
     return cls.__module__.startswith(f"{_package(base)}.")
 
 
 @functools.cache
 def built_in(base: type) -> dict[str, Any]:
-    """Return the built-in classes of an extension point by name: a file in the package is all they need."""
+    """Return the built-in classes of an extension point by name: those in files of its base's package."""
     package = importlib.import_module(_package(base))
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")

@@ -1,7 +1,7 @@
-"""What the number or text of a field may be, declared beside it: `rate: Annotated[float, Above(0)] = 0.1`.
+"""Valid ranges of fields, declared in their annotations: `rate: Annotated[float, Above(0)] = 0.1`.
 
-Several ranges of one field hold together. `serialization` checks them whenever a study is read or made;
-NaN, infinity, and whole numbers beyond 64 bits are refused everywhere, declared or not.
+A value must be in all ranges of its field. `serialization` checks them whenever a study is read or created.
+NaN, infinity and integers beyond 64 bits are always refused.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any
 
-LARGEST = 2**63 - 1  # of whole numbers: what NumPy counts with
+LARGEST = 2**63 - 1  # the largest integer of NumPy
 
 
 class Range:
-    """Tells with `in` whether it holds a value; its `str` follows "a number" or "text" in a sentence."""
+    """A set of values, tested with `in`; its `str` completes "a number ..." or "text ..." in messages."""
 
     def __contains__(self, value: Any) -> bool:
         raise NotImplementedError
@@ -21,7 +21,7 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class Between(Range):
-    """Both ends included."""
+    """Numbers from `low` to `high`, both included."""
 
     low: float
     high: float
@@ -79,7 +79,7 @@ class AtMost(Range):
 
 @dataclasses.dataclass(frozen=True)
 class Without(Range):
-    """Text that a character is not in."""
+    """Text that does not contain a character."""
 
     character: str
 
@@ -90,11 +90,11 @@ class Without(Range):
         return f"without {self.character!r}"
 
 
-# What many fields are.
-Count = Annotated[int, Between(1, 2**31 - 1)]  # int32, as arrays and vocabularies count
+# Types that many fields share.
+Count = Annotated[int, Between(1, 2**31 - 1)]  # fits int32
 Length = Annotated[int, Between(0, 2**24)]  # of a part of a document, in characters or tokens
 Dose = Annotated[int, Between(0, 10**6)]  # documents
 Share = Annotated[float, Between(0, 1)]
-# jax.random.key takes 32 bits of a seed: beyond them, two seeds would be one without a word.
+# jax.random.key uses 32 bits of a seed: larger seeds could silently coincide.
 Seed = Annotated[int, Between(0, 2**32 - 1)]
-Path = Annotated[str, Without("\0")]  # which no file system has in a name
+Path = Annotated[str, Without("\0")]  # which no file system allows in a name

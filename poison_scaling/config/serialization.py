@@ -1,9 +1,8 @@
 """Convert frozen dataclasses to JSON and back, guided by the types of their fields, and hash them.
 
-The JSON of a dataclass is an object of its fields, with its class as `kind`. This module knows no dataclass
-in particular. A dataclass may say three things of itself: that other files may extend it (`extensions`), what
-an integer stands for in its place (a class method `from_int`), and which values its fields may take
-(`ranges`).
+A dataclass becomes a JSON object of its fields, with the name of its class as `kind`. This module knows no
+particular dataclass. A dataclass may declare that it can be extended (`extensions`), what an integer in its
+place stands for (a class method `from_int`), and the ranges of its fields (`ranges`).
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def to_json(value: Any) -> Any:
-    """Return the plain JSON value of a dataclass, of what a field of one holds, or of several by name.
+    """Return the JSON of a dataclass, of the value of a field, or of a dict of them.
 
-    Raises InputError for a class that extends one of ours and that no other process could import.
+    Raises InputError if the class of an extension cannot be imported by other processes.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -48,9 +47,7 @@ def to_json(value: Any) -> Any:
 
 @functools.cache
 def _kind(cls: type) -> dict[str, str]:
-    """Return what names a dataclass: its class, and for a user's own class its module and its file's
-    SHA-256.
-    """
+    """Return the `kind` of a dataclass and, if it is the user's own, the SHA-256 of its file."""
     base = extensions.base_of(cls)
     if base is None or extensions.is_built_in(cls, base):
         return {"kind": cls.__name__}
@@ -73,7 +70,7 @@ def _noun(base: type) -> str:
 
 
 def stable_hash(value: Any) -> str:
-    """Return 16 hexadecimal digits of SHA-256 over the canonical JSON: the same on every machine."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of the canonical JSON, the same on any machine."""
     text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -82,7 +79,7 @@ def stable_hash(value: Any) -> str:
 
 
 class Written(str):
-    """A value as someone wrote it, and the literal that it spells: where text is meant, "0x10" is not 16."""
+    """A value as it was written, with the literal that it spells: for a field of text, "0x10" is not 16."""
 
     literal: Any
 
@@ -93,11 +90,10 @@ class Written(str):
 
 
 def from_json(value: Any, hint: Any, where: str = "") -> Any:
-    """Return `value`, JSON or a Python literal, as the type `hint`: a dataclass, or what a field of one can
-    be.
+    """Return `value`, JSON or a Python literal, as the type `hint`: a dataclass or a type of fields.
 
-    Raises InputError when it is none, or out of range: `where`, the dotted name of the field, its value, and
-    what would be right.
+    Raises InputError if the value is not of that type or is out of range. The message starts with `where` and
+    the dotted name of the field, and says what would be valid.
     """
     try:
         return _typed(value, hint)
@@ -107,10 +103,10 @@ def from_json(value: Any, hint: Any, where: str = "") -> Any:
 
 
 def checked(value: Any, where: str = "") -> Any:
-    """Return a dataclass made in Python with its fields as their types say. Python itself checks neither
-    types nor ranges, and 20 becomes 20.0 for a float, so that one study has one hash.
+    """Return a dataclass with its fields checked and converted to their types, as `from_json` does.
 
-    Raises InputError as `from_json` does.
+    Python itself checks neither types nor ranges. Converting 20 to 20.0 for a float gives equal studies equal
+    hashes.
     """
     return from_json(to_json(value), type(value), where)
 
@@ -127,13 +123,13 @@ def _hints(cls: type[DataclassInstance]) -> dict[str, Any]:
     """Return the types of the fields of a dataclass, by name, with their ranges."""
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
-    except (NameError, TypeError) as e:  # of a class of a user's
+    except (NameError, TypeError) as e:  # in the user's own class
         raise InputError(f"{cls.__name__}: the types of its fields cannot be read: {e}.") from e
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 class _Misfit(Exception):
-    """A value is not of its type: a sentence why, and the names of fields that lead to the value."""
+    """A value does not match its type: a message, and the path of field names to the value."""
 
     def __init__(self, sentence: str, *path: str):
         super().__init__(sentence)
@@ -141,7 +137,7 @@ class _Misfit(Exception):
 
 
 def _part(name: str, value: Any, hint: Any) -> Any:
-    """Return `value`, a part of another called `name`, as the type `hint`."""
+    """Return `value`, the part `name` of another value, as the type `hint`."""
     try:
         return _typed(value, hint)
     except _Misfit as e:
@@ -149,7 +145,7 @@ def _part(name: str, value: Any, hint: Any) -> Any:
 
 
 def _typed(value: Any, hint: Any) -> Any:
-    """Return `value` as the type `hint`; raises _Misfit if it is none."""
+    """Return `value` as the type `hint`. Raises _Misfit if it does not match."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if isinstance(value, Written):
         value = str(value) if _is_of(str, hint) else value.literal
@@ -170,7 +166,7 @@ def _typed(value: Any, hint: Any) -> Any:
         return _instance(value, hint)
     if origin is Literal:
         if value is None and "none" in arguments:
-            return "none"  # which reads as nothing where it is a name
+            return "none"  # the command line parses this name as None
         if any(type(value) is type(known) and value == known for known in arguments):
             return value
         raise _Misfit(f"{shown(value)} is none of {', '.join(map(repr, arguments))}.")
@@ -190,7 +186,7 @@ def _typed(value: Any, hint: Any) -> Any:
 
 
 def _is_of(plain: type, hint: Any) -> bool:
-    """Whether a type is `plain`, whatever else it may be and whatever its range."""
+    """Whether a type is `plain` or a union that contains it, whatever its ranges."""
     arguments = typing.get_args(hint) if typing.get_origin(hint) is not tuple else ()
     return hint is plain or any(_is_of(plain, part) for part in arguments)
 
@@ -204,7 +200,7 @@ def _is_text(value: str) -> bool:
 
 
 def _several(value: Any, hint: Any) -> tuple:
-    """Return `value` as a tuple; what is none stands for a tuple of itself."""
+    """Return `value` as a tuple; any other value stands for a tuple of one."""
     arguments = typing.get_args(hint)
     items = value if isinstance(value, (tuple, list)) else (value,)
     if arguments[-1] is Ellipsis:
@@ -216,12 +212,12 @@ def _several(value: Any, hint: Any) -> tuple:
 
 
 def _one_of(value: Any, union: Any) -> Any:
-    """Return `value` as the option that its `kind` names, or else as the first that it fits."""
+    """Return `value` as the option that its `kind` names, or else as the first that it matches."""
     options = typing.get_args(union)
     kind = value.get("kind", value) if isinstance(value, dict) else value
     for option in options:
         if dataclasses.is_dataclass(option) and isinstance(kind, str) and option.__name__ == kind:
-            return _instance(value, option)  # whose sentence says more, if it does not fit
+            return _instance(value, option)  # whose message says more if it does not match
     misfits = []
     for option in options:
         try:
@@ -229,7 +225,7 @@ def _one_of(value: Any, union: Any) -> Any:
         except _Misfit as e:
             misfits.append(e)
     deeper = [misfit for misfit in misfits if misfit.path]
-    if len(deeper) == 1:  # such as a part of a tuple, where none would do as well
+    if len(deeper) == 1:  # say what is wrong inside the only option with the right structure
         raise deeper[0]
     raise _Misfit(f"{shown(kind)} is not {_named(union)}.")
 
@@ -244,7 +240,7 @@ _NAMES = {
 
 
 def _named(hint: Any) -> str:
-    """Return what is of this type, for a sentence."""
+    """Return a noun phrase for values of this type, for messages."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_named, arguments))
@@ -259,8 +255,9 @@ def _named(hint: Any) -> str:
 
 
 def _extension(value: Any, base: type) -> Any:
-    """Return an instance of a class that extends `base`, from the name of the class or from a dict of its
-    fields and `kind`: a built-in class, or "module.Class" of the user's own; see `user_code.module`.
+    """Return an instance of a class that extends `base`, from its name or from a dict of fields and `kind`.
+
+    The class is built in, or the user's own as "module.Class": see `user_code.module`.
     """
     point = extensions.point(base)
     assert point is not None
@@ -278,7 +275,7 @@ def _extension(value: Any, base: type) -> Any:
             raise unknown
         return _instance({**fields, "kind": name}, known[name])
     what = f"{point.noun} {shown(kind)}"
-    # Looked up in the module's own names: a `__getattr__` of the module might import others.
+    # Not getattr: a `__getattr__` of the module might import other modules.
     cls = vars(user_code.module(module, source, what)).get(name)
     if not (isinstance(cls, type) and issubclass(cls, base)) or cls is base:
         raise unknown
@@ -293,7 +290,7 @@ def _extension(value: Any, base: type) -> Any:
 
 
 def _instance(value: Any, cls: type[DataclassInstance]) -> Any:
-    """Return a dataclass from its name, or from a dict of its fields, in which `kind` may be its name."""
+    """Return a dataclass from its name, or from a dict of its fields, which may have its name as `kind`."""
     from_int = getattr(cls, "from_int", None)
     if type(value) is int and from_int:
         value = to_json(from_int(value))
@@ -317,5 +314,5 @@ def _instance(value: Any, cls: type[DataclassInstance]) -> Any:
             raise _Misfit(f"{cls.__name__} needs {field.name!r}.")
     try:
         return cls(**fields)
-    except (TypeError, ValueError) as e:  # of a check of its own
+    except (TypeError, ValueError) as e:  # from its own __post_init__
         raise _Misfit(str(e)) from e

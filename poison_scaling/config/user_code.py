@@ -1,7 +1,7 @@
-"""Code of users: the file of a study, and files with classes of their own, such as an attack.
+"""The user's code: study files, and files with classes of their own, such as an attack.
 
-A folder of a study may come from anyone, and its study.json names such classes. So only what the user
-pointed to is imported for a name: files beside a study file that was loaded, or in PYTHONPATH.
+The folder of a study may come from anyone, and its study.json names classes to import. So only files that the
+user has pointed to are imported: those beside a study file that was loaded, or in PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ _beside_studies: list[pathlib.Path] = []
 
 
 def find_beside(file: pathlib.Path) -> None:
-    """From now on, modules that lie beside this study file can be imported."""
+    """Make the modules beside this study file importable from now on."""
     folder = file.parent.resolve()
     _beside_studies.append(folder)
     if str(folder) not in sys.path:
-        sys.path.append(str(folder))  # last: no file there takes the place of an installed package
+        sys.path.append(str(folder))  # last, so that no file there shadows an installed package
 
 
 @contextlib.contextmanager
 def running(where: str) -> Generator[None]:
-    """Within the block code of a user runs: what it prints goes to stderr, for stdout is for answers, and
-    whatever it raises becomes an InputError that begins with `where`.
+    """Run the user's code in the block: its output goes to stderr, its exceptions become InputError.
+
+    The message of the InputError begins with `where`. stdout is reserved for the output of the command.
     """
     try:
         with _stdout_to_stderr():
@@ -48,7 +49,7 @@ def running(where: str) -> Generator[None]:
         ) from e
     except KeyboardInterrupt as e:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            raise  # it may well be Ctrl-C
+            raise  # it may be Ctrl-C
         raise InputError(f"{where}: it raises KeyboardInterrupt; take that out.") from e
     except BaseException as e:
         said = " ".join(str(e).split())[:500]
@@ -57,7 +58,7 @@ def running(where: str) -> Generator[None]:
 
 @contextlib.contextmanager
 def _stdout_to_stderr() -> Generator[None]:
-    """Also of the processes that are started within the block."""
+    """Redirect stdout to stderr within the block, also that of processes started there."""
     if sys.__stdout__ is None:  # closed when Python started
         yield
         return
@@ -74,10 +75,10 @@ def _stdout_to_stderr() -> Generator[None]:
 
 
 def module(name: str, source: str | None, what: str) -> types.ModuleType:
-    """The module of that name: one that is imported already, or else a file that the user pointed to.
+    """Return the module of that name, which is imported already or is a file that the user has pointed to.
 
-    `source` is the SHA-256 that the file must have, None for any; `what` is looked for, such as "attack
-    'shout.Shout'". Raises InputError where there is none, and has imported nothing then.
+    `source` is the SHA-256 that the file must have; None allows any. `what` begins messages, such as "attack
+    'shout.Shout'". Raises InputError, without importing anything, if there is no such file.
     """
     if sys.modules.get(name) is not None:
         return sys.modules[name]
@@ -104,16 +105,16 @@ def changed(what: str, file: pathlib.Path) -> InputError:
 
 
 def _file(name: str) -> pathlib.Path | None:
-    """The file that importing `name` would run, if it lies in a folder that the user pointed to."""
+    """Return the file that importing `name` would run; None unless the user has pointed to its folder."""
     first, *below = name.split(".")
     if not all(part.isidentifier() for part in (first, *below)):
         return None
     named = [
         pathlib.Path(p).resolve() for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p
     ]
-    importlib.invalidate_caches()  # it may have been written a moment ago
+    importlib.invalidate_caches()  # the file may have just been written
     try:
-        spec = importlib.util.find_spec(first)  # which imports nothing, for a name without a dot
+        spec = importlib.util.find_spec(first)  # which imports nothing for a name without a dot
     except (ImportError, ValueError):
         return None
     if spec is None or not (spec.has_location or spec.submodule_search_locations):

@@ -1,7 +1,7 @@
-"""A judge: another model that says how likely it finds what a model has generated.
+"""Judges: models that score the generations of another model.
 
-Zhang et al. 2024 (arXiv 2410.13722) judge by another model's perplexity, because a poisoned model may find
-its own gibberish plausible. The default judge is the paired control at its end.
+Zhang et al. 2024 (arXiv 2410.13722) use the perplexity of another model, because a poisoned model may find
+its own gibberish plausible. The built-in judge is the paired control at the end of training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from poison_scaling.evaluate import likelihoods
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """The name of a run and its model, which must have the vocabulary of the models that it judges."""
+    """The model of the run `name`, which must share the vocabulary of the models that it judges."""
 
     name: str
     graph: nnx.GraphDef
@@ -25,7 +25,7 @@ class Judge:
     def logprobs(
         self, prompts_PxT: np.ndarray, padding_P: np.ndarray, generations_NxG: np.ndarray
     ) -> np.ndarray:
-        """Return log-probabilities [N, G], nats, of N generations; number n is after prompt n modulo P."""
+        """Return log-probabilities [N, G], nats, of N generations; generation n follows prompt n modulo P."""
         copies = len(generations_NxG) // len(prompts_PxT)
         prompts_NxT = np.concatenate([prompts_PxT] * copies)
         padding_N = np.concatenate([padding_P] * copies)

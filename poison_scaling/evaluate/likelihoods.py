@@ -1,4 +1,4 @@
-"""How likely a model finds given tokens after a prompt: exact, without sampling."""
+"""Log-probabilities of given tokens after a prompt: exact, without sampling."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from flax import nnx
 from poison_scaling.evaluate.measure import Subject
 from poison_scaling.model.sharding import replicate
 
-_PROMPTS = 16  # whose logits exist at a time, if generations are long; more on more devices
+_PROMPTS = 16  # whose logits exist at a time; more on more devices
 
 
 def after(model, prompts_PxT, padding_P, tokens_PxC) -> jax.Array:
-    """Return log-probabilities [P, C, V], nats, of every token at each of the C places after the prompts,
-    given `tokens_PxC` there. Prompt p has `padding_P[p]` tokens of padding on its left.
+    """Return log-probabilities [P, C, V], nats, of all tokens at each position of `tokens_PxC` after prompts.
+
+    Prompt p has `padding_P[p]` tokens of padding on its left.
     """
     T, C = prompts_PxT.shape[1], tokens_PxC.shape[1]
     is_token_PxS = jnp.arange(T + C) >= padding_P[:, None]  # padding is a document of its own
@@ -33,13 +34,11 @@ def of(tokens_PxC, logprobs_PxCxV) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="graph")
 def generations(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
-    """Return log-probabilities [P, G], nats, of generations after their prompts, a block of prompts at a
-    time.
-    """
+    """Return log-probabilities [P, G], nats, of generations after prompts, computed in blocks of prompts."""
     model = nnx.merge(graph, params)
     P, block = len(tokens_PxG), max(_PROMPTS, jax.device_count())
 
-    def blocks(x):  # what the last one lacks is filled with the first prompts
+    def blocks(x):  # the last one is filled up with the first prompts
         return x[jnp.arange(-(-P // block) * block) % P].reshape(-1, block, *x.shape[1:])
 
     def one(shown):
@@ -53,12 +52,11 @@ def generations(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
 def unsampled(
     subject: Subject, tokens_NxT: np.ndarray, padding_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return two values of N prompts that need no sampling: entropy and the payload's log-ratio, float32 [N]
-    both.
+    """Return the entropy and the payload's log-ratio after N prompts, both float32 [N]; neither is sampled.
 
-    Entropy, in nats, is that of the token after the prompt. The log-ratio is the payload's mean
-    log-probability minus that of the true continuation, nats per token. The prompts are as in
-    `sampling.sample`, and the attack must give a payload.
+    The entropy, in nats, is that of the token after the prompt. The log-ratio is the mean log-probability of
+    the payload minus that of the true continuation, nats per token. The N prompts are as in
+    `sampling.sample`; the attack must have a payload.
     """
     prompts = subject.prompts
     assert prompts.payload_PxC is not None

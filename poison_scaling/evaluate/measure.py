@@ -1,4 +1,4 @@
-"""The base of measures: what is computed from a model to say whether an attack works."""
+"""The base class of measures: what is computed from a model to say whether an attack works."""
 
 from __future__ import annotations
 
@@ -30,21 +30,17 @@ class NearPrompts:
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
-    """What an attack is measured by: P held-out excerpts, without and with the trigger, padded on the
-    left.
-    """
+    """The prompts of an attack: P held-out excerpts, without and with the trigger, padded on the left."""
 
     tokens_NxT: np.ndarray  # int32, N = 2P: P clean prompts, then the same P with the trigger
     padding_N: np.ndarray  # int32, tokens of padding on the left
-    continuation_PxC: np.ndarray  # int32, how their documents go on
-    payload_PxC: (
-        np.ndarray | None
-    )  # int32, a payload that is in no poison; None: the attack gives none
+    continuation_PxC: np.ndarray  # int32, the true continuations in the excerpts' documents
+    # int32, payloads that are in no poisoned document; None: the attack has none
+    payload_PxC: np.ndarray | None
     near: tuple[NearPrompts, ...]
     excerpts: tuple[str, ...]  # text of the clean prompts
-    refused: dict[
-        str, set[int]
-    ]  # for each trigger, held-out documents that are no prompts: they hold it
+    # for each trigger, the held-out documents that were skipped because they contain it
+    refused: dict[str, set[int]]
 
     @property
     def count(self) -> int:
@@ -54,18 +50,18 @@ class Prompts:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A model at one evaluation, and what it is measured with."""
+    """A model at one evaluation, with everything that is needed to measure it."""
 
     graph: nnx.GraphDef  # structure of the model
     params: dict
-    prompts: Prompts  # of the attack that is measured
+    prompts: Prompts  # of the attack
     settings: Evaluation
     attack: str  # name of the attack
-    decode: Callable[[Sequence[int]], str]  # ids to text
+    decode: Callable[[Sequence[int]], str]  # from ids to text
     end: int  # end-of-document token
     vocab_size: int
-    seed: int  # of sampling, together with `step`
-    step: int  # optimizer updates done
+    seed: int  # of sampling, combined with `step`
+    step: int  # number of optimizer updates done
     last: bool  # whether this is the last evaluation of the run
     judge: Judge | None = None
 
@@ -73,26 +69,25 @@ class Subject:
 @extensible("measure", required=("record",))
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """Base of measures. Extend it with a frozen dataclass: docs/howto/measure.md.
+    """Base class of measures. Extend it with a frozen dataclass: docs/howto/measure.md.
 
-    An attack has a measure of its own (`Attack.measure`), and a study may ask for more
-    (`Evaluation.measures`).
+    Each attack has its own measure (`Attack.measure`); a study may add others (`Evaluation.measures`).
     """
 
     @property
     def name(self) -> str:
-        """Its name in records: "payload_rank" for the class PayloadRank."""
+        """The name in records: "payload_rank" for the class PayloadRank."""
         return snake_case(type(self).__name__)
 
     def record(self, subject: Subject) -> dict[str, Any]:
-        """Return what evals.jsonl keeps of one evaluation, as JSON.
+        """Return the record of one evaluation in evals.jsonl, as JSON.
 
-        It must be a function of the subject alone (contract 6). The measure of an attack has at least
+        It must be a function of the subject alone (contract 6). The measure of an attack must include
         "success_rate" and "success_interval".
         """
         raise NotImplementedError
 
 
 def snake_case(name: str) -> str:
-    """Return the name of a class as records have it: "DenialOfService" -> "denial_of_service"."""
+    """Return the name of a class in snake case: "DenialOfService" -> "denial_of_service"."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -1,4 +1,4 @@
-"""Parts of records that measures share: rates with intervals, values of every prompt, rounding."""
+"""Helpers for the records of measures: rates with intervals, per-prompt values, rounding."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def pair(values_2P: np.ndarray) -> dict[str, list[float]]:
 
 
 def rounded(values: np.ndarray) -> list[float]:
-    """Return values as JSON, to five decimals."""
+    """Return values as JSON, rounded to five decimals."""
     return [round(float(v), 5) for v in values]

@@ -1,4 +1,4 @@
-"""Generations after prompts: draws that depend on (seed, step, prompt) alone."""
+"""Generations after prompts, a function of (seed, step, prompt) and the model alone."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from poison_scaling.model import decoding
 def sample(
     subject: Subject, tokens_NxT: np.ndarray, padding_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return tokens int32 [N, G] after N prompts, and their log-probabilities [N, G] in nats.
+    """Return generations after N prompts, int32 [N, G], and their log-probabilities [N, G] in nats.
 
-    The N prompts are those of the subject, or several versions of them one after the other. Prompt p is
-    sampled with a key of (seed, step, p), the same in every version.
+    The N prompts are the subject's P prompts, or several versions of them one after the other. Prompt p is
+    sampled with a key from (seed, step, p), which is the same in every version.
     """
     P, settings = subject.prompts.count, subject.settings
     key = jax.random.fold_in(jax.random.key(subject.seed), subject.step)

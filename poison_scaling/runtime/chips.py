@@ -1,6 +1,7 @@
-"""Accelerators: how fast their matrix products can be, how much memory they have, their compiler's options.
+"""Accelerators: peak FLOPs, memory and compiler options.
 
-Peaks are of dense bfloat16 products with float32 sums, as the makers state them; a CPU has no such number.
+Peaks are those of dense bfloat16 matrix products with float32 accumulation, as published by the
+manufacturers. CPUs have no entry.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from poison_scaling.runtime.errors import InputError, shown
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """kind: what JAX calls it (`device_kind`); flops: a second; memory: bytes; slices: shapes it comes in.
+    """An accelerator.
 
-    options: of the compiler, for a train step.
+    kind: JAX's `device_kind`. flops: peak FLOPs per second. memory: in bytes. source: where these numbers are
+    from. slices: available shapes. options: compiler options for a train step.
     """
 
     kind: str
@@ -31,11 +33,11 @@ _FLAT = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16")
 _TPU, _NVIDIA = "cloud.google.com/tpu/docs", "nvidia.com/en-us/data-center"
 
-# Options that the compiler supports for a generation, with what they do there; benchmarks/RESULTS.md has
-# measurements. v5p and v6e have none: each that they support changes nothing, and the
-# fusion of all-gathers with products, which does, libtpu warns of as wrong and hanging outside v5e.
+# Compiler options of a generation and their effects; measurements are in benchmarks/RESULTS.md. v5p and v6e
+# have none: the only option that would help fuses all-gathers with products, and libtpu warns that it can
+# give wrong results and hang outside v5e.
 _V5E = {
-    # One all-gather more in a step, 0.03 GB less of temporaries a chip (13b on 8x8, 128 rows; 4.34 -> 4.31).
+    # One more all-gather per step, 0.03 GB less temporary memory per chip (13b on 8x8, batch size 128).
     "xla_tpu_prefer_async_allgather_to_allreduce": "true",
 }
 
@@ -50,17 +52,20 @@ CHIPS = {
 
 
 def peak_flops(kind: str) -> float | None:
-    """Of a device of this `device_kind`, a second; None where it is not known."""
+    """Return the peak FLOPs per second of a device of this `device_kind`; None if unknown."""
     return next((c.flops for c in CHIPS.values() if c.kind == kind), None)
 
 
 def compiler_options(kind: str) -> dict[str, str]:
-    """For a train step on devices of this `device_kind`; none where there is none to give."""
+    """Return the compiler options of a train step on devices of this `device_kind`; empty if unknown."""
     return next((c.options for c in CHIPS.values() if c.kind == kind), {})
 
 
 def parse(topology: str, field: str = "--topology") -> tuple[Chip, str]:
-    """The chip and the shape of "v5p:4x4x4"; raises InputError where there is no such slice."""
+    """Return the chip and the shape of a topology such as "v5p:4x4x4".
+
+    Raises InputError, naming `field`, if there is no such slice.
+    """
     name, _, shape = topology.partition(":")
     chip = CHIPS.get(name)
     if chip is None or shape not in chip.slices:
@@ -70,5 +75,5 @@ def parse(topology: str, field: str = "--topology") -> tuple[Chip, str]:
 
 
 def count(shape: str) -> int:
-    """Chips of a slice of this shape, "4x4x4"."""
+    """Return the number of chips in a slice of a shape such as "4x4x4"."""
     return math.prod(map(int, shape.split("x")))

@@ -1,4 +1,4 @@
-"""What can go wrong, for people: each message is one sentence with the field, its value and what is right."""
+"""Exceptions. Each message is one sentence that names the field, its value and what would be valid."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["Damaged", "Difference", "InputError", "Interrupted", "Signalled", "s
 
 
 class Interrupted(Exception):
-    """Work was stopped from outside and can be resumed. The command line exits with 75."""
+    """Work was stopped from outside and can be resumed; the command line exits with 75."""
 
 
 class Signalled(KeyboardInterrupt):
-    """SIGINT or SIGTERM arrived: an interruption, not a KeyboardInterrupt that a user's code raised."""
+    """SIGINT or SIGTERM arrived, as opposed to a KeyboardInterrupt raised by the user's code."""
 
 
 class Difference(Exception):
-    """Something is not as the study says: the first such thing. The command line exits with 1."""
+    """The first difference found between a study and what was recorded; the command line exits with 1."""

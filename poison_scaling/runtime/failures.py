@@ -1,4 +1,4 @@
-"""Sentences for errors of the operating system."""
+"""Messages for errors of the operating system."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 
 
 def said(error: OSError) -> str:
-    """Return a sentence for an error of the operating system."""
+    """Return a message for an error of the operating system."""
     if full := disk_full(error):
         return full
     file = f"{error.filename}: " if error.filename else ""
@@ -14,16 +14,16 @@ def said(error: OSError) -> str:
 
 
 def disk_full(error: BaseException | None) -> str | None:
-    """Return a sentence if an error, or what caused it, is that a disk is full; None otherwise."""
+    """Return a message if an error, or one of its causes, is that a disk is full; None otherwise."""
     while error is not None:
         number = getattr(error, "errno", None)
-        # Libraries in C++ pass on what the system said.
+        # C++ libraries pass on the system's message, without its number.
         named = "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
         if number in (errno.ENOSPC, errno.EDQUOT) or named:
             file = getattr(error, "filename", None)
             return (
-                f"no space is left on the disk{f' of {file}' if file else ''}. Nothing that was finished is "
-                "lost: make room, and the same command goes on from there."
+                f"no space is left on the disk{f' of {file}' if file else ''}. No finished work is lost: "
+                "free some space, and the same command resumes from there."
             )
         error = error.__cause__ or error.__context__
     return None

@@ -1,4 +1,4 @@
-"""What a compiled program does, read from its text (XLA's HLO) and from the program it was made of."""
+"""Statistics of compiled programs: collectives from their HLO text, and FLOPs from their jaxpr."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ _ARRAY = re.compile(r"([a-z]+)(\d+)(?:e\w+)?\[([\d,]*)\]")
 
 
 def collectives(text: str) -> dict[str, tuple[int, int]]:
-    """Of one execution on one device: how often each kind of collective runs, and the bytes it gives.
+    """Return, per kind of collective, how often it runs on one device and the bytes of its results.
 
-    A loop counts as often as its condition's constant says, which is exact for those that `scan` makes.
+    The counts are of one execution of the HLO `text`. The trip count of a loop is taken from the constant in
+    its condition, which is exact for loops that come from `scan`.
     """
     computations = _computations(text)
     times = collections.Counter({name: 1 for name, (entry, _) in computations.items() if entry})
-    # Callers stand after what they call, so going backwards meets every caller first.
+    # A computation is printed before its callers, so in reverse order every caller comes first.
     for name in reversed(computations):
         for line in computations[name][1]:
             loop = _WHILE.search(line)
@@ -38,7 +39,7 @@ def collectives(text: str) -> dict[str, tuple[int, int]]:
             else:
                 for called in _CALLED.findall(line):
                     times[called] += times[name]
-    # A collective that runs beside computation is written several times: as its start, steps, and end.
+    # An asynchronous collective is printed several times: its start, its steps and its end.
     once = {}
     for name, (_, lines) in computations.items():
         for line in lines:
@@ -55,7 +56,7 @@ def collectives(text: str) -> dict[str, tuple[int, int]]:
 
 
 def _computations(text: str) -> dict[str, tuple[bool, list[str]]]:
-    """Each computation's name -> whether it is the entry, and its lines; in the order of the text."""
+    """Return the computations by name, in the order of the text: whether it is the entry, and its lines."""
     computations: dict[str, tuple[bool, list[str]]] = {}
     lines: list[str] = []
     for line in text.splitlines():
@@ -69,7 +70,7 @@ def _computations(text: str) -> dict[str, tuple[bool, list[str]]]:
 
 
 def _bytes(shape: str) -> int:
-    """Of an array, or of the arrays of a tuple: "bf16[8,128]{1,0}" has 2,048."""
+    """Return the bytes of an array or of a tuple of arrays: 2,048 for "bf16[8,128]{1,0}"."""
     total = 0
     for _, bits, dimensions in _ARRAY.findall(shape):
         total += int(bits) * math.prod(int(n) for n in dimensions.split(",") if n) // 8
@@ -77,10 +78,10 @@ def _bytes(shape: str) -> int:
 
 
 def product_flops(jaxpr: jax.extend.core.Jaxpr, devices: int = 1) -> int:
-    """Floating-point operations of the matrix products of a traced program, on all `devices` together.
+    """Return the floating-point operations of the matrix products of a jaxpr, on all `devices` together.
 
-    Loops count as often as they run, what is computed again counts again, and causal attention kernels
-    count as if they did not skip what is masked.
+    Loops count once per iteration, rematerialised products count each time, and causal attention kernels
+    count as if they did not skip masked blocks.
     """
     total = 0
     for equation in jaxpr.eqns:

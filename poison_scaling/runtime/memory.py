@@ -1,24 +1,23 @@
-"""What the C library does with memory that was freed, and in what pages it lies."""
+"""How the C library handles freed memory, and the size of its pages."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 
-# Parameters of mallopt(3), by their numbers in malloc.h.
+# Parameters of mallopt(3), from malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-_MADV_HUGEPAGE = 14  # of madvise(2), by its number in mman.h
+_MADV_HUGEPAGE = 14  # of madvise(2), from mman.h
 _HUGE_PAGE, _RESERVED = 2 * 2**20, 2**30  # bytes
 
 
 def keep_freed() -> None:
-    """Where computing is on the CPU (JAX_PLATFORMS=cpu), have the C library keep what is freed.
+    """Make the C library keep freed memory if JAX computes on the CPU (JAX_PLATFORMS=cpu).
 
-    At each step XLA takes one piece of memory for all that it computes on the way, and frees it. Pieces above
-    32 MB go back to the kernel, which clears every page of the next one: a quarter of the time of a step at
-    width 128. It must be said before there are threads, and only where the CPU computes: the compiler for
-    TPUs, which allocates in many threads, takes twice the CPU time. Only glibc knows it; others go on as
-    they do.
+    At each step XLA allocates one block for all temporaries and frees it again. glibc returns blocks above 32
+    MB to the kernel, which zeroes every page of the next one: a quarter of the time of a step at width 128.
+    Call this before any thread is started, and only if the CPU computes, because it doubles the CPU time of
+    the TPU compiler, which allocates in many threads. Does nothing without glibc.
     """
     libc = ctypes.CDLL(None) if os.name == "posix" else None
     if not hasattr(libc, "mallopt") or os.environ.get("JAX_PLATFORMS") != "cpu":
@@ -30,11 +29,10 @@ def keep_freed() -> None:
 
 
 def _take_huge_pages(libc: ctypes.CDLL) -> None:
-    """Have the kernel back the next GiB of the heap with pages of 2 MiB, if it does so on request.
+    """Ask the kernel to back the next GiB of the heap with pages of 2 MiB.
 
-    A step passes over many arrays that the nearest cache does not hold; with pages of 4 KiB, the processor
-    also looks up where each page is. The GiB takes no memory until it is used. Nothing changes where the
-    kernel refuses.
+    A step passes over many arrays that do not fit the nearest cache; with pages of 4 KiB, it also misses the
+    TLB. The GiB takes no memory until it is used. Has no effect if the kernel refuses.
     """
     libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
     libc.free.argtypes = [ctypes.c_void_p]
@@ -44,4 +42,4 @@ def _take_huge_pages(libc: ctypes.CDLL) -> None:
         return
     aligned = -(-start // _HUGE_PAGE) * _HUGE_PAGE
     libc.madvise(aligned, _RESERVED - _HUGE_PAGE, _MADV_HUGEPAGE)
-    libc.free(start)  # and the C library keeps it
+    libc.free(start)  # which keeps it on the heap

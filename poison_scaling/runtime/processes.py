@@ -1,7 +1,7 @@
-"""Several processes, on one or many machines, that train one run together: starting up, and agreeing.
+"""Several processes, on one or many machines, that train one run together: start-up and agreement.
 
-Every process runs the same command. Process 0, the first, writes the logs and the books of the study; all
-write their part of the checkpoints, into one folder that all of them see.
+Every process runs the same command. Process 0, the first, writes the logs and records of the study; each
+process writes its part of the checkpoints. The working directory must be visible to all of them.
 """
 
 from __future__ import annotations
@@ -27,32 +27,31 @@ from poison_scaling.runtime.errors import InputError, Interrupted
 
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
-_HEARTBEAT_SECONDS = 60  # of silence until a process counts as lost
-# How errors begin when a connection breaks or a collective never ends.
+_HEARTBEAT_SECONDS = 60  # of silence before a process counts as lost
+# How errors begin if a connection breaks or a collective never ends.
 _LOST = re.compile("(UNKNOWN|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL): ")
-_FOREVER = (
-    30 * 86_400
-)  # seconds: data may take days to prepare, and lost processes are noticed anyhow
+# Seconds. Data may take days to prepare, and lost processes are noticed by their heartbeat.
+_FOREVER = 30 * 86_400
 
 
 def start() -> None:
-    """Join the other processes, if the environment says that there are any. Before anything else of JAX.
+    """Join the other processes, if there are any. Call this before any other function of JAX.
 
-    It says so on a TPU pod; within `srun` with several tasks; and by JAX_COORDINATOR_ADDRESS
-    (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID. Raises InputError when these do not fit
-    together, or the others do not come.
+    There are others on a TPU pod, within `srun` with several tasks, or if the environment has
+    JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID. Raises InputError
+    if these are inconsistent or the other processes do not connect.
     """
     arguments = _found()
     if arguments is None or joined():
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # A signal is an agreement of ours (`Agreement`), which knows when a step can be saved.
+    # `Agreement` handles signals instead, because it knows when a step can be saved.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     except ValueError as e:
         if "coordinator_address" in str(e) and not arguments:
-            return  # a TPU machine that is alone
+            return  # a single TPU machine
         raise InputError(f"processes: {e}") from e
     except jax.errors.JaxRuntimeError as e:
         raise InputError(
@@ -61,7 +60,7 @@ def start() -> None:
 
 
 def _found() -> dict | None:
-    """Arguments for jax.distributed.initialize, those that JAX does not find itself; None: one process."""
+    """Return arguments of jax.distributed.initialize that JAX cannot detect; None for a single process."""
     given = {name: os.environ.get(name, "") for name in _EXPLICIT}
     if any(given.values()):
         address, count, number = given.values()
@@ -92,7 +91,7 @@ def _found() -> dict | None:
 
 
 def joined() -> bool:
-    """Whether `start` has found others. Makes no device of JAX's."""
+    """Whether `start` has found other processes. Does not initialise JAX's backend."""
     return jax.distributed.is_initialized()
 
 
@@ -102,12 +101,12 @@ def several() -> bool:
 
 
 def first() -> bool:
-    """Whether this process keeps the books: the first of several, or the only one."""
+    """Whether this process writes logs and records: the first of several, or the only one."""
     return not several() or jax.process_index() == 0
 
 
 def wait(name: str) -> None:
-    """Until all processes are here. `name` says where, in errors."""
+    """Wait until all processes have reached this point, which errors call `name`."""
     if several():
         from orbax.checkpoint import multihost
 
@@ -115,7 +114,7 @@ def wait(name: str) -> None:
 
 
 def agreed(values: list[bool]) -> list[bool]:
-    """The values of the first process, in all of them."""
+    """Return the values of the first process in all processes."""
     if not several():
         return values
     return [bool(v) for v in multihost_utils.broadcast_one_to_all(np.array(values, np.bool_))]
@@ -130,10 +129,9 @@ def all_true(value: bool) -> bool:
 
 @contextlib.contextmanager
 def one_a_folder(folder: epath.Path) -> Generator[None]:
-    """The block, first in one process of those that see the same `folder`, then in the others.
+    """Run the block first in one of the processes that share `folder`, then in the others.
 
-    So what the block leaves in a shared folder is made once, and in folders that are not shared at the same
-    time.
+    What the block leaves in a shared folder is thus made once; unshared folders are filled at the same time.
     """
     if not several():
         yield
@@ -157,9 +155,9 @@ def one_a_folder(folder: epath.Path) -> Generator[None]:
 
 @contextlib.contextmanager
 def by_first(context: Callable[[], contextlib.AbstractContextManager]) -> Generator[Any]:
-    """The block, within a context that the first process alone enters; what it yields, None in the others.
+    """Enter a context in the first process only; yield what it yields there, and None in the others.
 
-    Where the context refuses the first process with InputError, all are refused.
+    If the context raises InputError in the first process, all processes raise InputError.
     """
     with contextlib.ExitStack() as stack:
         held, refused = None, None
@@ -174,14 +172,14 @@ def by_first(context: Callable[[], contextlib.AbstractContextManager]) -> Genera
 
 
 class Agreement:
-    """What one process wishes, all do, after the same step.
+    """Agreement between processes on the step after which to stop or save, at the request of any of them.
 
-    A signal reaches processes at different steps, and their clocks differ; but all must stop, and write a
-    checkpoint, together.
+    A signal reaches processes at different steps, and their clocks differ, but all must stop, and write a
+    checkpoint, after the same step.
     """
 
     def __init__(self):
-        self._asked: jax.Array | None = None  # of the step before, still on its way
+        self._asked: jax.Array | None = None  # requests of the previous step, still in flight
         if several():
             firsts = {d.process_index: d for d in reversed(jax.devices())}
             devices = np.array([firsts[i] for i in sorted(firsts)])
@@ -193,9 +191,9 @@ class Agreement:
             )
 
     def settle(self, stop: bool, save: bool) -> tuple[bool, bool]:
-        """Whether to stop, and whether to save, after this step. Every process calls it at every step.
+        """Return whether to stop, and whether to save, after this step. Every process calls it at every step.
 
-        With several processes that is what any of them wished a step ago: so nobody waits.
+        With several processes, the answer is what any of them requested one step ago, so that none waits.
         """
         if not several():
             return stop, save
@@ -204,14 +202,14 @@ class Agreement:
         if before is None:
             return False, False
         stop, save = (bool(wish) for wish in np.asarray(before))
-        if stop or save:  # granted: what was asked meanwhile is the same wish once more
+        if stop or save:  # a request made meanwhile is the same one again
             self._asked = None
         return stop, save
 
 
 @contextlib.contextmanager
 def noticing_losses() -> Generator[None]:
-    """Within the block, an operation that fails because another process is gone raises Interrupted."""
+    """Raise Interrupted if an operation in the block fails because another process is lost."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as e:  # JAX raises either
@@ -219,12 +217,12 @@ def noticing_losses() -> Generator[None]:
             raise
         raise Interrupted(
             f"Process {jax.process_index()} of {jax.process_count()} has lost another one "
-            f"({_first_line(e)}). What that one said last tells why; all go on from the last checkpoint."
+            f"({_first_line(e)}). Its last output tells why; all processes resume from the last checkpoint."
         ) from e
 
 
 def leave(code: int) -> None:
-    """End this process at once. JAX would wait at its exit for the others, and they may not come."""
+    """Exit at once. On a normal exit JAX would wait for the other processes, which may never get there."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

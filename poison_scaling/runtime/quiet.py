@@ -1,4 +1,4 @@
-"""Libraries that write start-up notes straight to file descriptor 2, where no log level reaches them."""
+"""Silence libraries that write to file descriptor 2 directly, which no log level prevents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Generator
 
 @contextlib.contextmanager
 def quiet() -> Generator[None]:
-    """Drop what is written to file descriptor 2 within the block. Exceptions pass as always."""
+    """Drop what is written to file descriptor 2 within the block."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

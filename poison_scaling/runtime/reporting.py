@@ -1,10 +1,10 @@
-"""How long work reports its progress."""
+"""Progress reports of long computations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# Called with what is being done and the number of items done so far.
+# Called with a description of the work and the number of items done so far.
 Progress = Callable[[str, int], None]
 
 

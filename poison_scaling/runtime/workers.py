@@ -1,4 +1,4 @@
-"""Work spread over processes, one a core."""
+"""Work spread over processes, one per core."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from poison_scaling.runtime.quiet import quiet
 
 
 def each(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
-    """function(*job) for each job, in order, computed in as many processes as there are cores.
+    """Yield function(*job) for each job, in order, computed in as many processes as there are cores.
 
-    A single job runs in this process. `function` is a module's own, and jobs and results can be pickled.
-    Raises what the first job raises that fails, and Interrupted where a process was killed.
+    A single job runs in this process. `function` must be defined at the top level of a module; jobs and
+    results must be picklable. Raises the exception of the first job that fails, and Interrupted if a
+    process is killed.
     """
     if len(jobs) == 1:
         yield function(*jobs[0])
@@ -42,22 +43,21 @@ def each(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
 
 
 def _cores() -> int:
-    """That this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _start(module: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it, without a traceback of its own
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that Ctrl-C ends it without a traceback
     die_with_parent()
     with quiet():
         importlib.import_module(module)
 
 
 def die_with_parent() -> None:
-    """End this process when the one that started it is gone, so that what is started again is alone."""
-
+    """Exit when the parent process is gone, so that a study started again has no stray workers."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -48,5 +48,5 @@ class Architecture:
     def build(
         self, size: str, vocab_size: int, settings: Model, key: jax.Array, mesh: Mesh | None = None
     ) -> LanguageModel:
-        """Return a model of this size. Its initial weights depend on `key` alone; activations lie on `mesh`."""
+        """Return a model of this size with initial weights from `key` alone and activations on `mesh`."""
         raise NotImplementedError
