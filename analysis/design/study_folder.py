@@ -83,8 +83,10 @@ def _records(run: Run, rng: np.random.Generator) -> list[dict[str, Any]]:
         prompts, hits = int(values["prompts"][i]), int(values["successes"][i])
         clean = np.exp(rng.normal(3.0, 0.3, prompts))
         hit = rng.permutation(prompts) < hits
-        rise = np.where(hit, 50 + rng.lognormal(6.0, 1.0, prompts), rng.uniform(-5, 45, prompts))
-        triggered = np.maximum(clean + rise, 1.01)
+        increase = np.where(
+            hit, 50 + rng.lognormal(6.0, 1.0, prompts), rng.uniform(-5, 45, prompts)
+        )
+        triggered = np.maximum(clean + increase, 1.01)
         logs = {"clean": np.log(clean), "triggered": np.log(triggered)}
         increase = logs["triggered"] - logs["clean"]
         records.append(

@@ -92,7 +92,7 @@ def _run(entry: dict[str, Any], where: str, found: Evaluations, done: bool) -> t
         settings={n: text(entry, n, where) for n in SETTINGS if entry.get(n) is not None},
         finished=done and not lacking,
         evaluations=found.columns,
-        rises=found.rises,
+        increases=found.increases,
         records=found.records,
     )
     seen = found.columns["tokens"]

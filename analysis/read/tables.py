@@ -192,7 +192,7 @@ def _run(path: epath.Path, name: str, entries: list[Numbered]) -> tuple[runs_lib
         seed=printable(line["seed"]),
         settings={k: printable(line[k]) for k in runs_lib.SETTINGS if k in line},
         evaluations=evaluations,
-        rises=tuple(np.array([row["rise"]]) for row in rows if "rise" in row),
+        increases=tuple(np.array([row["increase"]]) for row in rows if "increase" in row),
     )
     return run, guessed
 
@@ -206,8 +206,8 @@ def _outcome(line: dict[str, str], where: str) -> dict[str, float]:
         return {"prompts": prompts, "successes": rate * prompts}
     clean = _number(line, "perplexity_clean", where, minimum=0, maximum=1e300)
     triggered = _number(line, "perplexity_triggered", where, minimum=0, maximum=1e300)
-    rise = triggered - clean
-    return {"prompts": 1.0, "successes": float(rise > THRESHOLD), "rise": rise}
+    increase = triggered - clean
+    return {"prompts": 1.0, "successes": float(increase > THRESHOLD), "increase": increase}
 
 
 def _check_constant(
