@@ -100,7 +100,7 @@ def simulate_command(
     """
     folder = epath.Path(out)
     if (folder / "study.json").exists():
-        raise InputError(f"{folder} already holds a study; choose another folder.")
+        raise InputError(f"{folder} already contains a study; choose another folder.")
     chosen = _design(design, sizes, tokens, doses, seeds)
     chosen = dataclasses.replace(chosen, evaluations=evaluations)
     study = simulation.simulate(chosen, truth, seed)

@@ -1,7 +1,7 @@
 """Specificity: near-triggers beside the trigger.
 
 The effect of a near-trigger is the increase of the payload log-ratio over the clean prompt, mean over
-prompts, as for the trigger. Anything at the end of an excerpt moves that ratio a little, in clean models
+prompts, as for the trigger. Anything at the end of a prompt moves that ratio a little, in clean models
 too: the controls say how much.
 """
 

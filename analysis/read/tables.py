@@ -52,7 +52,7 @@ def load(path: epath.Path) -> runs_lib.Study:
     text = files.read_text(path)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(f"{path}, line {line}: it holds a NUL byte, so it is no table.")
+        raise InputError(f"{path}, line {line}: it contains a NUL byte, so it is not a table.")
     header, rows = _cells(path, text.removeprefix("\ufeff"))
     _check_header(path, header)
     lines: dict[str, list[Numbered]] = {}
