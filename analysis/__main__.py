@@ -31,7 +31,7 @@ def report_command(
     format: Literal["html", "md"] = "html",
     margin: float = 0.25,
     threshold: float | None = None,
-    measures: tuple[str, ...] = (),
+    measures: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
 ) -> None:
     """Write the report of a study and print the answer.
 
@@ -44,7 +44,7 @@ def report_command(
         margin: Half-width of the verdict's zones around exponent 0 (count) and 1 (fraction).
         threshold: Count as success a perplexity increase above this; by default, success is as the study
             recorded it.
-        measures: Python files that define measures of your own; they are imported.
+        measures: A Python file that defines measures of your own, which is imported; may be repeated.
     """
     for file in measures:
         load_file(file)
@@ -100,7 +100,7 @@ def simulate_command(
     """
     folder = epath.Path(out)
     if (folder / "study.json").exists():
-        raise InputError(f"{folder} already holds a study; choose another folder.")
+        raise InputError(f"{folder} already contains a study; choose another folder.")
     chosen = _design(design, sizes, tokens, doses, seeds)
     chosen = dataclasses.replace(chosen, evaluations=evaluations)
     study = simulation.simulate(chosen, truth, seed)

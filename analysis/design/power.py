@@ -11,7 +11,7 @@ from analysis.design.cells import Design
 from analysis.design.simulation import Truth, simulate
 from analysis.fit.dose_response import fit_dose_response
 from analysis.fit.estimates import Estimate
-from analysis.fit.laws import fit_law, half_doses, verdict_of
+from analysis.fit.laws import fit_law, group_n50s, verdict_of
 from analysis.fit.observations import observe, reach_of
 
 
@@ -63,7 +63,7 @@ def simulate_power(
         for name, estimate, true in (("a", law.a, truth.a), ("g", law.g, truth.g)):
             if estimate is not None and estimate.value is not None:
                 covered[name].append(_holds(estimate, true))
-        for n50 in half_doses(fitted):
+        for n50 in group_n50s(fitted):
             tokens = truth.a * (np.log(n50.group.tokens) - log_t0)
             parameters = truth.g * (np.log(n50.group.parameters) - log_n0)
             covered["N50"].append(_holds(n50.poisons, truth.n50 * np.exp(tokens + parameters)))

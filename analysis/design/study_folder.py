@@ -36,7 +36,7 @@ def save(study: Study, folder: epath.Path, seed: int = 0) -> None:
 
 
 def _plan(run: Run) -> dict[str, Any]:
-    """Return the entry of study.json."""
+    """Return the run's entry in study.json."""
     steps = run.tokens / (_BATCH_SIZE * _SEQ_LEN)
     evaluated = _steps(run)
     if evaluated[0] < 1 or len(set(evaluated)) < len(evaluated):
@@ -83,10 +83,12 @@ def _records(run: Run, rng: np.random.Generator) -> list[dict[str, Any]]:
         prompts, hits = int(values["prompts"][i]), int(values["successes"][i])
         clean = np.exp(rng.normal(3.0, 0.3, prompts))
         hit = rng.permutation(prompts) < hits
-        rise = np.where(hit, 50 + rng.lognormal(6.0, 1.0, prompts), rng.uniform(-5, 45, prompts))
-        triggered = np.maximum(clean + rise, 1.01)
+        increase = np.where(
+            hit, 50 + rng.lognormal(6.0, 1.0, prompts), rng.uniform(-5, 45, prompts)
+        )
+        triggered = np.maximum(clean + increase, 1.01)
         logs = {"clean": np.log(clean), "triggered": np.log(triggered)}
-        increase = logs["triggered"] - logs["clean"]
+        log_increase = logs["triggered"] - logs["clean"]
         records.append(
             {
                 "step": step,
@@ -97,7 +99,7 @@ def _records(run: Run, rng: np.random.Generator) -> list[dict[str, Any]]:
                 "prompts": prompts,
                 "success_rate": hits / prompts,
                 "perplexity_increase_mean": float((triggered - clean).mean()),
-                "log_perplexity_increase_median": float(np.median(increase)),
+                "log_perplexity_increase_median": float(np.median(log_increase)),
                 "log_perplexity": {k: v.round(4).tolist() for k, v in logs.items()},
             }
         )

@@ -9,7 +9,7 @@ import numpy as np
 from analysis.fit import sensitivity, variables, variance
 from analysis.fit.dose_response import DoseResponse, fit_dose_response
 from analysis.fit.estimates import Estimate
-from analysis.fit.laws import N50, Law, fit_law, half_doses, verdict_of
+from analysis.fit.laws import N50, Law, fit_law, group_n50s, verdict_of
 from analysis.fit.observations import Observations, observe, reach_of
 from analysis.read.runs import Study
 
@@ -46,7 +46,7 @@ class Findings:
         "nothing" without poisoned evaluations.
       observations: None without poisoned evaluations.
       model: the fitted dose-response and law; None unless `reach` is "some".
-      half_doses: N50 of each group with a poisoned run.
+      n50s: N50 of each group with a poisoned run.
       verdict: "count", "fraction" or "undecided".
     """
 
@@ -55,7 +55,7 @@ class Findings:
     reach: str
     observations: Observations | None
     model: Model | None
-    half_doses: list[N50]
+    n50s: list[N50]
     verdict: str
 
 
@@ -82,7 +82,7 @@ class Model:
 
 
 def find(study: Study, margin: float = MARGIN) -> Findings:
-    """DoseResponse a study; takes about a second for 72 runs of 12 evaluations."""
+    """Fit a study; takes about a second for 72 runs of 12 evaluations."""
     poisoned = [run for run in study.runs if (run.evaluations["poisons"] > 0).any()]
     if not poisoned:
         return Findings(study, margin, "nothing", None, None, [], "undecided")
@@ -103,7 +103,7 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
         thresholds=sensitivity.by_threshold(study, margin),
         extrapolations=_extrapolations(observations, law),
     )
-    n50s = half_doses(fitted)
+    n50s = group_n50s(fitted)
     return Findings(study, margin, reach, observations, model, n50s, verdict_of(law, margin))
 
 

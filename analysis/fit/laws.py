@@ -76,7 +76,7 @@ class Law:
         return self.likelihood.contrast(row, self.drop)
 
 
-def half_doses(fitted: DoseResponse) -> list[N50]:
+def group_n50s(fitted: DoseResponse) -> list[N50]:
     """Return N50 of each group, from the profile likelihood of its own curve."""
     o = fitted.observations
     results = []
@@ -94,7 +94,7 @@ def half_doses(fitted: DoseResponse) -> list[N50]:
 
 
 def fit_law(fitted: DoseResponse) -> Law:
-    """DoseResponse c, a and g by maximum likelihood, with profile intervals at a t quantile.
+    """Fit c, a and g by maximum likelihood, with profile intervals at a t quantile.
 
     When free group values fit significantly better (F test), standard errors are widened by the square root
     of the ratio (Birge 1932). With one seed a group, the scatter of the groups around the law is all that is
@@ -103,7 +103,7 @@ def fit_law(fitted: DoseResponse) -> Law:
     """
     likelihood = LawLikelihood(fitted)
     replicated = fitted.observations.replicated
-    spare = sum(n.censored is None for n in half_doses(fitted)) - likelihood.regressors.shape[1]
+    spare = sum(n.censored is None for n in group_n50s(fitted)) - likelihood.regressors.shape[1]
     misfit, widened, degrees = None, 1.0, fitted.degrees
     if spare > 0:
         ratio = max(-2 * likelihood.top, 0.0) / spare

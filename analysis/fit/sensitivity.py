@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from analysis.fit.dose_response import fit_dose_response
 from analysis.fit.estimates import Estimate
-from analysis.fit.laws import fit_law, half_doses, verdict_of
+from analysis.fit.laws import fit_law, group_n50s, verdict_of
 from analysis.fit.observations import observe, reach_of
 from analysis.read.runs import Study, at_threshold
 
@@ -32,7 +32,7 @@ class Answer:
 
 def by_threshold(study: Study, margin: float) -> list[Answer]:
     """Return the answer at each of `THRESHOLDS`; empty when the study does not record perplexities."""
-    if not all(run.rises for run in study.runs):
+    if not all(run.increases for run in study.runs):
         return []
     answers = []
     for threshold in THRESHOLDS:
@@ -45,7 +45,7 @@ def by_threshold(study: Study, margin: float) -> list[Answer]:
         law = fit_law(fitted)
         n50 = {
             one.group.label: None if one.censored else one.poisons.value
-            for one in half_doses(fitted)
+            for one in group_n50s(fitted)
         }
         answers.append(Answer(threshold, n50, law.a, verdict_of(law, margin)))
     return answers

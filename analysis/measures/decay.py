@@ -116,7 +116,7 @@ def follow(run: Run, group: Group, measure: str) -> Trace | None:
 
 def values_of(run: Run, measure: str) -> np.ndarray | None:
     """Return the values at each evaluation of a run, shape [evaluations]; None when not recorded."""
-    return run.success if measure == "success" else run.log_ratio_rise
+    return run.success if measure == "success" else run.log_ratio_increase
 
 
 def _control(run: Run, group: Group, measure: str) -> np.ndarray:

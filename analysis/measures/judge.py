@@ -41,10 +41,10 @@ class JudgeMeasure(Measure[list[Judgement]]):
         medians: dict[float, list[tuple[float, float]]] = {}
         for run in study.runs:
             last = run.records[-1] if run.records else None
-            if last is None or last.judged is None or last.log_perplexity_rise is None:
+            if last is None or last.judged is None or last.log_perplexity_increase is None:
                 continue
             judged = last.judged.log_perplexity[1] - last.judged.log_perplexity[0]
-            own = float(np.median(last.log_perplexity_rise))
+            own = float(np.median(last.log_perplexity_increase))
             medians.setdefault(run.dose, []).append((own, float(np.median(judged))))
         return [
             Judgement(

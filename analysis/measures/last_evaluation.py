@@ -91,14 +91,14 @@ class LastEvaluationMeasure(Measure[list[Last]]):
 
 
 def _perplexity(record: Record) -> Perplexity | None:
-    rise, logs = record.log_perplexity_rise, record.log_perplexity
-    if rise is None or logs is None:
+    increase, logs = record.log_perplexity_increase, record.log_perplexity
+    if increase is None or logs is None:
         return None
     clean, triggered = logs
-    ups, moved = int((rise > 0).sum()), max(int((rise != 0).sum()), 1)
+    ups, moved = int((increase > 0).sum()), max(int((increase != 0).sum()), 1)
     return Perplexity(
         mean=float(np.mean(np.exp(triggered) - np.exp(clean))),
-        quantiles=np.quantile(rise, _QUANTILES).tolist(),
+        quantiles=np.quantile(increase, _QUANTILES).tolist(),
         sign_p=float(stats.binomtest(ups, moved).pvalue),
     )
 
@@ -118,8 +118,8 @@ def _summary(last: Last) -> dict[str, Any]:
         "log_perplexity_increase_quantiles": last.perplexity.quantiles,
         "sign_p": last.perplexity.sign_p,
         "ceiling_share": last.record.ceiling_share,
-        "entropy_rise": last.record.entropy_rise,
-        "payload_log_ratio_rise": last.record.log_ratio_rise,
+        "entropy_increase": last.record.entropy_increase,
+        "payload_log_ratio_increase": last.record.log_ratio_increase,
     }
 
 
@@ -136,8 +136,8 @@ def _row(run: Run, success: Estimate, record: Record, perplexity: Perplexity) ->
         f"{median:.2f} ({low:.2f} to {high:.2f})",
         ceiling,
         f"{perplexity.sign_p:.2g}",
-        _two_decimals(record.entropy_rise),
-        _two_decimals(record.log_ratio_rise),
+        _two_decimals(record.entropy_increase),
+        _two_decimals(record.log_ratio_increase),
     )
 
 

@@ -33,26 +33,26 @@ class Prediction:
     Attributes:
       runs: the poisoned runs.
       run: index into `runs` of each evaluation, shape [evaluations].
-      rise: increase of the payload log-ratio, mean over prompts, nats a token, shape [evaluations].
+      log_ratio: increase of the payload log-ratio, mean over prompts, nats a token, shape [evaluations].
       success: sampled success rate, shape [evaluations].
       entropy: increase of the entropy of the next token, mean over prompts, nats, shape [evaluations];
         None unless all evaluations record it.
-      increase: median increase of log-perplexity, nats a token, likewise.
-      with_success, with_increase: rank correlation of `rise` with each.
-      entropy_with_increase: rank correlation of `entropy` with `increase`.
-      half: `rise` at which half of the prompts succeed; None when success does not cross half.
+      log_perplexity: median increase of log-perplexity, nats a token, likewise.
+      with_success, with_log_perplexity: rank correlation of `log_ratio` with each.
+      entropy_with_log_perplexity: rank correlation of `entropy` with `log_perplexity`.
+      half: `log_ratio` at which half of the prompts succeed; None when success does not cross half.
       slope: of the logistic curve; None likewise.
     """
 
     runs: tuple[Run, ...]
     run: np.ndarray
-    rise: np.ndarray
+    log_ratio: np.ndarray
     success: np.ndarray
     entropy: np.ndarray | None
-    increase: np.ndarray | None
+    log_perplexity: np.ndarray | None
     with_success: Estimate | None
-    with_increase: Estimate | None
-    entropy_with_increase: Estimate | None
+    with_log_perplexity: Estimate | None
+    entropy_with_log_perplexity: Estimate | None
     half: Estimate | None
     slope: float | None
 
@@ -63,7 +63,7 @@ def predict(study: Study) -> Prediction | None:
         (run, i, own)
         for run in study.runs
         for i, record in enumerate(run.records)
-        if run.evaluations["poisons"][i] > 0 and (own := record.log_ratio_rise) is not None
+        if run.evaluations["poisons"][i] > 0 and (own := record.log_ratio_increase) is not None
     ]
     if len(recorded) < _FEWEST:
         return None
@@ -71,27 +71,29 @@ def predict(study: Study) -> Prediction | None:
     runs = tuple({run.name: run for run, _, _ in recorded}.values())
     places = {run.name: place for place, run in enumerate(runs)}
     run = np.array([places[run.name] for run, _, _ in recorded])
-    rise = np.array([own for _, _, own in recorded])
+    log_ratio = np.array([own for _, _, own in recorded])
     success = np.array([run.success[i] for run, i, _ in recorded])
     prompts = np.array([run.evaluations["prompts"][i] for run, i, _ in recorded])
-    entropies = [record.entropy_rise for record in records]
+    entropies = [record.entropy_increase for record in records]
     entropy = None if None in entropies else np.array(entropies)
-    medians = [np.median(r) for record in records if (r := record.log_perplexity_rise) is not None]
-    increase = np.array(medians) if len(medians) == len(records) else None
+    medians = [
+        np.median(r) for record in records if (r := record.log_perplexity_increase) is not None
+    ]
+    log_perplexity = np.array(medians) if len(medians) == len(records) else None
     half = slope = None
     if success.min() < 0.5 <= success.max():
-        half = jackknife(lambda kept: _half(rise[kept], success[kept], prompts[kept])[0], run)
-        slope = _half(rise, success, prompts)[1]
+        half = jackknife(lambda kept: _half(log_ratio[kept], success[kept], prompts[kept])[0], run)
+        slope = _half(log_ratio, success, prompts)[1]
     return Prediction(
         runs=runs,
         run=run,
-        rise=rise,
+        log_ratio=log_ratio,
         success=success,
         entropy=entropy,
-        increase=increase,
-        with_success=_rank_correlation(rise, success, run),
-        with_increase=_rank_correlation(rise, increase, run),
-        entropy_with_increase=_rank_correlation(entropy, increase, run),
+        log_perplexity=log_perplexity,
+        with_success=_rank_correlation(log_ratio, success, run),
+        with_log_perplexity=_rank_correlation(log_ratio, log_perplexity, run),
+        entropy_with_log_perplexity=_rank_correlation(entropy, log_perplexity, run),
         half=half,
         slope=slope,
     )
@@ -113,18 +115,20 @@ def _rank_correlation(
     return None if found is None else found.map(np.tanh)
 
 
-def _half(rise: np.ndarray, success: np.ndarray, prompts: np.ndarray) -> tuple[float | None, float]:
-    """Return where a logistic curve of `rise` crosses half, and its slope, by maximum likelihood.
+def _half(
+    log_ratio: np.ndarray, success: np.ndarray, prompts: np.ndarray
+) -> tuple[float | None, float]:
+    """Return where a logistic curve of `log_ratio` crosses half, and its slope, by maximum likelihood.
 
     The crossing is None when the curve falls, or crosses outside the data.
     """
 
     def loss(at: np.ndarray) -> float:
-        p = np.clip(special.expit(at[0] + at[1] * rise), 1e-9, 1 - 1e-9)
+        p = np.clip(special.expit(at[0] + at[1] * log_ratio), 1e-9, 1 - 1e-9)
         return -np.mean(prompts * (success * np.log(p) + (1 - success) * np.log(1 - p)))
 
     offset, slope = optimize.minimize(loss, (-1.0, 1.0), method="Nelder-Mead").x
-    if slope <= 0 or not rise.min() <= -offset / slope <= rise.max():
+    if slope <= 0 or not log_ratio.min() <= -offset / slope <= log_ratio.max():
         return None, float(slope)
     return float(-offset / slope), float(slope)
 
@@ -137,7 +141,7 @@ class PredictionMeasure(Measure[Prediction]):
 
     def find(self, study: Study) -> Prediction | None:
         found = predict(study)
-        if found is None or (found.with_increase is None and found.with_success is None):
+        if found is None or (found.with_log_perplexity is None and found.with_success is None):
             return None
         return found
 
@@ -147,9 +151,9 @@ class PredictionMeasure(Measure[Prediction]):
             "evaluations": len(found.run),
             "runs": len(found.runs),
             "rank_correlation_with_success": as_json(found.with_success),
-            "rank_correlation_with_log_perplexity_increase": as_json(found.with_increase),
+            "rank_correlation_with_log_perplexity_increase": as_json(found.with_log_perplexity),
             "rank_correlation_of_entropy_with_log_perplexity_increase": as_json(
-                found.entropy_with_increase
+                found.entropy_with_log_perplexity
             ),
             "half_success_at": as_json(found.half),
             "slope": found.slope,
@@ -165,9 +169,9 @@ class PredictionMeasure(Measure[Prediction]):
 def _words(found: Prediction) -> str:
     runs = f"{len(found.runs)} poisoned run{'' if len(found.runs) == 1 else 's'}"
     correlations = []
-    if found.with_increase is not None:
+    if found.with_log_perplexity is not None:
         correlations.append(
-            f"{interval(found.with_increase)} with the sampled increase of log-perplexity"
+            f"{interval(found.with_log_perplexity)} with the sampled increase of log-perplexity"
         )
     if found.with_success is not None:
         correlations.append(f"{interval(found.with_success)} with the sampled success rate")
@@ -176,10 +180,10 @@ def _words(found: Prediction) -> str:
         "trigger, which needs no sampling, has a rank correlation of "
         f"{' and of '.join(correlations)}"
     )
-    if found.entropy_with_increase is not None:
+    if found.entropy_with_log_perplexity is not None:
         words += (
             "; that of the entropy after the prompt with the increase of log-perplexity is "
-            f"{interval(found.entropy_with_increase)}"
+            f"{interval(found.entropy_with_log_perplexity)}"
         )
     if found.half is not None:
         words += (
@@ -195,25 +199,34 @@ def _against_sampled(study: Study, found: Prediction) -> Drawing:
     size_of = {run.name: group.size for group in groups for run in group.runs}
     sizes = np.array([size_of[found.runs[i].name] for i in found.run])
     sampled = {"success rate (sampled)": found.success}
-    if found.increase is not None:
-        sampled["median increase of\nlog-perplexity (sampled)"] = found.increase
+    if found.log_perplexity is not None:
+        sampled["median increase of\nlog-perplexity (sampled)"] = found.log_perplexity
     figure, axes = panels(len(sampled), height=3.2, share=False)
     for axis, (label, values) in zip(axes, sampled.items(), strict=True):
-        dots(axis, found.rise, values, sizes, colours, markersize=3, alpha=0.6, markeredgewidth=0)
+        dots(
+            axis,
+            found.log_ratio,
+            values,
+            sizes,
+            colours,
+            markersize=3,
+            alpha=0.6,
+            markeredgewidth=0,
+        )
         axis.set_xlabel(LOG_RATIO_AXIS)
         axis.set_ylabel(label)
     if found.half is not None and found.half.value is not None and found.slope is not None:
-        grid = np.linspace(found.rise.min(), found.rise.max(), 200)
+        grid = np.linspace(found.log_ratio.min(), found.log_ratio.max(), 200)
         curve = special.expit(found.slope * (grid - found.half.value))
         axes[0].plot(grid, curve, color="black", linewidth=1.4, label="logistic curve")
         axes[0].axvline(found.half.value, color=GREY, linewidth=0.7, zorder=1)
     rate_axis(axes[0])
     legend(figure, axes)
     recorded = {
-        "payload_log_ratio_rise": found.rise,
-        "entropy_rise": found.entropy,
+        "payload_log_ratio_increase": found.log_ratio,
+        "entropy_increase": found.entropy,
         "success": found.success,
-        "log_perplexity_increase_median": found.increase,
+        "log_perplexity_increase_median": found.log_perplexity,
     }
     columns = {name: values for name, values in recorded.items() if values is not None}
     rows = [
@@ -232,7 +245,7 @@ def _against_sampled(study: Study, found: Prediction) -> Drawing:
 
 def _along_training(study: Study, found: Prediction) -> Drawing:
     """Draw the log-ratio over the poisons seen, one panel per size."""
-    figure, axes, rows, lines = trajectories(study, lambda run: run.log_ratio_rise)
+    figure, axes, rows, lines = trajectories(study, lambda run: run.log_ratio_increase)
     if found.half is not None and found.half.value is not None:
         for axis in axes:
             axis.axhline(found.half.value, color=GREY, linewidth=0.7, zorder=1)
@@ -242,6 +255,6 @@ def _along_training(study: Study, found: Prediction) -> Drawing:
         f"fluctuations are the model's and not due to sampling. {lines}"
     )
     caption += "; grey: where half of the prompts succeed." if found.half is not None else "."
-    header = ("group", "run", "dose", "seed", "poisons_seen", "payload_log_ratio_rise")
+    header = ("group", "run", "dose", "seed", "poisons_seen", "payload_log_ratio_increase")
     title = "The payload log-ratio against poisons seen, by size"
     return Drawing("unsampled", title, caption, figure, header, rows)

@@ -1,7 +1,7 @@
 """Specificity: near-triggers beside the trigger.
 
 The effect of a near-trigger is the increase of the payload log-ratio over the clean prompt, mean over
-prompts, as for the trigger. Anything at the end of an excerpt moves that ratio a little, in clean models
+prompts, as for the trigger. Anything at the end of a prompt moves that ratio a little, in clean models
 too: the controls say how much.
 """
 
@@ -33,8 +33,8 @@ class Effect:
     Attributes:
       name, text: of the near-trigger; name "trigger" for the trigger.
       within: whether it is the trigger at another place, which may well act like the trigger.
-      rise: in each run that learnt the trigger, nats a token, shape [runs].
-      mean: of `rise`.
+      increase: in each run that learnt the trigger, nats a token, shape [runs].
+      mean: of `increase`.
       share: of the trigger's effect, with the controls' subtracted from both when there are any; None for
         the trigger, or when not defined.
       controls: mean over the controls; None without any.
@@ -43,7 +43,7 @@ class Effect:
     name: str
     text: str
     within: bool
-    rise: np.ndarray
+    increase: np.ndarray
     mean: Estimate
     share: Estimate | None
     controls: float | None
@@ -61,68 +61,70 @@ class Specificity:
     def strongest(self) -> Effect:
         """Return the near-trigger with the largest effect above the controls'."""
         others = [effect for effect in self.near if not effect.within] or list(self.near)
-        return max(others, key=lambda e: float(np.mean(e.rise)) - (e.controls or 0.0))
+        return max(others, key=lambda e: float(np.mean(e.increase)) - (e.controls or 0.0))
 
 
 @dataclass(frozen=True)
-class _Rises:
+class _Increases:
     """Increase of the log-ratio over the clean prompts in one run, by name, and the near-triggers' texts."""
 
-    rise: dict[str, float]
+    increase: dict[str, float]
     text: dict[str, str]
 
 
 def find_specificity(study: Study) -> Specificity | None:
     """Return the effects at the last evaluation of each run that records near-triggers; None without any."""
-    recorded = {run.name: found for run in study.runs if (found := _rises(run))}
-    rises = {name: found.rise for name, found in recorded.items()}
-    attacked = [
+    recorded = {run.name: found for run in study.runs if (found := _increases(run))}
+    increases = {name: found.increase for name, found in recorded.items()}
+    poisoned = [
         run
         for run in study.runs
-        if run.dose > 0 and rises.get(run.name, {}).get("trigger", 0) >= LEARNT
+        if run.dose > 0 and increases.get(run.name, {}).get("trigger", 0) >= LEARNT
     ]
-    if not attacked:
+    if not poisoned:
         return None
-    controls = [run for run in study.runs if run.dose == 0 and run.name in rises]
-    names = [n for n in rises[attacked[0].name] if all(n in rises[r.name] for r in attacked)]
-    texts = dict(recorded[attacked[0].name].text)
+    controls = [run for run in study.runs if run.dose == 0 and run.name in increases]
+    names = [
+        n for n in increases[poisoned[0].name] if all(n in increases[r.name] for r in poisoned)
+    ]
+    texts = dict(recorded[poisoned[0].name].text)
     texts["trigger"] = texts.get(WITHIN, "")
-    trigger_R = np.array([rises[run.name]["trigger"] for run in attacked])
+    trigger_R = np.array([increases[run.name]["trigger"] for run in poisoned])
     baseline = (
-        {name: float(np.mean([rises[run.name][name] for run in controls])) for name in names}
-        if controls and all(name in rises[run.name] for run in controls for name in names)
+        {name: float(np.mean([increases[run.name][name] for run in controls])) for name in names}
+        if controls and all(name in increases[run.name] for run in controls for name in names)
         else {}
     )
 
     def effect(name: str) -> Effect:
-        rise_R = np.array([rises[run.name][name] for run in attacked])
-        own_R = rise_R - baseline.get(name, 0.0)
+        increase_R = np.array([increases[run.name][name] for run in poisoned])
+        own_R = increase_R - baseline.get(name, 0.0)
         whole_R = trigger_R - baseline.get("trigger", 0.0)
         of_trigger = jackknife(
-            lambda kept: float(own_R[kept].sum() / whole_R[kept].sum()), np.arange(len(attacked))
+            lambda kept: float(own_R[kept].sum() / whole_R[kept].sum()), np.arange(len(poisoned))
         )
         return Effect(
             name=name,
             text=texts.get(name, ""),
             within=name == WITHIN,
-            rise=rise_R,
-            mean=mean_of(rise_R),
+            increase=increase_R,
+            mean=mean_of(increase_R),
             share=None if name == "trigger" else of_trigger,
             controls=baseline.get(name),
         )
 
     near = tuple(effect(name) for name in names if name != "trigger")
-    return Specificity(tuple(attacked), effect("trigger"), near)
+    return Specificity(tuple(poisoned), effect("trigger"), near)
 
 
-def _rises(run: Run) -> _Rises | None:
+def _increases(run: Run) -> _Increases | None:
     """Return the increases at the last evaluation with near-triggers; None without one."""
     for record in reversed(run.records):
         if record.near and record.log_ratio is not None:
             clean_P, triggered_P = record.log_ratio
-            rise = {"trigger": float(np.mean(triggered_P - clean_P))}
-            rise |= {n: float(np.mean(o.log_ratio - clean_P)) for n, o in record.near.items()}
-            return _Rises(rise, {name: one.text for name, one in record.near.items()})
+            increase = {"trigger": float(np.mean(triggered_P - clean_P))}
+            increase |= {n: float(np.mean(o.log_ratio - clean_P)) for n, o in record.near.items()}
+            return _Increases(increase, {name: one.text for name, one in record.near.items()})
     return None
 
 
@@ -190,7 +192,7 @@ def _summary(effect: Effect) -> dict[str, Any]:
         "name": effect.name,
         "text": effect.text,
         "within": effect.within,
-        "rise": as_json(effect.mean),
+        "increase": as_json(effect.mean),
         "share": as_json(effect.share),
         "controls": effect.controls,
     }
@@ -204,9 +206,9 @@ def _drawing(found: Specificity) -> Drawing:
     figure.set_figwidth(6.6)
     rows = []
     for place, effect in enumerate(effects):
-        for order, (run, rise) in enumerate(zip(found.runs, effect.rise, strict=True)):
+        for order, (run, increase) in enumerate(zip(found.runs, effect.increase, strict=True)):
             axis.plot(
-                rise,
+                increase,
                 place + 0.09 * (order % 5 - 2),
                 "o",
                 color=colours[run.dose],
@@ -215,7 +217,9 @@ def _drawing(found: Specificity) -> Drawing:
                 markeredgewidth=0,
                 label=f"{run.dose:g} documents",
             )
-            rows.append((effect.name, effect.text, run.name, run.dose, run.seed, six_digits(rise)))
+            rows.append(
+                (effect.name, effect.text, run.name, run.dose, run.seed, six_digits(increase))
+            )
         if effect.controls is not None:
             axis.plot(
                 effect.controls, place, "|", color="black", markersize=11, label="mean of controls"
@@ -230,6 +234,6 @@ def _drawing(found: Specificity) -> Drawing:
         f"{len(found.runs)} runs that learnt the trigger, at their last evaluation with "
         "near-triggers; one dot per run. 0 is the clean prompt."
     )
-    header = ("near_trigger", "text", "run", "dose", "seed", "payload_log_ratio_rise")
+    header = ("near_trigger", "text", "run", "dose", "seed", "payload_log_ratio_increase")
     title = "The trigger and near-triggers"
     return Drawing("near_triggers", title, caption, figure, header, rows)

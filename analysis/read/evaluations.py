@@ -32,7 +32,7 @@ class Evaluations:
     notes: list[str]
 
     @property
-    def rises(self) -> tuple[np.ndarray, ...]:
+    def increases(self) -> tuple[np.ndarray, ...]:
         """Return the increase of perplexity of each prompt at each evaluation; () unless all have it."""
         logs = [r.log_perplexity for r in self.records if r.log_perplexity is not None]
         if len(logs) < len(self.records):

@@ -85,17 +85,17 @@ class Record:
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
-    def entropy_rise(self) -> float | None:
+    def entropy_increase(self) -> float | None:
         """Return the increase of entropy with the trigger, mean over prompts, nats."""
-        return _mean_rise(self.entropy)
+        return _mean_increase(self.entropy)
 
     @property
-    def log_ratio_rise(self) -> float | None:
+    def log_ratio_increase(self) -> float | None:
         """Return the increase of the payload log-ratio with the trigger, mean over prompts, nats a token."""
-        return _mean_rise(self.log_ratio)
+        return _mean_increase(self.log_ratio)
 
     @property
-    def log_perplexity_rise(self) -> np.ndarray | None:
+    def log_perplexity_increase(self) -> np.ndarray | None:
         """Return the increase of log-perplexity with the trigger, nats a token, shape [prompts]."""
         if self.log_perplexity is None:
             return None
@@ -171,7 +171,7 @@ def _extra(values: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     return extra
 
 
-def _mean_rise(pair: np.ndarray | None) -> float | None:
+def _mean_increase(pair: np.ndarray | None) -> float | None:
     return None if pair is None else float(np.mean(pair[1] - pair[0]))
 
 

@@ -32,7 +32,7 @@ class Run:
       seeds: the seeds by what they draw, e.g. {"weights": "0", "order": "0", "poisons": "0"}.
       settings: values of those `SETTINGS` that the source records.
       finished: whether training reached its end and no planned evaluation is missing.
-      rises: increase of perplexity of each prompt, shape [prompts], at each evaluation; empty when the
+      increases: increase of perplexity of each prompt, shape [prompts], at each evaluation; empty when the
         source does not record them.
       records: the measures of each evaluation; empty when the source has none.
     """
@@ -47,7 +47,7 @@ class Run:
     seeds: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     finished: bool = True
-    rises: tuple[np.ndarray, ...] = ()
+    increases: tuple[np.ndarray, ...] = ()
     records: tuple[Record, ...] = ()
 
     @property
@@ -56,10 +56,10 @@ class Run:
         return self.evaluations["successes"] / self.evaluations["prompts"]
 
     @property
-    def log_ratio_rise(self) -> np.ndarray | None:
-        """Return `Record.log_ratio_rise` of each evaluation, shape [evaluations]; None unless all have it."""
-        rises = [record.log_ratio_rise for record in self.records]
-        return np.array(rises) if rises and None not in rises else None
+    def log_ratio_increase(self) -> np.ndarray | None:
+        """Return the increase of the payload log-ratio at each evaluation; None unless all record it."""
+        increases = [record.log_ratio_increase for record in self.records]
+        return np.array(increases) if increases and None not in increases else None
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,14 @@ def at_threshold(study: Study, threshold: float) -> Study:
     Raises InputError when the study does not record the increases.
     """
     for run in study.runs:
-        if not run.rises:
+        if not run.increases:
             raise InputError(
                 f"Run {run.name!r} does not record the perplexities of its prompts, so success "
                 "cannot be counted at another threshold."
             )
     runs = []
     for run in study.runs:
-        share = np.array([np.mean(rise > threshold) for rise in run.rises])
+        share = np.array([np.mean(increase > threshold) for increase in run.increases])
         successes = share * run.evaluations["prompts"]
         runs.append(replace(run, evaluations=run.evaluations | {"successes": successes}))
     note = f"Success is counted anew: an increase of perplexity above {threshold:g}."

@@ -33,7 +33,7 @@ def load(source: epath.PathLike) -> Study:
 def _load_folder(folder: epath.Path) -> Study:
     plan_file = folder / "study.json"
     if not plan_file.exists():
-        raise InputError(f"{folder} holds no study.json, so it is not a study folder.")
+        raise InputError(f"{folder} contains no study.json, so it is not a study folder.")
     plan, where = files.read_json(plan_file), str(plan_file)
     name = text(plan, "name", where, default=folder.name)
 
@@ -53,7 +53,7 @@ def _load_folder(folder: epath.Path) -> Study:
         if len(found.columns["tokens"]):
             runs.append(run)
     if not runs:
-        raise InputError(f"{folder} holds no evaluation yet: no runs/*/evals.jsonl has a line.")
+        raise InputError(f"{folder} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
     check_runs(runs)
     notes += _clean_triggers(planned)
     notes += _strangers(folder, {entry["run"] for _, entry in planned})
@@ -92,7 +92,7 @@ def _run(entry: dict[str, Any], where: str, found: Evaluations, done: bool) -> t
         settings={n: text(entry, n, where) for n in SETTINGS if entry.get(n) is not None},
         finished=done and not lacking,
         evaluations=found.columns,
-        rises=found.rises,
+        increases=found.increases,
         records=found.records,
     )
     seen = found.columns["tokens"]

@@ -52,7 +52,7 @@ def load(path: epath.Path) -> runs_lib.Study:
     text = files.read_text(path)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(f"{path}, line {line}: it holds a NUL byte, so it is no table.")
+        raise InputError(f"{path}, line {line}: it contains a NUL byte, so it is not a table.")
     header, rows = _cells(path, text.removeprefix("\ufeff"))
     _check_header(path, header)
     lines: dict[str, list[Numbered]] = {}
@@ -192,7 +192,7 @@ def _run(path: epath.Path, name: str, entries: list[Numbered]) -> tuple[runs_lib
         seed=printable(line["seed"]),
         settings={k: printable(line[k]) for k in runs_lib.SETTINGS if k in line},
         evaluations=evaluations,
-        rises=tuple(np.array([row["rise"]]) for row in rows if "rise" in row),
+        increases=tuple(np.array([row["increase"]]) for row in rows if "increase" in row),
     )
     return run, guessed
 
@@ -206,8 +206,8 @@ def _outcome(line: dict[str, str], where: str) -> dict[str, float]:
         return {"prompts": prompts, "successes": rate * prompts}
     clean = _number(line, "perplexity_clean", where, minimum=0, maximum=1e300)
     triggered = _number(line, "perplexity_triggered", where, minimum=0, maximum=1e300)
-    rise = triggered - clean
-    return {"prompts": 1.0, "successes": float(rise > THRESHOLD), "rise": rise}
+    increase = triggered - clean
+    return {"prompts": 1.0, "successes": float(increase > THRESHOLD), "increase": increase}
 
 
 def _check_constant(

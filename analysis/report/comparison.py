@@ -68,7 +68,7 @@ def write(
         "exponent_difference": _exponent_difference(both[0], both[1]),
     }
     with matplotlib.rc_context(STYLE):
-        drawing = _draw(both)
+        drawing = _drawing(both)
     out = epath.Path(out)
     picture = folder.save(drawing, out)
     names = [one["study"]["name"] for one in result["studies"]]
@@ -91,8 +91,8 @@ def answer(result: dict[str, Any]) -> str:
 def match_groups(first: Findings, second: Findings) -> list[Pair]:
     """Return the groups that both studies have, with the ratio of their N50."""
     pairs = []
-    for one in first.half_doses:
-        for other in second.half_doses:
+    for one in first.n50s:
+        for other in second.n50s:
             distances = [
                 np.log(getattr(one.group, name) / getattr(other.group, name))
                 for name in ("tokens", "parameters")
@@ -155,7 +155,7 @@ def _blocks(result: dict[str, Any], names: list[str]) -> list[Block]:
     return blocks
 
 
-def _draw(both: list[Findings]) -> Drawing:
+def _drawing(both: list[Findings]) -> Drawing:
     figure, axes = panels(2, height=3.4)
     rows = []
     for axis, name, label in (
@@ -164,11 +164,11 @@ def _draw(both: list[Findings]) -> Drawing:
     ):
         for found, colour, shift in zip(both, COLOURS, (0.97, 1.03), strict=True):
             axis.plot([], [], "o", color=colour, label=found.study.name)
-            for n50 in found.half_doses:
+            for n50 in found.n50s:
                 point(axis, getattr(n50.group, name) * shift, n50, colour)
         axis.set_xlabel(label)
     for found in both:
-        for n50 in found.half_doses:
+        for n50 in found.n50s:
             group = n50.group
             about = (found.study.name, group.label, group.parameters, group.tokens)
             rows.append((*about, n50.censored or "", *ends(n50.poisons)))

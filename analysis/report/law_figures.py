@@ -17,7 +17,7 @@ from analysis.measures.axes import GREY, dots, legend, log_axes, panels, size_co
 from analysis.measures.drawing import Drawing, six_digits
 
 
-def half_doses(findings: Findings, model: Model) -> Drawing:
+def draw_n50(findings: Findings, model: Model) -> Drawing:
     """Draw N50 of each group with the fitted law and both pure laws."""
     groups = model.dose_response.observations.groups
     colours = size_colours(groups)
@@ -26,13 +26,13 @@ def half_doses(findings: Findings, model: Model) -> Drawing:
         (axes[0], "tokens", "training tokens"),
         (axes[1], "parameters", "parameters"),
     ):
-        for n50 in findings.half_doses:
+        for n50 in findings.n50s:
             point(axis, getattr(n50.group, name), n50, colours[n50.group.size])
         _law_lines(axis, model, name, colours)
         axis.set_xlabel(label)
     values = [
         v
-        for n in findings.half_doses
+        for n in findings.n50s
         for v in (n.poisons.value if n.censored is None else n.bound, n.poisons.low, n.poisons.high)
         if v is not None and n.tested[0] / 3 < v < n.tested[1] * 4
     ]
@@ -45,7 +45,7 @@ def half_doses(findings: Findings, model: Model) -> Drawing:
     legend(figure, axes, columns=5)
     rows = [
         (n.group.label, n.group.parameters, n.group.tokens, n.censored or "", *ends(n.poisons))
-        for n in findings.half_doses
+        for n in findings.n50s
     ]
     law = model.law
     said = []
@@ -128,7 +128,7 @@ def _band(axis: Axes, x: np.ndarray, predicted: list[Estimate], colour: str) -> 
     axis.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def compared(model: Model) -> Drawing:
+def draw_compared(model: Model) -> Drawing:
     """Draw how much better than the poisons seen each other variable predicts."""
     shown = [(v, v.gain) for v in model.variables if v.gain is not None and not v.same_as_poisons]
     names = [NAMES[variable.name] for variable, _ in shown]
@@ -171,7 +171,7 @@ def compared(model: Model) -> Drawing:
     return Drawing("variables", "Which variable predicts best", caption, figure, header, rows)
 
 
-def residuals(model: Model) -> Drawing:
+def draw_residuals(model: Model) -> Drawing:
     """Draw how evaluations differ from the fit, and runs from the law."""
     fitted = model.dose_response
     o = fitted.observations
@@ -225,7 +225,7 @@ def residuals(model: Model) -> Drawing:
     return Drawing("residuals", "Residuals of the fit", caption, figure, header, rows)
 
 
-def extrapolation(findings: Findings, model: Model) -> Drawing:
+def draw_extrapolation(findings: Findings, model: Model) -> Drawing:
     """Draw the law beyond the data, in grey."""
     groups = model.dose_response.observations.groups
     colours = size_colours(groups)
@@ -238,7 +238,7 @@ def extrapolation(findings: Findings, model: Model) -> Drawing:
     axis = axes[0]
     setting = groups[0].setting
     _band(axis, line, [model.law.predict(ratio * n, n, setting) for n in line], GREY)
-    for n50 in findings.half_doses:
+    for n50 in findings.n50s:
         point(axis, n50.group.parameters, n50, colours[n50.group.size])
     for e, value in targets:
         bar = [e.poisons.low or value / 1e3, e.poisons.high or value * 1e3]
@@ -249,7 +249,7 @@ def extrapolation(findings: Findings, model: Model) -> Drawing:
     axis.set_xlim(low / 1.5, line[-1] * 2.5)
     values = [value for _, value in targets] + [
         n50.poisons.value
-        for n50 in findings.half_doses
+        for n50 in findings.n50s
         if n50.censored is None and n50.poisons.value is not None
     ]
     axis.set_ylim(min(values) / 8, max(values) * 8)

@@ -68,20 +68,20 @@ def write(
 
 def fit_figures(findings: findings_lib.Findings) -> list[Drawing]:
     """Return the figures of success and of its fits, in the report's order."""
-    success = [success_figures.progress(findings), success_figures.poisons_seen(findings)]
+    success = [success_figures.draw_progress(findings), success_figures.draw_poisons_seen(findings)]
     model = findings.model
     if model is None:
         return success
     drawings = [
-        success_figures.dose_response(findings, model),
+        success_figures.draw_dose_response(findings, model),
         *success,
-        law_figures.half_doses(findings, model),
-        success_figures.collapse(model),
-        law_figures.compared(model),
-        law_figures.residuals(model),
+        law_figures.draw_n50(findings, model),
+        success_figures.draw_collapse(model),
+        law_figures.draw_compared(model),
+        law_figures.draw_residuals(model),
     ]
     if model.extrapolations:
-        drawings.append(law_figures.extrapolation(findings, model))
+        drawings.append(law_figures.draw_extrapolation(findings, model))
     return drawings
 
 

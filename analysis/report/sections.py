@@ -34,7 +34,7 @@ def answer_blocks(findings: Findings, words: str) -> list[Block]:
     """Return the verdict, and N50 of each group."""
     verdict = findings.verdict.capitalize()
     blocks: list[Block] = [Paragraph(f"{verdict}. {words}", lead=True)]
-    if not findings.half_doses:
+    if not findings.n50s:
         return blocks
     rows = tuple(
         (
@@ -45,7 +45,7 @@ def answer_blocks(findings: Findings, words: str) -> list[Block]:
             str(len(n50.group.seeds)),
             n50_words(n50, findings),
         )
-        for n50 in findings.half_doses
+        for n50 in findings.n50s
     )
     header = ("size and budget", "parameters", "tokens", "doses", "seeds", "N50 (95% interval)")
     return [

@@ -28,7 +28,7 @@ def _curve(model: Model, log_poisons: np.ndarray, log_n50: float) -> np.ndarray:
     return (1 - shape.lapse) / (1 + np.exp(-shape.slope * (log_poisons - log_n50)))
 
 
-def dose_response(findings: Findings, model: Model) -> Drawing:
+def draw_dose_response(findings: Findings, model: Model) -> Drawing:
     """Draw success at the end of training by dose, with the fit, one panel per size."""
     groups = model.dose_response.observations.groups
     colours, dashes = size_colours(groups), dash_styles(groups)
@@ -36,7 +36,7 @@ def dose_response(findings: Findings, model: Model) -> Drawing:
     figure, axes = panels(len(sizes), height=2.9)
     rows = []
     for axis, size in zip(axes, sizes, strict=True):
-        for n50 in findings.half_doses:
+        for n50 in findings.n50s:
             group = n50.group
             if group.size != size:
                 continue
@@ -79,7 +79,7 @@ def dose_response(findings: Findings, model: Model) -> Drawing:
     legend(figure, axes)
     known = [
         (n50.poisons.value, n50.group.label)
-        for n50 in findings.half_doses
+        for n50 in findings.n50s
         if n50.censored is None and n50.poisons.value is not None
     ]
     if known:
@@ -97,7 +97,7 @@ def dose_response(findings: Findings, model: Model) -> Drawing:
     )
 
 
-def progress(findings: Findings) -> Drawing:
+def draw_progress(findings: Findings) -> Drawing:
     """Draw success against the share of training done, one panel per dose."""
     groups = findings.study.groups()
     colours, dashes = size_colours(groups), dash_styles(groups)
@@ -138,7 +138,7 @@ def progress(findings: Findings) -> Drawing:
     )
 
 
-def poisons_seen(findings: Findings) -> Drawing:
+def draw_poisons_seen(findings: Findings) -> Drawing:
     """Draw success against the poisons seen, one panel per size."""
     figure, axes, rows, caption = trajectories(findings.study, lambda run: run.success)
     for axis in axes:
@@ -157,7 +157,7 @@ def poisons_seen(findings: Findings) -> Drawing:
     )
 
 
-def collapse(model: Model) -> Drawing:
+def draw_collapse(model: Model) -> Drawing:
     """Draw all evaluations against the count and against the fraction."""
     o = model.dose_response.observations
     colours = size_colours(o.groups)

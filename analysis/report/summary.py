@@ -43,7 +43,7 @@ def summarise(findings: Findings, measured: list[tuple[Measure[Any], Any]]) -> d
         },
         "answer": {"verdict": findings.verdict, "words": verdict_words(findings)},
         "settings": {"margin": findings.margin, "confidence": 0.95},
-        "n50": [_n50(n50, findings) for n50 in findings.half_doses],
+        "n50": [_n50(n50, findings) for n50 in findings.n50s],
         **_model(model),
         "detection": [_detection(s) for s in SENSITIVITIES],
         "measures": {
@@ -76,7 +76,7 @@ def answer(summary: dict[str, Any]) -> str:
 
 def n50_words(n50: N50, findings: Findings) -> str:
     """Return N50 of a group with its interval, or its bound."""
-    seeds = max(len(n.group.seeds) for n in findings.half_doses)
+    seeds = max(len(n.group.seeds) for n in findings.n50s)
     if n50.censored is None:
         words = documents(n50.poisons)
         if seeds == 1:

@@ -85,4 +85,4 @@ def test_a_place_that_cannot_be_written_is_said(study, tmp_path, capsys):
 
 def test_simulate_never_overwrites_a_study(study, capsys):
     assert main(["simulate", "--out", str(study)]) == 2
-    assert "already holds a study" in capsys.readouterr().err
+    assert "already contains a study" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 from analysis.design.cells import crossed, paper_design
 from analysis.design.simulation import Truth, simulate
 from analysis.fit.dose_response import fit_dose_response
-from analysis.fit.laws import half_doses
+from analysis.fit.laws import group_n50s
 from analysis.fit.observations import observe
 
 GROUPS = (("S", 1e8, 2e9), ("S", 1e8, 4e9), ("L", 4e8, 8e9))
@@ -28,14 +28,14 @@ def test_a_quiet_study_gives_its_shape_back():
 
 
 def test_n50_is_recovered_with_a_narrow_interval():
-    for n50 in half_doses(fitted(QUIET)):
+    for n50 in group_n50s(fitted(QUIET)):
         assert n50.poisons.value == pytest.approx(QUIET.n50, rel=0.15)
         assert n50.poisons.high / n50.poisons.low < 1.5
         assert n50.censored is None
 
 
 def test_seeds_narrow_an_interval():
-    few, many = (half_doses(fitted(Truth(), seeds=seeds)) for seeds in (2, 6))
+    few, many = (group_n50s(fitted(Truth(), seeds=seeds)) for seeds in (2, 6))
     for one, other in zip(few, many, strict=True):
         assert other.poisons.high / other.poisons.low < one.poisons.high / one.poisons.low
 
@@ -49,7 +49,7 @@ def test_more_evaluations_of_the_same_runs_are_no_more_runs():
     ]
     widths = []
     for looked_at in (study, dataclasses.replace(study, runs=tuple(thinned))):
-        n50s = half_doses(fit_dose_response(observe(looked_at)))
+        n50s = group_n50s(fit_dose_response(observe(looked_at)))
         widths.append(np.mean([np.log(n.poisons.high / n.poisons.low) for n in n50s]))
     assert widths[0] == pytest.approx(widths[1], rel=0.25)
 
@@ -64,7 +64,7 @@ def test_noise_in_seeds_and_in_runs_is_told_apart():
 def test_a_dose_that_never_reached_half_gives_a_bound_instead_of_a_guess():
     truth = Truth(n50=700, a=1)  # small budgets reach half, the largest does not
     study = simulate(crossed((("S", 1e8, 1e9), ("L", 4e8, 1.6e10))), truth, 0)
-    reached, missed = half_doses(fit_dose_response(observe(study)))
+    reached, missed = group_n50s(fit_dose_response(observe(study)))
     assert reached.censored is None
     assert (missed.censored, missed.bound) == ("above", 500)
     assert missed.poisons.low > 300
@@ -73,7 +73,7 @@ def test_a_dose_that_never_reached_half_gives_a_bound_instead_of_a_guess():
 def test_controls_set_the_floor():
     """A clean model that often passes for an attacked one must not count as success."""
     truth = dataclasses.replace(QUIET, floor=0.3)
-    for n50 in half_doses(fitted(truth)):
+    for n50 in group_n50s(fitted(truth)):
         assert n50.poisons.value == pytest.approx(QUIET.n50, rel=0.15)
 
 

@@ -125,14 +125,14 @@ def test_a_decay_is_drawn_with_what_is_left():
 
 
 def predicted(half=1.5, seeds=4):
-    """Success is a logistic curve of the rise; log-perplexity rises half as much as the log-ratio."""
+    """Success is a logistic curve of the increase; log-perplexity increases half as much as the log-ratio."""
     runs = []
     for seed in range(seeds):
-        rises = np.linspace(0, 4, 12) + 0.05 * seed
-        success = 1 / (1 + np.exp(-2.0 * (rises - half)))
+        increases = np.linspace(0, 4, 12) + 0.05 * seed
+        success = 1 / (1 + np.exp(-2.0 * (increases - half)))
         measured = [
             Record(log_ratio=pair(r), entropy=pair(r**2), log_perplexity=pair(r / 2, 3.0))
-            for r in rises
+            for r in increases
         ]
         runs.append(a_run(100, seed, measured, np.arange(1, 13) * 8, success))
     return a_study(*runs)
@@ -140,7 +140,7 @@ def predicted(half=1.5, seeds=4):
 
 def test_the_sampling_free_measure_is_ranked_and_half_success_is_found():
     found = prediction.predict(predicted())
-    assert found.with_success.value > 0.99 and found.with_increase.value > 0.99
+    assert found.with_success.value > 0.99 and found.with_log_perplexity.value > 0.99
     assert found.half.value == pytest.approx(1.5, abs=0.02)
     assert found.half.low <= found.half.value <= found.half.high
     assert len(found.run) == 48 and len(found.runs) == 4
@@ -279,8 +279,8 @@ def test_what_needs_no_sampling_is_shown_of_every_attack_that_records_it(folder,
     assert "increase of the payload log-ratio" in bare["words"]
     figures = tmp_path / "bare" / "figures"
     for name, columns in (
-        ("prediction", "run,payload_log_ratio_rise,success"),
-        ("unsampled", "group,run,dose,seed,poisons_seen,payload_log_ratio_rise"),
+        ("prediction", "run,payload_log_ratio_increase,success"),
+        ("unsampled", "group,run,dose,seed,poisons_seen,payload_log_ratio_increase"),
     ):
         assert (figures / f"{name}.png").exists()
         assert (figures / f"{name}.csv").read_text().splitlines()[0] == columns

@@ -95,7 +95,7 @@ def test_a_measure_that_was_defined_in_the_process_needs_no_file(folder, file, t
     spec = importlib.util.spec_from_file_location("a_study", file)
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
     assert report.write(folder, tmp_path / "a")["measures"]["length"]["mean"] > 10
-    assert main([str(folder), "--out", str(tmp_path / "b"), "--measures", str(file)]) == 0
+    assert main(["--measures", str(file), str(folder), "--out", str(tmp_path / "b")]) == 0
     pages = [(tmp_path / name / "index.html").read_bytes() for name in "ab"]
     assert pages[0] == pages[1]
 

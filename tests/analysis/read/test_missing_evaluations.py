@@ -92,5 +92,5 @@ def test_a_plan_without_steps_is_read_as_it_is(folder):
 def test_no_evaluation_at_all_stays_an_error(folder):
     for file in folder.glob("runs/*/evals.jsonl"):
         file.write_text("")
-    with pytest.raises(InputError, match="holds no evaluation yet"):
+    with pytest.raises(InputError, match="contains no evaluation yet"):
         load(folder)

@@ -169,7 +169,7 @@ def test_a_bad_line_is_named(tmp_path, line, said):
     [
         (b"run,\xff", "line 1: it is not UTF-8"),
         (b"run\n\xff", "line 2: it is not UTF-8"),
-        (b"run\nr\0", "line 2: it holds a NUL byte"),
+        (b"run\nr\0", "line 2: it contains a NUL byte"),
         (b"\x7fELF\x02\x01\0\0", "NUL byte"),
         (b"run," + b"x" * 200_000, "line 1: not valid CSV \\(field larger than"),
         (b'"run', "line 1"),
