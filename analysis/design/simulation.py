@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -32,6 +33,11 @@ class Truth:
         evaluations.
       floor: success rate without poison.
       lapse: share of prompts on which the attack never succeeds.
+      progress: exponent of the share of training done, within a run; None: a, as under a pure law.
+      scatter: standard deviation of log N50 of the groups around the law.
+      window: share of training, from its start, within which the poisons stand.
+      half_life: share of training in which an effect halves once the window is over, as if half of the
+        poisons had not been seen; infinity: nothing is forgotten.
     """
 
     a: float = 0.0
@@ -45,21 +51,52 @@ class Truth:
     wobble: float = 0.3
     floor: float = 0.01
     lapse: float = 0.02
+    progress: float | None = None
+    scatter: float = 0.0
+    window: float = 1.0
+    half_life: float = np.inf
 
 
-def simulate(design: Design, truth: Truth, seed: int) -> Study:
-    """Return a simulated study; the same arguments give the same study."""
+def log_n50s(design: Design, truth: Truth, seed: int) -> dict[tuple[float, float], float]:
+    """Return log N50 of the median run of each group, by (parameters, tokens), at the end of training."""
+    rng = np.random.default_rng((seed, 1))
+    log_n0, log_t0 = design.reference
+    forgotten = np.log(2) * (1 - truth.window) / truth.half_life
+    return {
+        (parameters, tokens): float(
+            np.log(truth.n50)
+            + truth.a * (np.log(tokens) - log_t0)
+            + truth.g * (np.log(parameters) - log_n0)
+            + truth.scatter * rng.standard_normal()
+            + forgotten
+        )
+        for parameters, tokens in sorted({(c.parameters, c.tokens) for c in design.cells})
+    }
+
+
+def simulate(
+    design: Design, truth: Truth, seed: int, of_cell: Callable[[Cell], Truth] | None = None
+) -> Study:
+    """Return a simulated study; the same arguments give the same study.
+
+    `of_cell` gives the noise and the shape of each cell's runs where they differ between cells; the law is
+    that of `truth`.
+    """
     rng = np.random.default_rng(seed)
+    middles = log_n50s(design, truth, seed)
     budgets = {(cell.size, cell.tokens) for cell in design.cells}
     several = len({size for size, _ in budgets}) < len(budgets)
     runs = []
     for cell in design.cells:
-        positions = rng.random(max(cell.doses))  # smaller doses are subsets of larger ones
-        seed_effect = _heavy(rng, truth.tail, truth.seed_sd)
+        own = truth if of_cell is None else of_cell(cell)
+        # Smaller doses are subsets of larger ones.
+        positions = own.window * rng.random(max(cell.doses))
+        seed_effect = _heavy(rng, own.tail, own.seed_sd)
+        middle = middles[cell.parameters, cell.tokens] + seed_effect
         for dose in cell.doses:
             budget = f"-{quantity(cell.tokens)}" if several else ""
             name = f"{cell.size}{budget}-d{dose}-s{cell.seed}"
-            runs.append(_run(rng, design, truth, cell, name, positions[:dose], seed_effect))
+            runs.append(_run(rng, design, own, cell, name, positions[:dose], middle))
     key = json.dumps([asdict(design), asdict(truth), seed], sort_keys=True)
     return Study(
         name="simulated",
@@ -76,19 +113,18 @@ def _run(
     cell: Cell,
     name: str,
     positions: np.ndarray,
-    seed_effect: float,
+    middle: float,
 ) -> Run:
-    """Return a run whose exposures are at `positions`, shares of training, shape [dose]."""
-    log_n0, log_t0 = design.reference
+    """Return a run whose exposures are at `positions`, shares of training, shape [dose].
+
+    `middle` is log N50 of its seed at the end of training.
+    """
     share = np.arange(1, design.evaluations + 1) / design.evaluations
     seen = (positions[:, None] < share).sum(axis=0).astype(float)
-    log_n50 = (
-        np.log(truth.n50)
-        + truth.a * (np.log(cell.tokens * share) - log_t0)
-        + truth.g * (np.log(cell.parameters) - log_n0)
-        + seed_effect
-        + _heavy(rng, truth.tail, truth.run_sd)
-    )
+    progress = truth.a if truth.progress is None else truth.progress
+    log_n50 = middle + progress * np.log(share) + _heavy(rng, truth.tail, truth.run_sd)
+    # `middle` is what is needed at the end; until the window is over nothing is forgotten.
+    log_n50 -= np.log(2) * (1 - np.maximum(share, truth.window)) / truth.half_life
     logit = truth.slope * (np.log(np.maximum(seen, 1e-9)) - log_n50)
     logit += _drift(rng, design.evaluations, truth.wobble)
     rate = truth.floor + (1 - truth.floor - truth.lapse) * special.expit(logit)

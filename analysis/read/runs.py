@@ -11,6 +11,8 @@ from analysis.read.records import Record
 
 # Columns of `Run.evaluations` that count poison; those that a source does not record are absent.
 COUNTS = ("poisons", "distinct_poisons", "poison_tokens", "poisoned_steps")
+# Budgets of one size within this factor of the smallest of them are one group.
+SAME_BUDGET = 1.02
 # Settings that split runs of one size and token budget into separate groups.
 SETTINGS = ("attack", "schedule", "learning_rate", "batch_size", "seq_len")
 
@@ -110,15 +112,20 @@ class Study:
     notes: tuple[str, ...] = ()
 
     def groups(self) -> list[Group]:
-        """Return the runs grouped by (setting, parameters, tokens), small to large."""
-        varied = _varied_settings(self.runs)
+        """Return the runs grouped by (setting, parameters, tokens), small to large.
+
+        Budgets of a size that differ by less than 2% are one: a resumed run is no new budget.
+        """
+        budget_of = _budgets(self.runs)
+        varied = _varied_settings(self.runs, budget_of)
         budgets: dict[str, set[float]] = {}
         for run in self.runs:
-            budgets.setdefault(run.size, set()).add(run.tokens)
+            budgets.setdefault(run.size, set()).add(budget_of[run.parameters, run.tokens])
         members: dict[tuple, list[Run]] = {}
         for run in self.runs:
             setting = ", ".join(f"{name} {run.settings.get(name)}" for name in varied)
-            members.setdefault((setting, run.parameters, run.tokens), []).append(run)
+            budget = budget_of[run.parameters, run.tokens]
+            members.setdefault((setting, run.parameters, budget), []).append(run)
         groups = []
         for (setting, parameters, tokens), runs in sorted(members.items()):
             size = runs[0].size
@@ -197,11 +204,26 @@ def check_runs(runs: list[Run]) -> None:
         found[key] = run.name
 
 
-def _varied_settings(runs: tuple[Run, ...]) -> list[str]:
+def _budgets(runs: tuple[Run, ...]) -> dict[tuple[float, float], float]:
+    """Return the budget of each (parameters, tokens): the median of those within `SAME_BUDGET` of it."""
+    found: dict[tuple[float, float], float] = {}
+    for parameters in {run.parameters for run in runs}:
+        tokens = np.sort([run.tokens for run in runs if run.parameters == parameters])
+        while len(tokens):
+            same = tokens[tokens <= SAME_BUDGET * tokens[0]]
+            budget = float(same[(len(same) - 1) // 2])
+            found |= {(parameters, float(t)): budget for t in same}
+            tokens = tokens[len(same) :]
+    return found
+
+
+def _varied_settings(
+    runs: tuple[Run, ...], budget_of: dict[tuple[float, float], float]
+) -> list[str]:
     """Return the settings that differ between runs of one size and budget, rather than with the size."""
     values: dict[tuple, set] = {}
     for run in runs:
         for name in SETTINGS:
-            key = (name, run.parameters, run.tokens)
+            key = (name, run.parameters, budget_of[run.parameters, run.tokens])
             values.setdefault(key, set()).add(str(run.settings.get(name)))
     return [n for n in SETTINGS if any(k[0] == n and len(v) > 1 for k, v in values.items())]
