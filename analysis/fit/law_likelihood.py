@@ -14,6 +14,8 @@ from analysis.fit.estimates import Estimate
 SEPARABLE = 0.1
 # An end further than this from the estimate (an exponent, or log N50) counts as open.
 _WIDEST = 10.0
+# A profile that far out within this of its maximum is a plateau, and its maximum no estimate.
+_FLAT = 0.05
 
 _Value = TypeVar("_Value", float, np.ndarray)
 
@@ -81,7 +83,10 @@ class LawLikelihood:
         return np.array([*chosen, *self._slopes(log_t, log_n)])
 
     def contrast(self, row: np.ndarray, drop: float) -> Estimate:
-        """Return row @ coefficients, with the interval over which its profile falls by less than `drop`."""
+        """Return row @ coefficients, with the interval over which its profile falls by less than `drop`.
+
+        The value is None when the profile is flat on a side, or both ends are open.
+        """
         centre = float(row @ self.best)
         # Coefficients `along * target + null @ rest` keep row @ coefficients at the target.
         along = row / (row @ row)
@@ -92,16 +97,23 @@ class LawLikelihood:
             _, value = self._maximise(self.regressors @ null, offset, null.T @ self.best)
             return value - self.top + drop
 
-        def end(sign: int) -> float | None:
-            inside, step = centre, sign * 0.05
+        def end(sign: int) -> tuple[float | None, bool]:
+            """Return the end of the interval on a side, and whether the profile is flat there."""
+            inside, step, height = centre, sign * 0.05, drop
             while abs(step) < _WIDEST:
-                if excess(centre + step) < 0:
-                    return float(optimize.brentq(excess, inside, centre + step, xtol=1e-4))
+                height = excess(centre + step)
+                if height < 0:
+                    # The maximiser may stop short at the inner end; then that end is the crossing.
+                    if excess(inside) <= 0:
+                        return inside, False
+                    found = optimize.brentq(excess, inside, centre + step, xtol=1e-4)
+                    return float(found), False
                 inside, step = centre + step, step * 1.7
-            return None
+            return None, height > drop - _FLAT
 
-        low, high = end(-1), end(1)
-        return Estimate(None if low is None and high is None else centre, low, high)
+        (low, flat_below), (high, flat_above) = end(-1), end(1)
+        unknown = flat_below or flat_above or (low is None and high is None)
+        return Estimate(None if unknown else centre, low, high)
 
     def _maximise(
         self, design: np.ndarray, offset: np.ndarray, start: np.ndarray
@@ -134,7 +146,9 @@ class LawLikelihood:
         inside = np.clip(mu, self._grid[0], self._grid[-1])
         each = np.arange(len(mu))
         value, first, second = (self._spline(inside, order)[each, each] for order in (0, 1, 2))
-        # Beyond the grid each curve continues as a straight line.
+        # Beyond the grid a curve that falls continues as a straight line, and one that rises stays level,
+        # so that no law is more likely than free group values.
+        first = np.where((mu - inside) * first > 0, 0.0, first)
         value = value + first * (mu - inside)
         second = np.where(mu == inside, second, 0.0)
         return float(value.sum()), design.T @ first, design.T @ (second[:, None] * design)

@@ -19,8 +19,12 @@ from analysis.fit.estimates import Estimate
 from analysis.fit.law_likelihood import LawLikelihood
 from analysis.read.runs import Group
 
+# An exponent estimated beyond this is not identified: a factor of 2 in data would be one of 32 in poisons.
+LARGEST_EXPONENT = 5.0
 # A maximum this close to the edge of the grid (in log likelihood) is a plateau, not an estimate.
 _FLAT = 0.05
+# A curve that falls by less than this towards no poisons at all does not bound N50 from below (95%, normal).
+_UNBOUNDED = 1.92
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class N50:
     Attributes:
       group: the group.
       poisons: the estimate.
-      censored: "above" or "below" when the estimate lies outside `tested`, else None.
+      censored: "above" or "below" when the estimate lies outside `tested`, "below" also when the data
+        set N50 no lower limit; else None.
       bound: the end of `tested` that it lies beyond; None unless censored.
       tested: smallest and largest number of poisons seen.
     """
@@ -49,7 +54,8 @@ class Law:
     Attributes:
       varies: what differs between groups and is separable: "both" tokens and parameters, "tokens",
         "parameters", "ladder" (both, but together), or "nothing".
-      a: exponent of tokens at fixed parameters; None when not identified.
+      a: exponent of tokens at fixed parameters; None when the design does not identify it, without a value
+        when the data do not.
       g: exponent of parameters at fixed tokens; None when not identified.
       ladder: exponent of parameters when tokens grow in proportion: a + g if both are identified, else
         along the study's own ladder.
@@ -83,14 +89,23 @@ def group_n50s(fitted: DoseResponse) -> list[N50]:
     for index, group in enumerate(o.groups):
         seen = o.poisons[o.group_of_evaluation == index]
         tested = float(seen.min()), float(max(seen.max(), max(group.doses)))
-        estimate = _curve_estimate(fitted.grid, fitted.curves[index], fitted.critical**2 / 2)
-        censored, bound = None, None
-        if estimate.value is None or estimate.value > np.log(tested[1]):
-            censored, bound = "above", tested[1]
-        elif estimate.value < np.log(tested[0]):
-            censored, bound = "below", tested[0]
-        results.append(N50(group, estimate.exp(), censored, bound, tested))
+        curve = fitted.curves[index]
+        estimate = _curve_estimate(fitted.grid, curve, fitted.critical**2 / 2)
+        side = _beyond(curve, estimate.value, tested)
+        bound = None if side is None else tested[side == "above"]
+        results.append(N50(group, estimate.exp(), side, bound, tested))
     return results
+
+
+def _beyond(curve: np.ndarray, value: float | None, tested: tuple[float, float]) -> str | None:
+    """Return the side of `tested` that log N50 lies on, or that no data bound it on; else None."""
+    if value is None:
+        return "below" if curve[0] > curve[-1] else "above"
+    if value > np.log(tested[1]):
+        return "above"
+    # Without evaluations below half, only the fit's shape makes a maximum on the low side.
+    unbounded = curve[0] > curve.max() - _UNBOUNDED
+    return "below" if value < np.log(tested[0]) or unbounded else None
 
 
 def fit_law(fitted: DoseResponse) -> Law:
@@ -120,7 +135,7 @@ def fit_law(fitted: DoseResponse) -> Law:
     def exponent(tokens: float, parameters: float, *identified: str) -> Estimate | None:
         if likelihood.varies not in identified:
             return None
-        return likelihood.contrast(likelihood.step(tokens, parameters), drop)
+        return _bounded(likelihood.contrast(likelihood.step(tokens, parameters), drop))
 
     return Law(
         varies=likelihood.varies,
@@ -143,22 +158,42 @@ def verdict_of(law: Law, margin: float) -> str:
     return "undecided"
 
 
+def _bounded(exponent: Estimate) -> Estimate:
+    """Return the exponent, not identified when it is beyond `LARGEST_EXPONENT`; ends beyond are open."""
+    if exponent.value is not None and abs(exponent.value) > LARGEST_EXPONENT:
+        return Estimate(None, None, None)
+    ends = (exponent.low, exponent.high)
+    low, high = (None if e is None or abs(e) > LARGEST_EXPONENT else e for e in ends)
+    return Estimate(exponent.value, low, high)
+
+
 def _curve_estimate(grid: np.ndarray, curve: np.ndarray, drop: float) -> Estimate:
-    """Return the maximum of a curve, and where it has fallen by `drop`; None at an end beyond the grid."""
+    """Return the maximum of a curve, and where it has fallen by `drop`.
+
+    The value is None when the curve is flat up to an end of the grid; an end of the interval is None when
+    the curve does not fall by `drop` on its side.
+    """
     spline = interpolate.CubicSpline(grid, curve)
     peak = int(np.clip(curve.argmax(), 1, len(grid) - 2))
     found = optimize.minimize_scalar(
         lambda u: -spline(u), bounds=(grid[peak - 1], grid[peak + 1]), method="bounded"
     )
-    below = np.flatnonzero(curve < -found.fun - drop)
-    left, right = below[below < peak], below[below > peak]
+    best, top = float(found.x), max(-float(found.fun), float(curve.max()))
 
-    def crossing(inside: int, outside: int) -> float:
-        ends = grid[inside], grid[outside]
-        return float(optimize.brentq(lambda u: spline(u) + found.fun + drop, *ends))
+    def crossing(outside: np.ndarray) -> float | None:
+        """Return where the curve falls below between the maximum and the nearest point outside."""
+        if not len(outside):
+            return None
+        end = float(outside[np.abs(outside - best).argmin()])
+        # A curve narrower than a step of the grid is below at both neighbours of its maximum.
+        if spline(best) - top + drop <= 0 or end == best:
+            return end
+        return float(optimize.brentq(lambda u: spline(u) - top + drop, best, end))
 
+    below = grid[curve < top - drop]
+    flat = max(curve[0], curve[-1]) > top - _FLAT
     return Estimate(
-        value=None if curve[-1] > -found.fun - _FLAT else float(found.x),
-        low=crossing(left[-1] + 1, left[-1]) if len(left) else None,
-        high=crossing(right[0] - 1, right[0]) if len(right) else None,
+        value=None if flat else best,
+        low=crossing(below[below < best]),
+        high=crossing(below[below > best]),
     )

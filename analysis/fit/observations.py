@@ -10,13 +10,16 @@ from analysis.read.runs import Group, Run, Study
 
 # Progress is rounded to this many decimals when control evaluations are pooled.
 _DECIMALS = 3
+# Of a run that was evaluated more often, this many evaluations are used, evenly spaced up to the last: more
+# of one trajectory add nearly nothing, and cost time and memory.
+_MOST_EVALUATIONS = 50
 # A floor above this would leave nothing to estimate.
 _HIGHEST_FLOOR = 0.7
 
 
 @dataclass(frozen=True)
 class Observations:
-    """The evaluations of poisoned runs after their first exposure.
+    """The evaluations of poisoned runs after their first exposure, at most 50 of each run.
 
     Attributes:
       groups: the study's groups, in the order of `group`.
@@ -88,7 +91,7 @@ def observe(study: Study) -> Observations:
             previous = run.seed
             cluster_of_run.append(len(group_of_cluster) - 1)
             values = run.evaluations
-            seen = values["poisons"] > 0
+            seen = _thinned(np.flatnonzero(values["poisons"] > 0))
             share = values["tokens"] / run.tokens
             clean = values["tokens"] - values.get("poison_tokens", 0)
             columns = {
@@ -120,6 +123,12 @@ def observe(study: Study) -> Observations:
         replicated=replicated,
         controlled=floors.controlled,
     )
+
+
+def _thinned(places: np.ndarray) -> np.ndarray:
+    """Return at most `_MOST_EVALUATIONS` of the places, evenly spaced, with the last, in order."""
+    kept = np.linspace(len(places) - 1, 0, min(len(places), _MOST_EVALUATIONS)).round().astype(int)
+    return places[kept[::-1]]
 
 
 def reach_of(o: Observations) -> str:

@@ -22,6 +22,16 @@ def verdict_words(findings: Findings) -> str:
     law, margin = findings.model.law, findings.margin
     if law.a is None:
         return _not_separable(law, margin)
+    if law.a.value is None:
+        known = [
+            f"it is {side} {end:.2f} (95%)"
+            for side, end in (("at least", law.a.low), ("at most", law.a.high))
+            if end is not None
+        ]
+        return (
+            "How the number of poisoned documents needed grows with the data is not identified: too few "
+            f"groups cross half within the doses trained{'; ' + ' and '.join(known) if known else ''}."
+        )
     grows = f"the number of poisoned documents needed grows as tokens^a, a = {interval(law.a)}"
     if findings.verdict == "count":
         return f"A constant count: {grows}; the whole interval is within {margin:g} of 0."

@@ -35,7 +35,7 @@ def draw_n50(findings: Findings, model: Model) -> Drawing:
         for n in findings.n50s
         for v in (n.poisons.value if n.censored is None else n.bound, n.poisons.low, n.poisons.high)
         if v is not None and n.tested[0] / 3 < v < n.tested[1] * 4
-    ]
+    ] or [end for n in findings.n50s for end in n.tested]
     # At least a factor of 16, so that flat looks flat and the fraction law fits in.
     middle, half = np.sqrt(min(values) * max(values)), np.sqrt(max(values) / min(values))
     axes[0].set_ylim(middle / max(1.5 * half, 4), middle * max(1.5 * half, 4))
