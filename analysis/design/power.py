@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from analysis.design.cells import Design
-from analysis.design.simulation import Truth, simulate
-from analysis.fit.dose_response import fit_dose_response
+from analysis.design.simulation import Truth, log_n50s, simulate
+from analysis.design.worlds import World
+from analysis.fit.conclusion import Conclusion, conclude
 from analysis.fit.estimates import Estimate
-from analysis.fit.laws import fit_law, group_n50s, verdict_of
 from analysis.fit.observations import observe, reach_of
+from analysis.read.runs import Study
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,11 @@ class Power:
       wrong: share of studies whose verdict is a law that does not hold.
       halfwidth: median half-width of the 95% interval of a; None when most are open.
       coverage: share of the 95% intervals of "a", "g" and "N50" that contain the truth; None without
-        intervals.
+        intervals. Withdrawn answers are not counted.
+      withdrawn: share of the answers that were withdrawn: "a" and "N50".
+      held: share of studies of whose "a" and share of groups whose "N50" was covered, bounded on the right
+        side, or withdrawn.
+      findings: how many studies had each finding that withdraws an answer, by its name.
     """
 
     a: float
@@ -33,6 +39,21 @@ class Power:
     wrong: float
     halfwidth: float | None
     coverage: dict[str, float | None]
+    withdrawn: dict[str, float]
+    held: dict[str, float]
+    findings: dict[str, int]
+
+
+@dataclass
+class _Tally:
+    """What has been counted so far; `covered` has None for each answer that was withdrawn."""
+
+    verdicts: list[str] = field(default_factory=list)
+    halfwidths: list[float] = field(default_factory=list)
+    covered: dict[str, list[bool | None]] = field(
+        default_factory=lambda: {"a": [], "g": [], "N50": []}
+    )
+    findings: Counter[str] = field(default_factory=Counter)
 
 
 def simulate_power(
@@ -44,37 +65,99 @@ def simulate_power(
     tick: Callable[[], None] = lambda: None,
 ) -> Power:
     """Simulate and fit a design `studies` times; call `tick` after each."""
-    holds = {0.0: "count", 1.0: "fraction"}.get(truth.a, "undecided")
-    verdicts: list[str] = []
-    halfwidths: list[float] = []
-    covered: dict[str, list[bool]] = {"a": [], "g": [], "N50": []}
-    log_n0, log_t0 = design.reference
-    for index in range(studies):
-        observations = observe(simulate(design, truth, seed + index))
+
+    def n50s(index: int) -> dict[tuple[float, float], float]:
+        return {place: float(np.exp(v)) for place, v in log_n50s(design, truth, index).items()}
+
+    def make(index: int) -> Study:
+        return simulate(design, truth, index)
+
+    return _count(make, n50s, truth, range(seed, seed + studies), margin, tick)
+
+
+def simulate_world(
+    world: World,
+    studies: int,
+    margin: float,
+    seed: int = 0,
+    tick: Callable[[], None] = lambda: None,
+) -> Power:
+    """Simulate and fit studies of a world; call `tick` after each."""
+    return _count(
+        lambda index: world.make(world.design, index),
+        world.n50s,
+        world.truth,
+        range(seed, seed + studies),
+        margin,
+        tick,
+    )
+
+
+def _count(
+    make: Callable[[int], Study],
+    n50s: Callable[[int], dict[tuple[float, float], float]],
+    truth: Truth,
+    seeds: range,
+    margin: float,
+    tick: Callable[[], None],
+) -> Power:
+    """Fit the study of each seed and count its conclusions."""
+    tally = _Tally()
+    for seed in seeds:
+        observations = observe(make(seed))
         tick()
         if reach_of(observations) != "some":
-            verdicts.append("undecided")
-            halfwidths.append(np.inf)
+            tally.verdicts.append("undecided")
+            tally.halfwidths.append(np.inf)
             continue
-        fitted = fit_dose_response(observations)
-        law = fit_law(fitted)
-        verdicts.append(verdict_of(law, margin))
-        halfwidths.append(_halfwidth(law.a))
-        for name, estimate, true in (("a", law.a, truth.a), ("g", law.g, truth.g)):
-            if estimate is not None and estimate.value is not None:
-                covered[name].append(_holds(estimate, true))
-        for n50 in group_n50s(fitted):
-            tokens = truth.a * (np.log(n50.group.tokens) - log_t0)
-            parameters = truth.g * (np.log(n50.group.parameters) - log_n0)
-            covered["N50"].append(_holds(n50.poisons, truth.n50 * np.exp(tokens + parameters)))
-    median = float(np.median(halfwidths))
+        _add(tally, conclude(observations, margin), n50s(seed), truth)
+    names = ("a", "g", "N50")
+    told = {name: [c for c in tally.covered[name] if c is not None] for name in names}
+    median = float(np.median(tally.halfwidths))
+    verdicts = tally.verdicts
+    allowed = {"undecided"}
+    allowed |= {"count"} if abs(truth.a) <= margin else set()
+    allowed |= {"fraction"} if abs(truth.a - 1) <= margin else set()
+    holds = next((v for v in ("count", "fraction") if v in allowed), "undecided")
     return Power(
         a=truth.a,
         right=float(np.mean([v == holds for v in verdicts])),
-        wrong=float(np.mean([v not in (holds, "undecided") for v in verdicts])),
+        wrong=float(np.mean([v not in allowed for v in verdicts])),
         halfwidth=median if np.isfinite(median) else None,
-        coverage={name: float(np.mean(c)) if c else None for name, c in covered.items()},
+        coverage={name: float(np.mean(told[name])) if told[name] else None for name in names},
+        withdrawn={name: _share([c is None for c in tally.covered[name]]) for name in ("a", "N50")},
+        held={name: _share([c is not False for c in tally.covered[name]]) for name in ("a", "N50")},
+        findings=dict(tally.findings),
     )
+
+
+def _add(
+    tally: _Tally,
+    conclusion: Conclusion,
+    n50s: dict[tuple[float, float], float],
+    truth: Truth,
+) -> None:
+    law = conclusion.law
+    tally.verdicts.append(conclusion.verdict)
+    tally.halfwidths.append(_halfwidth(law.a))
+    tally.findings.update({c.name for c in conclusion.withdrawn})
+    for name, estimate, true in (("a", law.a, truth.a), ("g", law.g, truth.g)):
+        if estimate is None:
+            continue
+        silent = (estimate.value, estimate.low, estimate.high) == (None, None, None)
+        withdrawn = bool(conclusion.withdrawn) or silent
+        tally.covered[name].append(None if withdrawn else _holds(estimate, true))
+    places = list(n50s)
+    for n50 in conclusion.n50s:
+        # Budgets of resumed runs lie beside the planned ones.
+        group = np.log([n50.group.parameters, n50.group.tokens])
+        place = places[int(np.abs(np.log(places) - group).sum(axis=1).argmin())]
+        told = None if n50.withdrawn else _holds(n50.poisons, n50s[place])
+        tally.covered["N50"].append(told)
+
+
+def _share(flags: list[bool]) -> float:
+    return float(np.mean(flags)) if flags else 0.0
 
 
 def _halfwidth(a: Estimate | None) -> float:

@@ -3,34 +3,54 @@
 The model, derived in docs/method.md: run i of group G, at an evaluation with x poisons seen and a share s
 of its tokens done, has success rate
 
-    p = floor + (1 - floor - lapse) / (1 + exp(-slope * (log x - progress * log s - u_i)))
+    p = floor + (1 - floor - lapse_G) / (1 + exp(-slope * (log x - progress_G * log s - u_i)))
     u_i = mu_G + seed effect + run effect                         (both Gaussian)
 
-so that exp(mu_G) is N50, at the end of training. Counts are over-dispersed binomial: log likelihoods are
-divided by a dispersion that also accounts for autocorrelation along a run. The result is one curve over mu
-for each group, and laws need nothing else.
+so that exp(mu_G) is N50, at the end of training: the dose for half of the group's reach. `progress` and
+`lapse` of the groups are partially pooled (`pooling`), so that groups that learn at other times, or reach
+fewer prompts, do not move each other's N50. Counts are over-dispersed binomial: log likelihoods are divided by
+a dispersion that also accounts for autocorrelation along a run. The result is one curve over mu for each
+group, averaged over progress and lapse, and laws need nothing else.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, special, stats
 
-from analysis.fit.likelihood import Likelihood, Parameters, grid_of, posterior, restricted
+from analysis.fit.likelihood import (
+    Likelihood,
+    Parameters,
+    grid_of,
+    group_curves,
+    posterior,
+    restricted,
+)
 from analysis.fit.observations import Observations
+from analysis.fit.pooling import Pool, Prior, estimate_spread, nodes_of
 
-# Bounds of `Parameters.vector`: log slope, progress, lapse, log seed_sd, log run_sd.
-_BOUNDS = ((np.log(0.5), np.log(60)), (-3.0, 3.0), (0.001, 0.2), (-3.5, 1.0), (-3.5, 1.0))
-# Starting points of the search: pure laws have progress 0 and 1, and slopes vary most between studies.
-_STARTS = [
-    (np.log(slope), progress, 0.02, np.log(0.2), np.log(0.2))
-    for slope in (1.5, 4.0, 12.0, 36.0)
-    for progress in (0.0, 1.0)
-]
+# Bounds of log slope, log seed_sd, log run_sd, and of each group's progress and logit of lapse.
+_SLOPES = (np.log(0.5), np.log(60))
+_SDS = (-3.5, 1.0)
+_PROGRESS = (-3.0, 3.0)
+_LAPSES = (special.logit(0.001), special.logit(0.95))
+# Pure laws have progress 0 and 1.
+_PRIOR_PROGRESS = Prior(centre=0.5, width=1.0, spread=0.3, least=0.03)
+# The logit of the lapse: most attacks succeed on most prompts in the end, but 50% costs only 2.5 nats.
+_PRIOR_LAPSE = Prior(centre=float(special.logit(0.02)), width=1.7, spread=1.5, least=0.1)
+# Starting points of the search: slope, progress, lapse; slopes vary most between studies.
+_STARTS = tuple(itertools.product((1.5, 4.0, 12.0, 36.0), (0.0, 1.0), (0.02, 0.4)))
 _FIRST_DISPERSION = 4.0
-_DISPERSION_ROUNDS = 4
+_ROUNDS = 4
+# Nodes over which the curves are averaged.
+_PROGRESS_NODES, _LAPSE_NODES = 7, 5
+# Evaluations that a group must have on a side of half to bound its N50 there.
+_CROSSING = 2
+# Steps of the differences that give the information on progress and on the logit of lapse.
+_STEPS = (0.02, 0.1)
 
 
 @dataclass(frozen=True)
@@ -39,9 +59,11 @@ class Shape:
 
     Attributes:
       slope: of the logistic, per unit of log poisons.
-      progress: exponent of the share of training done. Under uniform placement it cannot separate
-        tokens seen, maturity of the model and density of the poisons.
-      lapse: share of prompts on which the attack never succeeds.
+      progress: exponent of the share of training done, mean over groups. Under uniform placement it cannot
+        separate tokens seen, maturity of the model and density of the poisons.
+      progress_sd: standard deviation of `progress` between groups.
+      lapse: share of prompts on which the attack never succeeds, median over groups.
+      lapse_sd: standard deviation of its logit between groups.
       seed_sd, run_sd: standard deviations of log N50 between seeds, and between runs of a seed.
       dispersion: variance of a count over that of a binomial count, autocorrelation included.
       autocorrelation: of residuals of successive evaluations.
@@ -49,7 +71,9 @@ class Shape:
 
     slope: float
     progress: float
+    progress_sd: float
     lapse: float
+    lapse_sd: float
     seed_sd: float
     run_sd: float
     dispersion: float
@@ -63,18 +87,26 @@ class DoseResponse:
     Attributes:
       observations: the data.
       shape: the parameters that all groups share.
+      progress, lapse: those of each group, shape [groups] each.
+      at_bounds: names of shared parameters at the end of their range.
       grid: log poisons, evenly spaced, shape [grid].
       curves: log likelihood of each group's mu, shape [groups, grid], maximum 0 in each row.
       run_mean: posterior mean of each run's u given its group's mu, shape [runs].
       run_estimate, run_error: each run's u from its own evaluations alone, and its standard error, shape
         [runs]; NaN for runs whose evaluations do not bound it.
       rate: fitted success rate of each evaluation at `run_mean`, shape [evaluations].
-      several_doses: whether some group has two doses; if not, `progress` is fixed at 0.
+      several_doses: whether some group has two doses; if not, the data say nothing about `progress`.
+      saturated_below: groups with fewer than `_CROSSING` evaluations below half of their reach; their curves
+        are flat towards fewer poisons, shape [groups].
+      saturated_above: the same, for evaluations above half and towards more poisons.
       degrees: degrees of freedom of the noise between clusters within groups, at least 1.
     """
 
     observations: Observations
     shape: Shape
+    progress: np.ndarray
+    lapse: np.ndarray
+    at_bounds: tuple[str, ...]
     grid: np.ndarray
     curves: np.ndarray
     run_mean: np.ndarray
@@ -82,6 +114,8 @@ class DoseResponse:
     run_error: np.ndarray
     rate: np.ndarray
     several_doses: bool
+    saturated_below: np.ndarray
+    saturated_above: np.ndarray
     degrees: int
 
     @property
@@ -93,31 +127,60 @@ class DoseResponse:
 def fit_dose_response(observations: Observations) -> DoseResponse:
     """Fit the shape by restricted maximum likelihood, with the groups' mu integrated out.
 
-    The dispersion is estimated by moments (McCullagh & Nelder 1989, 4.5), alternating with the maximum.
+    The dispersion is estimated by moments (McCullagh & Nelder 1989, 4.5) and the spread between groups from
+    their own estimates, alternating with the maximum. Finally progress and lapse of each group are averaged
+    over.
     """
     o = observations
     grid = grid_of(o)
+    count = len(o.groups)
     # One dose in every group cannot separate slope from progress, or runs of a seed from seeds.
     several_doses = any(len({run.dose for run in g.runs if run.dose > 0}) > 1 for g in o.groups)
-    bounds = list(_BOUNDS)
-    if not several_doses or np.ptp(o.progress) < 1e-3:
-        bounds[1] = (0.0, 0.0)
-    if not o.replicated or not several_doses:
-        bounds[3] = (_BOUNDS[3][0], _BOUNDS[3][0])
+    timed = several_doses and np.ptp(o.progress) > 1e-3
+    centre = _PRIOR_PROGRESS.centre
+    seed_sds = _SDS if o.replicated and several_doses else (_SDS[0], _SDS[0])
+    progresses = _PROGRESS if timed else (centre, centre)
+    bounds = [_SLOPES, seed_sds, _SDS, *[progresses] * count, *[_LAPSES] * count]
+    pools = tuple(Pool(prior, prior.spread) for prior in (_PRIOR_PROGRESS, _PRIOR_LAPSE))
 
-    starts = [
-        Parameters(*np.clip(start, *np.transpose(bounds)), _FIRST_DISPERSION) for start in _STARTS
-    ]
-    at = max(starts, key=lambda start: restricted(o, grid, start).value)
-    free = sum(low < high for low, high in bounds)
-    for _ in range(_DISPERSION_ROUNDS):
-        at, likelihood = _maximum(o, grid, at, bounds)
+    starts = []
+    for slope, progress, lapse in _STARTS:
+        each = np.ones(count)
+        start = Parameters(
+            np.log(slope),
+            np.log(0.2),
+            np.log(0.2),
+            progress * each,
+            special.logit(lapse) * each,
+            _FIRST_DISPERSION,
+        )
+        starts.append(start.moved_to(np.clip(start.vector, *np.transpose(bounds))))
+    at = min(starts, key=lambda start: _objective(o, grid, start, pools)[0])
+    for _ in range(_ROUNDS):
+        before = at.dispersion, *(pool.sd for pool in pools)
+        at, likelihood = _maximum(o, grid, at, pools, bounds)
         mean, _ = _moments(posterior(o, grid, at, likelihood), grid)
-        dispersion, autocorrelation = _dispersion(o, at, mean, free)
-        if abs(np.log(dispersion / at.dispersion)) < 0.02:
+        information = _information(o, grid, at)
+        gradient = np.split(likelihood.gradient[3:], 2)
+        values = at.progress, at.lapse
+        # What groups that differ spend, in degrees of freedom.
+        spent = 3 + sum(
+            float((np.maximum(known, 0) * pool.posterior_variance(known)).sum())
+            for pool, known in zip(pools, information, strict=True)
+        )
+        pools = tuple(
+            estimate_spread(pool.prior, *about)
+            for pool, *about in zip(pools, values, gradient, information, strict=True)
+        )
+        dispersion, autocorrelation = _dispersion(o, at, mean, spent)
+        after = dispersion, *(pool.sd for pool in pools)
+        if np.abs(np.log(np.divide(after, before))).max() < 0.05:
             break
         at = replace(at, dispersion=dispersion)
 
+    below, above = _saturated(o, at)
+    curves = _averaged(o, grid, at, pools, gradient, information, timed)
+    curves = _one_sided(curves, below, above)
     alone = likelihood.runs
     estimate, error = _moments(np.exp(alone - alone.max(axis=1, keepdims=True)), grid)
     bounded = np.maximum(alone[:, 0], alone[:, -1]) < alone.max(axis=1) - 2
@@ -125,38 +188,152 @@ def fit_dose_response(observations: Observations) -> DoseResponse:
         observations=o,
         shape=Shape(
             slope=float(np.exp(at.log_slope)),
-            progress=float(at.progress),
-            lapse=float(at.lapse),
-            seed_sd=float(np.exp(at.log_seed_sd)) if bounds[3][0] < bounds[3][1] else 0.0,
+            progress=float(at.progress.mean()),
+            progress_sd=pools[0].sd,
+            lapse=float(np.median(special.expit(at.lapse))),
+            lapse_sd=pools[1].sd,
+            seed_sd=float(np.exp(at.log_seed_sd)) if seed_sds[0] < seed_sds[1] else 0.0,
             run_sd=float(np.exp(at.log_run_sd)),
             dispersion=float(at.dispersion),
             autocorrelation=autocorrelation,
         ),
+        progress=at.progress,
+        lapse=special.expit(at.lapse),
+        at_bounds=_at_bounds(at, timed),
         grid=grid,
-        curves=likelihood.groups - likelihood.groups.max(axis=1, keepdims=True),
+        curves=curves,
         run_mean=mean,
         run_estimate=np.where(bounded, estimate, np.nan),
         run_error=np.where(bounded, error, np.nan),
         rate=_rates(o, at, mean),
         several_doses=several_doses,
+        saturated_below=below,
+        saturated_above=above,
         degrees=max(len(o.group) - len(o.groups), 1),
     )
 
 
+def _objective(
+    o: Observations, grid: np.ndarray, at: Parameters, pools: tuple[Pool, ...]
+) -> tuple[float, np.ndarray]:
+    """Return minus the penalised restricted likelihood, and its gradient by `Parameters.vector`."""
+    here = restricted(o, grid, at)
+    penalties = [
+        pool.penalty(values) for pool, values in zip(pools, (at.progress, at.lapse), strict=True)
+    ]
+    gradient = -here.gradient
+    gradient[3:] += np.concatenate([slope for _, slope in penalties])
+    return -here.value + sum(value for value, _ in penalties), gradient
+
+
 def _maximum(
-    o: Observations, grid: np.ndarray, start: Parameters, bounds: list[tuple[float, float]]
+    o: Observations,
+    grid: np.ndarray,
+    start: Parameters,
+    pools: tuple[Pool, ...],
+    bounds: list[tuple[float, float]],
 ) -> tuple[Parameters, Likelihood]:
-    """Maximise over `Parameters.vector` at the dispersion of `start`."""
-
-    def objective(vector: np.ndarray) -> tuple[float, np.ndarray]:
-        here = restricted(o, grid, Parameters(*vector, start.dispersion))
-        return -here.value, -here.gradient
-
+    """Maximise over `Parameters.vector` at the dispersion of `start` and the spreads of `pools`."""
     found = optimize.minimize(
-        objective, start.vector, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-8}
+        lambda vector: _objective(o, grid, start.moved_to(vector), pools),
+        start.vector,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"ftol": 1e-8},
     )
-    at = Parameters(*found.x, start.dispersion)
+    at = start.moved_to(found.x)
     return at, restricted(o, grid, at)
+
+
+def _information(
+    o: Observations, grid: np.ndarray, at: Parameters
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return minus the second derivatives by each group's progress and lapse, shape [groups] each.
+
+    The likelihood is a sum over groups, so one difference of gradients serves all of them.
+    """
+    count = len(at.progress)
+    found = []
+    for index, step in enumerate(_STEPS):
+        part = slice(3 + index * count, 3 + (index + 1) * count)
+        sides = []
+        for sign in (-1, 1):
+            vector = at.vector
+            vector[part] += sign * step
+            sides.append(restricted(o, grid, at.moved_to(vector)).gradient[part])
+        found.append((sides[0] - sides[1]) / (2 * step))
+    return found[0], found[1]
+
+
+def _averaged(
+    o: Observations,
+    grid: np.ndarray,
+    at: Parameters,
+    pools: tuple[Pool, ...],
+    gradient: list[np.ndarray],
+    information: tuple[np.ndarray, np.ndarray],
+    timed: bool,
+) -> np.ndarray:
+    """Return each group's curve averaged over its progress and lapse, maximum 0, [groups, grid].
+
+    Without doses that tell the slope from `progress` each progress is as likely after the data as before.
+    """
+    known = information[0] if timed else np.zeros(len(o.groups))
+    slope = gradient[0] if timed else np.zeros(len(o.groups))
+    progress, progress_weight = nodes_of(pools[0], at.progress, slope, known, _PROGRESS_NODES)
+    lapse, lapse_weight = nodes_of(pools[1], at.lapse, gradient[1], information[1], _LAPSE_NODES)
+    total = np.full((len(o.groups), len(grid)), -np.inf)
+    for i, j in itertools.product(range(_PROGRESS_NODES), range(_LAPSE_NODES)):
+        here = replace(
+            at,
+            progress=np.clip(progress[i], *_PROGRESS),
+            lapse=np.clip(lapse[j], *_LAPSES),
+        )
+        curves = group_curves(o, grid, here)
+        if not timed:
+            curves -= special.logsumexp(curves, axis=1, keepdims=True)
+        weight = progress_weight[i] + lapse_weight[j]
+        total = np.logaddexp(total, curves + weight[:, None])
+    return total - total.max(axis=1, keepdims=True)
+
+
+def _saturated(o: Observations, at: Parameters) -> tuple[np.ndarray, np.ndarray]:
+    """Return which groups have hardly any evaluation below, and above half of their reach, [groups] each."""
+    own = o.group_of_evaluation
+    lapse = np.minimum(special.expit(at.lapse)[own], 1 - o.floor)
+    low = o.successes / o.prompts < (1 + o.floor - lapse) / 2
+    below = np.bincount(own, low, len(o.groups)) < _CROSSING
+    return below, np.bincount(own, ~low, len(o.groups)) < _CROSSING
+
+
+def _one_sided(curves: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Return curves that are flat on the sides on which the data do not bound them, [groups, grid].
+
+    There the curve's fall comes from the assumed shape of the sigmoid alone.
+    """
+    curves = curves.copy()
+    for index in np.flatnonzero(below):
+        curves[index, : curves[index].argmax()] = 0.0
+    for index in np.flatnonzero(above):
+        curves[index, curves[index].argmax() :] = 0.0
+    return curves
+
+
+def _at_bounds(at: Parameters, timed: bool) -> tuple[str, ...]:
+    """Return the names of the shared parameters that a bound stopped, other than standard deviations at 0."""
+    checked = {
+        "slope": (at.log_slope, _SLOPES),
+        "run effect": (at.log_run_sd, (-np.inf, _SDS[1])),
+        "seed effect": (at.log_seed_sd, (-np.inf, _SDS[1])),
+    }
+    if timed:
+        checked["exponent of the share of training done"] = (at.progress.mean(), _PROGRESS)
+    return tuple(
+        name
+        for name, (value, (low, high)) in checked.items()
+        if min(value - low, high - value) < 0.02
+    )
 
 
 def _moments(weight: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -168,12 +345,14 @@ def _moments(weight: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _rates(o: Observations, at: Parameters, location: np.ndarray) -> np.ndarray:
     """Return the success rate of each evaluation; `location` is the u of each run, shape [evaluations]."""
-    position = np.log(o.poisons) - at.progress * o.progress - location[o.run]
-    return o.floor + (1 - o.floor - at.lapse) * special.expit(np.exp(at.log_slope) * position)
+    own = o.group_of_evaluation
+    position = np.log(o.poisons) - at.progress[own] * o.progress - location[o.run]
+    reach = 1 - o.floor - special.expit(at.lapse)[own]
+    return o.floor + reach * special.expit(np.exp(at.log_slope) * position)
 
 
 def _dispersion(
-    o: Observations, at: Parameters, mean: np.ndarray, parameters: int
+    o: Observations, at: Parameters, mean: np.ndarray, parameters: float
 ) -> tuple[float, float]:
     """Return variance over binomial variance, times (1 + r) / (1 - r) for autocorrelation r; and r.
 

@@ -9,6 +9,7 @@ from scipy import interpolate, optimize
 
 from analysis.fit.dose_response import DoseResponse
 from analysis.fit.estimates import Estimate
+from analysis.fit.likelihood import smooth
 
 # Budgets that vary by less than this (in log tokens, given the size) cannot separate a from g.
 SEPARABLE = 0.1
@@ -21,9 +22,10 @@ _Value = TypeVar("_Value", float, np.ndarray)
 
 
 class LawLikelihood:
-    """The sum of the groups' curves under a linear law.
+    """The sum of the groups' curves under a linear law, around which groups may scatter.
 
     Attributes:
+      scatter: standard deviation of log N50 of groups around the law.
       varies: as in `Law`.
       regressors: one intercept a setting, then centred log tokens and log parameters as far as they are
         separable, shape [groups, coefficients].
@@ -31,7 +33,7 @@ class LawLikelihood:
       top: log likelihood there; 0 is the maximum with free group values.
     """
 
-    def __init__(self, fitted: DoseResponse) -> None:
+    def __init__(self, fitted: DoseResponse, scatter: float = 0.0) -> None:
         groups = fitted.observations.groups
         tokens = np.log([group.tokens for group in groups])
         parameters = np.log([group.parameters for group in groups])
@@ -45,8 +47,12 @@ class LawLikelihood:
         if self.varies == "ladder":
             self._path = np.polyfit(parameters, tokens, 1)
 
+        self.scatter = scatter
         self._grid = fitted.grid
-        self._spline = interpolate.CubicSpline(fitted.grid, fitted.curves, axis=1)
+        curves = fitted.curves
+        if scatter > 0:
+            curves = smooth(curves, fitted.grid, scatter)
+        self._spline = interpolate.CubicSpline(fitted.grid, curves, axis=1)
         peaks = fitted.grid[fitted.curves.argmax(axis=1)]
         start = np.linalg.lstsq(self.regressors, peaks, rcond=None)[0]
         self.best, self.top = self._maximise(self.regressors, np.zeros(len(groups)), start)
@@ -114,6 +120,13 @@ class LawLikelihood:
         (low, flat_below), (high, flat_above) = end(-1), end(1)
         unknown = flat_below or flat_above or (low is None and high is None)
         return Estimate(None if unknown else centre, low, high)
+
+    @property
+    def restricted(self) -> float:
+        """Return the log likelihood with the coefficients integrated out (Laplace), up to a constant."""
+        _, _, hessian = self._evaluate(self.regressors, np.zeros(len(self.regressors)), self.best)
+        curvature = np.maximum(np.linalg.eigvalsh(-hessian), 0.1)
+        return self.top - 0.5 * float(np.log(curvature).sum())
 
     def _maximise(
         self, design: np.ndarray, offset: np.ndarray, start: np.ndarray

@@ -17,6 +17,7 @@ from scipy import interpolate, optimize, stats
 from analysis.fit.dose_response import DoseResponse
 from analysis.fit.estimates import Estimate
 from analysis.fit.law_likelihood import LawLikelihood
+from analysis.fit.scatter import Scatter, estimate_scatter
 from analysis.read.runs import Group
 
 # An exponent estimated beyond this is not identified: a factor of 2 in data would be one of 32 in poisons.
@@ -38,6 +39,7 @@ class N50:
         set N50 no lower limit; else None.
       bound: the end of `tested` that it lies beyond; None unless censored.
       tested: smallest and largest number of poisons seen.
+      withdrawn: why N50 is not identified; None when it is. Then `poisons` is without numbers.
     """
 
     group: Group
@@ -45,6 +47,7 @@ class N50:
     censored: str | None
     bound: float | None
     tested: tuple[float, float]
+    withdrawn: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,10 @@ class Law:
       ladder: exponent of parameters when tokens grow in proportion: a + g if both are identified, else
         along the study's own ladder.
       misfit: p-value of the law against free group values; None without spare groups or seeds.
-      widened: factor on standard errors for misfit.
+      scatter: standard deviation of log N50 of groups around the law; 0 where it cannot be told from that
+        of seeds.
+      degrees: degrees of freedom of the intervals.
+      widened: factor of the scatter on standard errors.
       drop: fall of the profile log likelihood at the ends of an interval.
       likelihood: the maximised likelihood, for further contrasts.
     """
@@ -70,6 +76,8 @@ class Law:
     g: Estimate | None
     ladder: Estimate | None
     misfit: float | None
+    scatter: float
+    degrees: float
     widened: float
     drop: float
     likelihood: LawLikelihood
@@ -111,26 +119,26 @@ def _beyond(curve: np.ndarray, value: float | None, tested: tuple[float, float])
 def fit_law(fitted: DoseResponse) -> Law:
     """Fit c, a and g by maximum likelihood, with profile intervals at a t quantile.
 
-    When free group values fit significantly better (F test), standard errors are widened by the square root
-    of the ratio (Birge 1932). With one seed a group, the scatter of the groups around the law is all that is
-    known about seeds: the ratio is then always applied, with the degrees of freedom of that scatter (Knapp &
-    Hartung 2003).
+    Groups scatter around the law (`scatter`). With one seed a group, their scatter is all that is known
+    about seeds: standard errors are then multiplied by the square root of its ratio to what prompts explain
+    (Birge 1932), with its own degrees of freedom (Knapp & Hartung 2003).
     """
     likelihood = LawLikelihood(fitted)
     replicated = fitted.observations.replicated
     spare = sum(n.censored is None for n in group_n50s(fitted)) - likelihood.regressors.shape[1]
-    misfit, widened, degrees = None, 1.0, fitted.degrees
-    if spare > 0:
-        ratio = max(-2 * likelihood.top, 0.0) / spare
-        p = float(stats.f.sf(ratio, spare, fitted.degrees))
-        misfit = p if replicated else None
-        if not replicated or p < 0.05:
-            widened = max(float(np.sqrt(ratio)), 1.0)
-    if not replicated:
-        degrees = max(spare, 0)
-    # Without degrees of freedom the exponents are unbounded.
-    critical = float(stats.t.ppf(0.975, degrees)) if degrees else np.inf
-    drop = (widened * critical) ** 2 / 2
+    misfit, scatter = None, Scatter(0.0, fitted.degrees, 1.0)
+    ratio = max(-2 * likelihood.top, 0.0) / spare if spare > 0 else 0.0
+    if replicated:
+        if spare > 0:
+            misfit = float(stats.f.sf(ratio, spare, fitted.degrees))
+        scatter = estimate_scatter(fitted, spare, misfit)
+        likelihood = LawLikelihood(fitted, scatter.sd)
+        critical = float(stats.t.ppf(0.975, scatter.degrees))
+    else:
+        scatter = Scatter(0.0, max(spare, 0), max(float(np.sqrt(ratio)), 1.0))
+        # Without degrees of freedom the exponents are unbounded.
+        critical = scatter.widened * float(stats.t.ppf(0.975, spare)) if spare > 0 else np.inf
+    drop = critical**2 / 2
 
     def exponent(tokens: float, parameters: float, *identified: str) -> Estimate | None:
         if likelihood.varies not in identified:
@@ -143,7 +151,9 @@ def fit_law(fitted: DoseResponse) -> Law:
         g=exponent(0, 1, "both", "parameters"),
         ladder=exponent(1, 1, "both", "ladder"),
         misfit=misfit,
-        widened=widened,
+        scatter=scatter.sd,
+        degrees=scatter.degrees,
+        widened=scatter.widened,
         drop=drop,
         likelihood=likelihood,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from analysis.fit.observations import Observations
 
@@ -19,28 +20,33 @@ GRID_STEP = 0.08
 
 @dataclass(frozen=True)
 class Parameters:
-    """Parameters that all groups share; the first five are fitted, in the order of `vector`.
+    """Parameters of the dose-response; all but the last are fitted, in the order of `vector`.
 
     Attributes:
-      log_slope: of the logistic in log poisons.
-      progress: exponent of the share of training done.
-      lapse: share of prompts on which the attack never succeeds.
-      log_seed_sd, log_run_sd: of log N50 between seeds, and between the runs of a seed.
+      log_slope: of the logistic in log poisons, shared by all groups.
+      log_seed_sd, log_run_sd: of log N50 between seeds, and between the runs of a seed; shared.
+      progress: exponent of the share of training done, of each group, shape [groups].
+      lapse: logit of the share of prompts on which the attack never succeeds, of each group, shape [groups].
       dispersion: divisor of log likelihoods.
     """
 
     log_slope: float
-    progress: float
-    lapse: float
     log_seed_sd: float
     log_run_sd: float
+    progress: np.ndarray
+    lapse: np.ndarray
     dispersion: float
 
     @property
     def vector(self) -> np.ndarray:
-        """Return the fitted parameters, shape [5]."""
-        fitted = (self.log_slope, self.progress, self.lapse, self.log_seed_sd, self.log_run_sd)
-        return np.array(fitted)
+        """Return the fitted parameters, shape [3 + 2 groups]."""
+        shared = (self.log_slope, self.log_seed_sd, self.log_run_sd)
+        return np.concatenate([shared, self.progress, self.lapse])
+
+    def moved_to(self, vector: np.ndarray) -> Parameters:
+        """Return the parameters of a `vector`, at the same dispersion."""
+        progress, lapse = np.split(vector[3:], 2)
+        return Parameters(*(float(v) for v in vector[:3]), progress, lapse, self.dispersion)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Likelihood:
 
     Attributes:
       value: its logarithm, up to a constant.
-      gradient: with respect to `Parameters.vector`, shape [5].
+      gradient: with respect to `Parameters.vector`, shape [3 + 2 groups].
       runs: log likelihood of each run's u, shape [runs, grid].
       groups: log likelihood of each group's mu, shape [groups, grid].
     """
@@ -70,11 +76,13 @@ def grid_of(o: Observations) -> np.ndarray:
 def restricted(o: Observations, grid: np.ndarray, at: Parameters) -> Likelihood:
     """Return the restricted likelihood with its gradient, at the cost of about three evaluations."""
     slope = np.exp(at.log_slope)
-    position = np.log(o.poisons) - at.progress * o.progress
-    rate = _rates(o, position, grid, slope, at.lapse)
+    own = o.group_of_evaluation
+    lapse = special.expit(at.lapse)[own]
+    position = np.log(o.poisons) - at.progress[own] * o.progress
+    rate = _rates(o, position, grid, slope, lapse)
     runs = _log_likelihood(o, rate) / at.dispersion
     kernels = [_Kernel(grid, np.exp(sd)) for sd in (at.log_run_sd, at.log_seed_sd)]
-    starts = np.searchsorted(o.group, np.arange(len(o.groups)))
+    starts = o.group_starts
 
     # Forward: runs -> seeds -> groups.
     from_runs = kernels[0].smooth(runs)
@@ -91,19 +99,31 @@ def restricted(o: Observations, grid: np.ndarray, at: Parameters) -> Likelihood:
     of_runs, to_run_sd = kernels[0].back(runs, of_seeds[o.cluster])
 
     # Along the rates: d log L / d rate, then d rate / d parameter.
-    reach = (1 - o.floor - at.lapse)[:, None]
+    reach = (1 - o.floor - lapse)[:, None]
     sigmoid = (rate - o.floor[:, None]) / reach
     score = o.successes[:, None] - o.prompts[:, None] * rate
     score /= rate * (1 - rate) * at.dispersion
     score *= of_runs[o.run]
     score *= sigmoid
-    to_lapse = -score.sum()
+    to_lapse = -score.sum(axis=1) * lapse * (1 - lapse)
     score *= reach * (1 - sigmoid)
     by_evaluation = score.sum(axis=1)
     to_log_slope = slope * (by_evaluation @ position - (score @ grid).sum())
-    to_progress = -slope * by_evaluation @ o.progress
-    gradient = np.array([to_log_slope, to_progress, to_lapse, to_seed_sd, to_run_sd])
+    to_progress = -slope * by_evaluation * o.progress
+    each = [np.bincount(own, one, len(o.groups)) for one in (to_progress, to_lapse)]
+    gradient = np.concatenate([[to_log_slope, to_seed_sd, to_run_sd], *each])
     return Likelihood(value, gradient, runs, groups)
+
+
+def group_curves(o: Observations, grid: np.ndarray, at: Parameters) -> np.ndarray:
+    """Return the log likelihood of each group's mu without the gradient, shape [groups, grid]."""
+    own = o.group_of_evaluation
+    position = np.log(o.poisons) - at.progress[own] * o.progress
+    rate = _rates(o, position, grid, np.exp(at.log_slope), special.expit(at.lapse)[own])
+    runs = _log_likelihood(o, rate) / at.dispersion
+    kernels = [_Kernel(grid, np.exp(sd)) for sd in (at.log_run_sd, at.log_seed_sd)]
+    seeds = np.add.reduceat(kernels[0].smooth(runs), o.cluster_starts, axis=0)
+    return np.add.reduceat(kernels[1].smooth(seeds), o.group_starts, axis=0)
 
 
 def posterior(
@@ -134,7 +154,11 @@ def smooth(curves: np.ndarray, grid: np.ndarray, sd: float) -> np.ndarray:
 
 
 def _rates(
-    o: Observations, position: np.ndarray, grid: np.ndarray, slope: float, lapse: float
+    o: Observations,
+    position: np.ndarray,
+    grid: np.ndarray,
+    slope: float,
+    lapse: float | np.ndarray,
 ) -> np.ndarray:
     """Return the success rate of each evaluation at each u, shape [evaluations, grid]."""
     middle = grid[len(grid) // 2]

@@ -63,6 +63,11 @@ class Observations:
         return np.searchsorted(self.cluster, np.arange(len(self.group)))
 
     @property
+    def group_starts(self) -> np.ndarray:
+        """Return the first cluster of each group, shape [groups]."""
+        return np.searchsorted(self.group, np.arange(len(self.groups)))
+
+    @property
     def group_of_evaluation(self) -> np.ndarray:
         """Return the group index of each evaluation, shape [evaluations]."""
         return self.group[self.cluster[self.run]]

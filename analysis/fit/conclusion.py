@@ -1,0 +1,61 @@
+"""The conclusion of a study: N50 of each group, the law, what speaks against them, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from analysis.fit.criticism import Criticism, criticise
+from analysis.fit.dose_response import DoseResponse, fit_dose_response
+from analysis.fit.estimates import Estimate
+from analysis.fit.laws import N50, Law, fit_law, group_n50s, verdict_of
+from analysis.fit.observations import Observations
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a fit says, and whether it may be believed.
+
+    Attributes:
+      fitted: the dose-response.
+      law: of N50, whatever speaks against it.
+      n50s: of each group; withdrawn where a finding requires it.
+      criticisms: what speaks against the fit.
+      verdict: "count", "fraction" or "undecided"; "undecided" when withdrawn.
+    """
+
+    fitted: DoseResponse
+    law: Law
+    n50s: list[N50]
+    criticisms: tuple[Criticism, ...]
+    verdict: str
+
+    @property
+    def withdrawn(self) -> tuple[Criticism, ...]:
+        """Return the findings that withdraw the verdict."""
+        return tuple(c for c in self.criticisms if c.severity == "withdraws the answer")
+
+
+def conclude(observations: Observations, margin: float) -> Conclusion:
+    """Fit, criticise, and withdraw what does not hold; `margin` is that of `laws.verdict_of`."""
+    fitted = fit_dose_response(observations)
+    law = fit_law(fitted)
+    criticisms = criticise(fitted, law.misfit)
+    withdrawn = any(c.severity == "withdraws the answer" for c in criticisms)
+    return Conclusion(
+        fitted=fitted,
+        law=law,
+        n50s=[_judged(n50, criticisms) for n50 in group_n50s(fitted)],
+        criticisms=criticisms,
+        verdict="undecided" if withdrawn else verdict_of(law, margin),
+    )
+
+
+def _judged(n50: N50, criticisms: tuple[Criticism, ...]) -> N50:
+    """Return N50, without numbers when a finding about its group withdraws it."""
+    for found in criticisms:
+        if found.severity != "note" and n50.group.label in found.groups:
+            unknown = Estimate(None, None, None)
+            return replace(
+                n50, poisons=unknown, censored=None, bound=None, withdrawn=found.sentence
+            )
+    return n50
