@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from analysis import report
-from analysis.design import cells, power, simulation, study_folder
+from analysis.design import cells, power, simulation, study_folder, worlds
 from analysis.errors import InputError, printable
 from analysis.fit.words import percent
 from analysis.measures import load_file
@@ -118,6 +118,7 @@ def power_command(
     studies: int = 100,
     laws: tuple[float, ...] = (0.0, 1.0),
     margin: float = 0.25,
+    world: str | None = None,
     truth: Annotated[simulation.Truth, Plain] = TRUTH,
 ) -> None:
     """Estimate how often a design would decide between count and fraction, by simulation.
@@ -133,10 +134,15 @@ def power_command(
         studies: Studies to simulate under each law.
         laws: Exponents of tokens to simulate; 0 is the count law, 1 the fraction law.
         margin: Half-width of the verdict's zones.
+        world: Instead of a design and laws: a world in which the model does not hold, by its name in
+            analysis/design/worlds.py ("all": each of them).
         truth: The noise, and N50 at the design's mean size and budget; `a` is set by `laws`.
     """
     if studies < 1:
         raise InputError(f"--studies is {studies}; expected at least 1.")
+    if world is not None:
+        _print_worlds(world, studies, margin)
+        return
     if plan is None:
         chosen = _design(design, sizes, tokens, doses, seeds)
     else:
@@ -166,6 +172,28 @@ def power_command(
                 "open" if result.halfwidth is None else f"±{result.halfwidth:.2f}",
                 *("-" if c is None else f"{100 * c:.1f}%" for c in result.coverage.values()),
             )
+    Console().print(table)
+
+
+def _print_worlds(name: str, studies: int, margin: float) -> None:
+    """Print how answers fare in a world, or in all."""
+    if name != "all" and name not in worlds.WORLDS:
+        known = ", ".join(worlds.WORLDS)
+        raise InputError(f"--world is {name!r}; expected all, or one of {known}.")
+    table = Table(title=f"{studies} simulated studies in each world")
+    columns = ("N50 covered", "N50 withdrawn", "a covered", "a withdrawn", "interval of a", "wrong")
+    table.add_column("world")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for each in worlds.WORLDS if name == "all" else (name,):
+        result = power.simulate_world(worlds.WORLDS[each], studies, margin)
+        cells_of_row = []
+        for quantity in ("N50", "a"):
+            covered = result.coverage[quantity]
+            cells_of_row.append("-" if covered is None else f"{100 * covered:.1f}%")
+            cells_of_row.append(f"{100 * result.withdrawn[quantity]:.1f}%")
+        width = "open" if result.halfwidth is None else f"±{result.halfwidth:.2f}"
+        table.add_row(each, *cells_of_row, width, percent(result.wrong))
     Console().print(table)
 
 

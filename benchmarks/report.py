@@ -22,6 +22,8 @@ from analysis.design.cells import paper_design
 from analysis.design.simulation import Truth, simulate
 from analysis.design.study_folder import save
 from analysis.fit import findings
+from analysis.fit.conclusion import conclude
+from analysis.fit.observations import observe
 from analysis.measures.drawing import STYLE
 from analysis.read import sources
 from analysis.report.page import fit_figures
@@ -39,9 +41,11 @@ def main() -> None:
             with matplotlib.rc_context(STYLE):
                 fit_figures(found)
 
+        long = simulate(paper_design(evaluations=50), Truth(), 0)
         parts = {
             "read the folder": lambda: sources.load(folder / "study"),
             "fit": lambda: findings.find(made),
+            "fit 72 runs of 50 evaluations": lambda: conclude(observe(long), findings.MARGIN),
             "draw the figures": draw,
             "the whole report": lambda: report.write(folder / "study", folder / "report"),
         }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from analysis.fit.criticism import Criticism, criticise
+from analysis.fit.criticism import Criticism
+from analysis.fit.data_checks import check_data
 from analysis.fit.dose_response import DoseResponse, fit_dose_response
 from analysis.fit.estimates import Estimate
 from analysis.fit.laws import N50, Law, fit_law, group_n50s, verdict_of
 from analysis.fit.observations import Observations
+from analysis.fit.success_checks import compare_predictions, find_losses
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ def conclude(observations: Observations, margin: float) -> Conclusion:
     """Fit, criticise, and withdraw what does not hold; `margin` is that of `laws.verdict_of`."""
     fitted = fit_dose_response(observations)
     law = fit_law(fitted)
-    criticisms = criticise(fitted, law.misfit)
+    checks = (find_losses(fitted), compare_predictions(fitted), *check_data(fitted, law.misfit))
+    criticisms = tuple(one for one in checks if one is not None)
     withdrawn = any(c.severity == "withdraws the answer" for c in criticisms)
     return Conclusion(
         fitted=fitted,

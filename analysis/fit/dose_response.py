@@ -3,14 +3,14 @@
 The model, derived in docs/method.md: run i of group G, at an evaluation with x poisons seen and a share s
 of its tokens done, has success rate
 
-    p = floor + (1 - floor - lapse_G) / (1 + exp(-slope * (log x - progress_G * log s - u_i)))
+    p = floor + (1 - floor - lapse_G) / (1 + exp(-slope_G * (log x - progress_G * log s - u_i)))
     u_i = mu_G + seed effect + run effect                         (both Gaussian)
 
-so that exp(mu_G) is N50, at the end of training: the dose for half of the group's reach. `progress` and
-`lapse` of the groups are partially pooled (`pooling`), so that groups that learn at other times, or reach
-fewer prompts, do not move each other's N50. Counts are over-dispersed binomial: log likelihoods are divided by
-a dispersion that also accounts for autocorrelation along a run. The result is one curve over mu for each
-group, averaged over progress and lapse, and laws need nothing else.
+so that exp(mu_G) is N50, at the end of training: the dose for half of the group's reach. `slope`,
+`progress` and `lapse` of the groups are partially pooled (`pooling`), so that groups that learn at other
+times, or reach fewer prompts, do not move each other's N50. Counts are over-dispersed binomial: log
+likelihoods are divided by a dispersion that also accounts for autocorrelation along a run. The result is one
+curve over mu for each group, averaged over progress and lapse, and laws need nothing else.
 """
 
 from __future__ import annotations
@@ -21,22 +21,29 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import optimize, special, stats
 
+from analysis.fit.averaging import (
+    LAPSES,
+    PROGRESSES,
+    average,
+    find_saturated,
+    flatten,
+    measure_information,
+)
 from analysis.fit.likelihood import (
+    SHARED,
     Likelihood,
     Parameters,
     grid_of,
-    group_curves,
     posterior,
     restricted,
 )
 from analysis.fit.observations import Observations
-from analysis.fit.pooling import Pool, Prior, estimate_spread, nodes_of
+from analysis.fit.pooling import Pool, Prior, estimate_spread
 
-# Bounds of log slope, log seed_sd, log run_sd, and of each group's progress and logit of lapse.
+# Bounds of log slope, and of log seed_sd and log run_sd.
 _SLOPES = (np.log(0.5), np.log(60))
 _SDS = (-3.5, 1.0)
-_PROGRESS = (-3.0, 3.0)
-_LAPSES = (special.logit(0.001), special.logit(0.95))
+_PRIOR_SLOPE = Prior(centre=np.log(4.0), width=1.5, spread=0.35, least=0.03)
 # Pure laws have progress 0 and 1.
 _PRIOR_PROGRESS = Prior(centre=0.5, width=1.0, spread=0.3, least=0.03)
 # The logit of the lapse: most attacks succeed on most prompts in the end, but 50% costs only 2.5 nats.
@@ -45,20 +52,15 @@ _PRIOR_LAPSE = Prior(centre=float(special.logit(0.02)), width=1.7, spread=1.5, l
 _STARTS = tuple(itertools.product((1.5, 4.0, 12.0, 36.0), (0.0, 1.0), (0.02, 0.4)))
 _FIRST_DISPERSION = 4.0
 _ROUNDS = 4
-# Nodes over which the curves are averaged.
-_PROGRESS_NODES, _LAPSE_NODES = 7, 5
-# Evaluations that a group must have on a side of half to bound its N50 there.
-_CROSSING = 2
-# Steps of the differences that give the information on progress and on the logit of lapse.
-_STEPS = (0.02, 0.1)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The fitted parameters that all groups share.
+    """The fitted shape: what groups share, and how far they lie apart.
 
     Attributes:
-      slope: of the logistic, per unit of log poisons.
+      slope: of the logistic, per unit of log poisons; geometric mean over groups.
+      slope_sd: standard deviation of its logarithm between groups.
       progress: exponent of the share of training done, mean over groups. Under uniform placement it cannot
         separate tokens seen, maturity of the model and density of the poisons.
       progress_sd: standard deviation of `progress` between groups.
@@ -70,6 +72,7 @@ class Shape:
     """
 
     slope: float
+    slope_sd: float
     progress: float
     progress_sd: float
     lapse: float
@@ -87,7 +90,7 @@ class DoseResponse:
     Attributes:
       observations: the data.
       shape: the parameters that all groups share.
-      progress, lapse: those of each group, shape [groups] each.
+      slope, progress, lapse: those of each group, shape [groups] each.
       at_bounds: names of shared parameters at the end of their range.
       grid: log poisons, evenly spaced, shape [grid].
       curves: log likelihood of each group's mu, shape [groups, grid], maximum 0 in each row.
@@ -96,14 +99,15 @@ class DoseResponse:
         [runs]; NaN for runs whose evaluations do not bound it.
       rate: fitted success rate of each evaluation at `run_mean`, shape [evaluations].
       several_doses: whether some group has two doses; if not, the data say nothing about `progress`.
-      saturated_below: groups with fewer than `_CROSSING` evaluations below half of their reach; their curves
+      saturated_below: groups with fewer than two evaluations below half of their reach; their curves
         are flat towards fewer poisons, shape [groups].
-      saturated_above: the same, for evaluations above half and towards more poisons.
+      saturated_above: groups with fewer than two evaluations above half, shape [groups].
       degrees: degrees of freedom of the noise between clusters within groups, at least 1.
     """
 
     observations: Observations
     shape: Shape
+    slope: np.ndarray
     progress: np.ndarray
     lapse: np.ndarray
     at_bounds: tuple[str, ...]
@@ -139,38 +143,32 @@ def fit_dose_response(observations: Observations) -> DoseResponse:
     timed = several_doses and np.ptp(o.progress) > 1e-3
     centre = _PRIOR_PROGRESS.centre
     seed_sds = _SDS if o.replicated and several_doses else (_SDS[0], _SDS[0])
-    progresses = _PROGRESS if timed else (centre, centre)
-    bounds = [_SLOPES, seed_sds, _SDS, *[progresses] * count, *[_LAPSES] * count]
-    pools = tuple(Pool(prior, prior.spread) for prior in (_PRIOR_PROGRESS, _PRIOR_LAPSE))
+    progresses = PROGRESSES if timed else (centre, centre)
+    each = [pair for pair in (_SLOPES, progresses, LAPSES) for _ in range(count)]
+    bounds = [seed_sds, _SDS, *each]
+    priors = (_PRIOR_SLOPE, _PRIOR_PROGRESS, _PRIOR_LAPSE)
+    pools = tuple(Pool(prior, prior.spread) for prior in priors)
 
     starts = []
     for slope, progress, lapse in _STARTS:
-        each = np.ones(count)
-        start = Parameters(
-            np.log(slope),
-            np.log(0.2),
-            np.log(0.2),
-            progress * each,
-            special.logit(lapse) * each,
-            _FIRST_DISPERSION,
-        )
+        shape = [np.full(count, value) for value in (np.log(slope), progress, special.logit(lapse))]
+        start = Parameters(np.log(0.2), np.log(0.2), *shape, _FIRST_DISPERSION)
         starts.append(start.moved_to(np.clip(start.vector, *np.transpose(bounds))))
     at = min(starts, key=lambda start: _objective(o, grid, start, pools)[0])
     for _ in range(_ROUNDS):
         before = at.dispersion, *(pool.sd for pool in pools)
         at, likelihood = _maximum(o, grid, at, pools, bounds)
         mean, _ = _moments(posterior(o, grid, at, likelihood), grid)
-        information = _information(o, grid, at)
-        gradient = np.split(likelihood.gradient[3:], 2)
-        values = at.progress, at.lapse
+        information = measure_information(o, grid, at)
+        gradient = np.split(likelihood.gradient[SHARED:], 3)
         # What groups that differ spend, in degrees of freedom.
-        spent = 3 + sum(
+        spent = SHARED + sum(
             float((np.maximum(known, 0) * pool.posterior_variance(known)).sum())
             for pool, known in zip(pools, information, strict=True)
         )
         pools = tuple(
             estimate_spread(pool.prior, *about)
-            for pool, *about in zip(pools, values, gradient, information, strict=True)
+            for pool, *about in zip(pools, at.pooled, gradient, information, strict=True)
         )
         dispersion, autocorrelation = _dispersion(o, at, mean, spent)
         after = dispersion, *(pool.sd for pool in pools)
@@ -178,25 +176,27 @@ def fit_dose_response(observations: Observations) -> DoseResponse:
             break
         at = replace(at, dispersion=dispersion)
 
-    below, above = _saturated(o, at)
-    curves = _averaged(o, grid, at, pools, gradient, information, timed)
-    curves = _one_sided(curves, below, above)
+    below, above = find_saturated(o, at)
+    curves = average(o, grid, at, pools, gradient, information, timed)
+    curves = flatten(curves, below)
     alone = likelihood.runs
     estimate, error = _moments(np.exp(alone - alone.max(axis=1, keepdims=True)), grid)
     bounded = np.maximum(alone[:, 0], alone[:, -1]) < alone.max(axis=1) - 2
     return DoseResponse(
         observations=o,
         shape=Shape(
-            slope=float(np.exp(at.log_slope)),
+            slope=float(np.exp(at.log_slope.mean())),
+            slope_sd=pools[0].sd,
             progress=float(at.progress.mean()),
-            progress_sd=pools[0].sd,
+            progress_sd=pools[1].sd,
             lapse=float(np.median(special.expit(at.lapse))),
-            lapse_sd=pools[1].sd,
+            lapse_sd=pools[2].sd,
             seed_sd=float(np.exp(at.log_seed_sd)) if seed_sds[0] < seed_sds[1] else 0.0,
             run_sd=float(np.exp(at.log_run_sd)),
             dispersion=float(at.dispersion),
             autocorrelation=autocorrelation,
         ),
+        slope=np.exp(at.log_slope),
         progress=at.progress,
         lapse=special.expit(at.lapse),
         at_bounds=_at_bounds(at, timed),
@@ -218,11 +218,9 @@ def _objective(
 ) -> tuple[float, np.ndarray]:
     """Return minus the penalised restricted likelihood, and its gradient by `Parameters.vector`."""
     here = restricted(o, grid, at)
-    penalties = [
-        pool.penalty(values) for pool, values in zip(pools, (at.progress, at.lapse), strict=True)
-    ]
+    penalties = [pool.penalty(values) for pool, values in zip(pools, at.pooled, strict=True)]
     gradient = -here.gradient
-    gradient[3:] += np.concatenate([slope for _, slope in penalties])
+    gradient[SHARED:] += np.concatenate([slope for _, slope in penalties])
     return -here.value + sum(value for value, _ in penalties), gradient
 
 
@@ -246,89 +244,15 @@ def _maximum(
     return at, restricted(o, grid, at)
 
 
-def _information(
-    o: Observations, grid: np.ndarray, at: Parameters
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return minus the second derivatives by each group's progress and lapse, shape [groups] each.
-
-    The likelihood is a sum over groups, so one difference of gradients serves all of them.
-    """
-    count = len(at.progress)
-    found = []
-    for index, step in enumerate(_STEPS):
-        part = slice(3 + index * count, 3 + (index + 1) * count)
-        sides = []
-        for sign in (-1, 1):
-            vector = at.vector
-            vector[part] += sign * step
-            sides.append(restricted(o, grid, at.moved_to(vector)).gradient[part])
-        found.append((sides[0] - sides[1]) / (2 * step))
-    return found[0], found[1]
-
-
-def _averaged(
-    o: Observations,
-    grid: np.ndarray,
-    at: Parameters,
-    pools: tuple[Pool, ...],
-    gradient: list[np.ndarray],
-    information: tuple[np.ndarray, np.ndarray],
-    timed: bool,
-) -> np.ndarray:
-    """Return each group's curve averaged over its progress and lapse, maximum 0, [groups, grid].
-
-    Without doses that tell the slope from `progress` each progress is as likely after the data as before.
-    """
-    known = information[0] if timed else np.zeros(len(o.groups))
-    slope = gradient[0] if timed else np.zeros(len(o.groups))
-    progress, progress_weight = nodes_of(pools[0], at.progress, slope, known, _PROGRESS_NODES)
-    lapse, lapse_weight = nodes_of(pools[1], at.lapse, gradient[1], information[1], _LAPSE_NODES)
-    total = np.full((len(o.groups), len(grid)), -np.inf)
-    for i, j in itertools.product(range(_PROGRESS_NODES), range(_LAPSE_NODES)):
-        here = replace(
-            at,
-            progress=np.clip(progress[i], *_PROGRESS),
-            lapse=np.clip(lapse[j], *_LAPSES),
-        )
-        curves = group_curves(o, grid, here)
-        if not timed:
-            curves -= special.logsumexp(curves, axis=1, keepdims=True)
-        weight = progress_weight[i] + lapse_weight[j]
-        total = np.logaddexp(total, curves + weight[:, None])
-    return total - total.max(axis=1, keepdims=True)
-
-
-def _saturated(o: Observations, at: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    """Return which groups have hardly any evaluation below, and above half of their reach, [groups] each."""
-    own = o.group_of_evaluation
-    lapse = np.minimum(special.expit(at.lapse)[own], 1 - o.floor)
-    low = o.successes / o.prompts < (1 + o.floor - lapse) / 2
-    below = np.bincount(own, low, len(o.groups)) < _CROSSING
-    return below, np.bincount(own, ~low, len(o.groups)) < _CROSSING
-
-
-def _one_sided(curves: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Return curves that are flat on the sides on which the data do not bound them, [groups, grid].
-
-    There the curve's fall comes from the assumed shape of the sigmoid alone.
-    """
-    curves = curves.copy()
-    for index in np.flatnonzero(below):
-        curves[index, : curves[index].argmax()] = 0.0
-    for index in np.flatnonzero(above):
-        curves[index, curves[index].argmax() :] = 0.0
-    return curves
-
-
 def _at_bounds(at: Parameters, timed: bool) -> tuple[str, ...]:
     """Return the names of the shared parameters that a bound stopped, other than standard deviations at 0."""
     checked = {
-        "slope": (at.log_slope, _SLOPES),
+        "slope": (at.log_slope.mean(), _SLOPES),
         "run effect": (at.log_run_sd, (-np.inf, _SDS[1])),
         "seed effect": (at.log_seed_sd, (-np.inf, _SDS[1])),
     }
     if timed:
-        checked["exponent of the share of training done"] = (at.progress.mean(), _PROGRESS)
+        checked["exponent of the share of training done"] = (at.progress.mean(), PROGRESSES)
     return tuple(
         name
         for name, (value, (low, high)) in checked.items()
@@ -348,7 +272,7 @@ def _rates(o: Observations, at: Parameters, location: np.ndarray) -> np.ndarray:
     own = o.group_of_evaluation
     position = np.log(o.poisons) - at.progress[own] * o.progress - location[o.run]
     reach = 1 - o.floor - special.expit(at.lapse)[own]
-    return o.floor + reach * special.expit(np.exp(at.log_slope) * position)
+    return o.floor + reach * special.expit(np.exp(at.log_slope)[own] * position)
 
 
 def _dispersion(

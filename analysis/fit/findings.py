@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.fit import sensitivity, variables, variance
-from analysis.fit.dose_response import DoseResponse, fit_dose_response
+from analysis.fit.conclusion import conclude
+from analysis.fit.criticism import Criticism
+from analysis.fit.dose_response import DoseResponse
 from analysis.fit.estimates import Estimate
-from analysis.fit.laws import N50, Law, fit_law, group_n50s, verdict_of
+from analysis.fit.laws import N50, Law
 from analysis.fit.observations import Observations, observe, reach_of
+from analysis.fit.questions import Question, ask
 from analysis.read.runs import Study
 
 MARGIN = 0.25
@@ -48,6 +51,8 @@ class Findings:
       model: the fitted dose-response and law; None unless `reach` is "some".
       n50s: N50 of each group with a poisoned run.
       verdict: "count", "fraction" or "undecided".
+      questions: the answer as three questions; empty without a fit.
+      criticisms: what speaks against the fit; some withdraw N50 of a group, or the verdict.
     """
 
     study: Study
@@ -57,6 +62,13 @@ class Findings:
     model: Model | None
     n50s: list[N50]
     verdict: str
+    questions: tuple[Question, ...] = ()
+    criticisms: tuple[Criticism, ...] = ()
+
+    @property
+    def withdrawn(self) -> tuple[Criticism, ...]:
+        """Return the findings that withdraw the verdict."""
+        return tuple(c for c in self.criticisms if c.severity == "withdraws the answer")
 
 
 @dataclass(frozen=True)
@@ -91,8 +103,8 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
     if reach != "some":
         beyond = _beyond(observations, "above" if reach == "none" else "below")
         return Findings(study, margin, reach, observations, None, beyond, "undecided")
-    fitted = fit_dose_response(observations)
-    law = fit_law(fitted)
+    conclusion = conclude(observations, margin)
+    fitted, law = conclusion.fitted, conclusion.law
     left_out, compared = variables.compare(fitted)
     model = Model(
         dose_response=fitted,
@@ -101,10 +113,20 @@ def find(study: Study, margin: float = MARGIN) -> Findings:
         variables=compared,
         components=variance.components(fitted),
         thresholds=sensitivity.by_threshold(study, margin),
-        extrapolations=_extrapolations(observations, law),
+        extrapolations=[] if conclusion.withdrawn else _extrapolations(observations, law),
     )
-    n50s = group_n50s(fitted)
-    return Findings(study, margin, reach, observations, model, n50s, verdict_of(law, margin))
+    seeds = float(np.median([len(group.seeds) for group in observations.groups]))
+    return Findings(
+        study,
+        margin,
+        reach,
+        observations,
+        model,
+        conclusion.n50s,
+        conclusion.verdict,
+        ask(law, margin, seeds, bool(conclusion.withdrawn)),
+        conclusion.criticisms,
+    )
 
 
 def _beyond(o: Observations, censored: str) -> list[N50]:

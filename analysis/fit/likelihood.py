@@ -16,6 +16,8 @@ from scipy import special
 from analysis.fit.observations import Observations
 
 GRID_STEP = 0.08
+# How many parameters come before those of groups in `Parameters.vector`.
+SHARED = 2
 
 
 @dataclass(frozen=True)
@@ -23,30 +25,35 @@ class Parameters:
     """Parameters of the dose-response; all but the last are fitted, in the order of `vector`.
 
     Attributes:
-      log_slope: of the logistic in log poisons, shared by all groups.
       log_seed_sd, log_run_sd: of log N50 between seeds, and between the runs of a seed; shared.
+      log_slope: of the logistic in log poisons, of each group, shape [groups].
       progress: exponent of the share of training done, of each group, shape [groups].
       lapse: logit of the share of prompts on which the attack never succeeds, of each group, shape [groups].
       dispersion: divisor of log likelihoods.
     """
 
-    log_slope: float
     log_seed_sd: float
     log_run_sd: float
+    log_slope: np.ndarray
     progress: np.ndarray
     lapse: np.ndarray
     dispersion: float
 
     @property
     def vector(self) -> np.ndarray:
-        """Return the fitted parameters, shape [3 + 2 groups]."""
-        shared = (self.log_slope, self.log_seed_sd, self.log_run_sd)
-        return np.concatenate([shared, self.progress, self.lapse])
+        """Return the fitted parameters, shape [2 + 3 groups]."""
+        shared = (self.log_seed_sd, self.log_run_sd)
+        return np.concatenate([shared, *self.pooled])
+
+    @property
+    def pooled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the parameters that each group has: log slope, progress and lapse, shape [groups] each."""
+        return self.log_slope, self.progress, self.lapse
 
     def moved_to(self, vector: np.ndarray) -> Parameters:
         """Return the parameters of a `vector`, at the same dispersion."""
-        progress, lapse = np.split(vector[3:], 2)
-        return Parameters(*(float(v) for v in vector[:3]), progress, lapse, self.dispersion)
+        seed_sd, run_sd = vector[:SHARED].tolist()
+        return Parameters(seed_sd, run_sd, *np.split(vector[SHARED:], 3), self.dispersion)
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Likelihood:
 
     Attributes:
       value: its logarithm, up to a constant.
-      gradient: with respect to `Parameters.vector`, shape [3 + 2 groups].
+      gradient: with respect to `Parameters.vector`, shape [2 + 3 groups].
       runs: log likelihood of each run's u, shape [runs, grid].
       groups: log likelihood of each group's mu, shape [groups, grid].
     """
@@ -75,8 +82,8 @@ def grid_of(o: Observations) -> np.ndarray:
 
 def restricted(o: Observations, grid: np.ndarray, at: Parameters) -> Likelihood:
     """Return the restricted likelihood with its gradient, at the cost of about three evaluations."""
-    slope = np.exp(at.log_slope)
     own = o.group_of_evaluation
+    slope = np.exp(at.log_slope)[own]
     lapse = special.expit(at.lapse)[own]
     position = np.log(o.poisons) - at.progress[own] * o.progress
     rate = _rates(o, position, grid, slope, lapse)
@@ -108,10 +115,10 @@ def restricted(o: Observations, grid: np.ndarray, at: Parameters) -> Likelihood:
     to_lapse = -score.sum(axis=1) * lapse * (1 - lapse)
     score *= reach * (1 - sigmoid)
     by_evaluation = score.sum(axis=1)
-    to_log_slope = slope * (by_evaluation @ position - (score @ grid).sum())
+    to_log_slope = slope * (by_evaluation * position - score @ grid)
     to_progress = -slope * by_evaluation * o.progress
-    each = [np.bincount(own, one, len(o.groups)) for one in (to_progress, to_lapse)]
-    gradient = np.concatenate([[to_log_slope, to_seed_sd, to_run_sd], *each])
+    each = [np.bincount(own, one, len(o.groups)) for one in (to_log_slope, to_progress, to_lapse)]
+    gradient = np.concatenate([[to_seed_sd, to_run_sd], *each])
     return Likelihood(value, gradient, runs, groups)
 
 
@@ -119,7 +126,7 @@ def group_curves(o: Observations, grid: np.ndarray, at: Parameters) -> np.ndarra
     """Return the log likelihood of each group's mu without the gradient, shape [groups, grid]."""
     own = o.group_of_evaluation
     position = np.log(o.poisons) - at.progress[own] * o.progress
-    rate = _rates(o, position, grid, np.exp(at.log_slope), special.expit(at.lapse)[own])
+    rate = _rates(o, position, grid, np.exp(at.log_slope)[own], special.expit(at.lapse)[own])
     runs = _log_likelihood(o, rate) / at.dispersion
     kernels = [_Kernel(grid, np.exp(sd)) for sd in (at.log_run_sd, at.log_seed_sd)]
     seeds = np.add.reduceat(kernels[0].smooth(runs), o.cluster_starts, axis=0)
@@ -157,13 +164,18 @@ def _rates(
     o: Observations,
     position: np.ndarray,
     grid: np.ndarray,
-    slope: float,
+    slope: float | np.ndarray,
     lapse: float | np.ndarray,
 ) -> np.ndarray:
-    """Return the success rate of each evaluation at each u, shape [evaluations, grid]."""
+    """Return the success rate of each evaluation at each u, shape [evaluations, grid].
+
+    `slope` and `lapse` are numbers, or of shape [evaluations].
+    """
     middle = grid[len(grid) // 2]
-    # exp(-slope * (position - u)) as an outer product: two vectors of exponentials, not a matrix.
-    rate = np.outer(_exp(-slope * (position - middle)), _exp(slope * (grid - middle)))
+    # exp(-slope * (position - u)) as a product: an exponential for each slope, not for each evaluation.
+    slopes, which = np.unique(np.broadcast_to(slope, position.shape), return_inverse=True)
+    rate = _exp(slopes[:, None] * (grid - middle))[which]
+    rate *= _exp(-slope * (position - middle))[:, None]
     rate += 1
     np.divide((1 - o.floor - lapse)[:, None], rate, out=rate)
     rate += o.floor[:, None]

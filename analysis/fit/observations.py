@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,6 +71,17 @@ class Observations:
     def group_of_evaluation(self) -> np.ndarray:
         """Return the group index of each evaluation, shape [evaluations]."""
         return self.group[self.cluster[self.run]]
+
+
+def last_of(o: Observations) -> Observations:
+    """Return the last evaluation of each run: what a comparison between runs may use."""
+    last = np.append(np.flatnonzero(np.diff(o.run)), len(o.run) - 1)
+    columns = ("run", "poisons", "progress", "prompts", "successes", "floor")
+    return replace(
+        o,
+        **{name: getattr(o, name)[last] for name in columns},
+        alternatives={name: values[last] for name, values in o.alternatives.items()},
+    )
 
 
 def observe(study: Study) -> Observations:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.fit.dose_response import fit_dose_response
+from analysis.fit.conclusion import conclude
 from analysis.fit.estimates import Estimate
-from analysis.fit.laws import fit_law, group_n50s, verdict_of
 from analysis.fit.observations import observe, reach_of
 from analysis.read.runs import Study, at_threshold
 
@@ -19,8 +18,8 @@ class Answer:
 
     Attributes:
       threshold: increase of perplexity above which the attack succeeded on a prompt.
-      n50: of each group by label; None when it lies beyond the doses.
-      a: exponent of tokens; None when not identified.
+      n50: of each group by label; None when it lies beyond the doses or is withdrawn.
+      a: exponent of tokens; None when not identified or withdrawn.
       verdict: as in `laws.verdict`.
     """
 
@@ -41,11 +40,8 @@ def by_threshold(study: Study, margin: float) -> list[Answer]:
             unknown: dict[str, float | None] = {g.label: None for g in observations.groups}
             answers.append(Answer(threshold, unknown, None, "undecided"))
             continue
-        fitted = fit_dose_response(observations)
-        law = fit_law(fitted)
-        n50 = {
-            one.group.label: None if one.censored else one.poisons.value
-            for one in group_n50s(fitted)
-        }
-        answers.append(Answer(threshold, n50, law.a, verdict_of(law, margin)))
+        found = conclude(observations, margin)
+        n50 = {one.group.label: None if one.censored else one.poisons.value for one in found.n50s}
+        a = None if found.withdrawn else found.law.a
+        answers.append(Answer(threshold, n50, a, found.verdict))
     return answers

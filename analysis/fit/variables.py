@@ -1,8 +1,10 @@
 """Which variable explains success best: poisons seen, distinct poisons, tokens, steps or the fraction.
 
 Success is modelled as one sigmoid in the logarithm of the variable, the same for all sizes and budgets,
-with a Gaussian run effect. A variable is scored by the log predictive density of each size under the fit to
-the others, and by the share of the variance of all trajectories that one rising curve explains.
+with a Gaussian run effect, over the last evaluation of each run: along a run every count of poison grows with
+everything else, so trajectories cannot tell variables apart, and would contradict the law. A variable is
+scored by the log predictive density of each size under the fit to the others, and by the share of the
+variance of final success that one rising curve explains.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from scipy import optimize, stats
 from analysis.fit.dose_response import DoseResponse
 from analysis.fit.estimates import Estimate
 from analysis.fit.likelihood import GRID_STEP, run_curves, smooth
-from analysis.fit.observations import Observations
+from analysis.fit.observations import Observations, last_of
 
 NAMES = {
     "poisons": "poisons seen",
@@ -37,7 +39,7 @@ class Variable:
     Attributes:
       name: key of `NAMES`.
       same_as_poisons: whether it is proportional to the poisons seen throughout this study.
-      explained: share of the variance of the success rates that one rising curve explains.
+      explained: share of the variance of final success that one rising curve explains.
       score: log predictive density of held-out runs, mean nats a run; None without two folds.
       gain: score minus that of the poisons seen, with its interval over clusters; None without two folds,
         and for the poisons seen.
@@ -52,7 +54,7 @@ class Variable:
 
 def compare(fitted: DoseResponse) -> tuple[str | None, list[Variable]]:
     """Return what was left out in turn ("size", "budget", or None if neither varies), and each variable."""
-    o = fitted.observations
+    o = last_of(fitted.observations)
     left_out, folds = _folds(o)
     values = {"poisons": o.poisons} | {n: o.alternatives[n] for n in NAMES if n in o.alternatives}
     results: list[Variable] = []
@@ -61,7 +63,7 @@ def compare(fitted: DoseResponse) -> tuple[str | None, list[Variable]]:
         ratio = float(np.std(np.log(np.maximum(value, 1e-300) / o.poisons)))
         same = name != "poisons" and ratio < _PROPORTIONAL
         position = np.log(np.maximum(value, 1e-300))
-        scores = None if left_out is None else _held_out_scores(fitted, position, folds)
+        scores = None if left_out is None else _held_out_scores(fitted, o, position, folds)
         reference = scores if name == "poisons" else reference
         results.append(
             Variable(
@@ -87,7 +89,9 @@ def _folds(o: Observations) -> tuple[str | None, np.ndarray]:
     return None, np.zeros(len(groups), int)
 
 
-def _held_out_scores(fitted: DoseResponse, position: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def _held_out_scores(
+    fitted: DoseResponse, o: Observations, position: np.ndarray, folds: np.ndarray
+) -> np.ndarray:
     """Return the log predictive density of each run under the fit to the other folds, shape [runs].
 
     Slope, location and spread are chosen on a grid, so that the likelihood of a run is computed once for all
@@ -97,7 +101,7 @@ def _held_out_scores(fitted: DoseResponse, position: np.ndarray, folds: np.ndarr
     best = np.full(folds.max() + 1, -np.inf)
     scores = np.zeros(len(folds))
     for slope in _SLOPES:
-        own = run_curves(fitted.observations, position, grid, slope, fitted.shape.lapse)
+        own = run_curves(o, position, grid, slope, fitted.shape.lapse)
         own /= fitted.shape.dispersion
         for spread in _SPREADS:
             located = smooth(own, grid, spread)

@@ -124,7 +124,12 @@ def _difference(one: Estimate, other: Estimate) -> Estimate:
 
 
 def _exponent_difference(first: Findings, second: Findings) -> dict[str, float | None] | None:
-    """Return the exponent of tokens in the second study minus that in the first; None if one lacks it."""
+    """Return the exponent of tokens in the second study minus that in the first.
+
+    None when a study lacks it, or it is withdrawn.
+    """
+    if first.withdrawn or second.withdrawn:
+        return None
     ours = first.model.law.a if first.model else None
     theirs = second.model.law.a if second.model else None
     if ours is None or ours.value is None or theirs is None or theirs.value is None:

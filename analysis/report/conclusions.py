@@ -19,6 +19,9 @@ def verdict_words(findings: Findings) -> str:
             "all": "Every evaluation was above a success rate of one half, so every N50 is below the poisons "
             "seen; smaller doses or earlier evaluations are needed.",
         }[findings.reach]
+    if findings.withdrawn:
+        reasons = " ".join(f"{c.name.capitalize()}: {c.sentence}" for c in findings.withdrawn)
+        return f"No law is identified, because the fit does not hold. {reasons}"
     law, margin = findings.model.law, findings.margin
     if law.a is None:
         return _not_separable(law, margin)
@@ -92,14 +95,10 @@ def caveats(findings: Findings) -> list[str]:
             "One seed: the intervals of N50 are for that seed; those of the exponents use the scatter "
             "of groups around the law in place of the variance between seeds."
         )
-    if not fitted.several_doses:
-        found.append(
-            "One dose per group: the effect of poisons seen cannot be separated from that of the "
-            "share of training done."
-        )
     if law.misfit is not None and law.widened > 1:
         found.append(
-            f"The power law does not fit all groups (p = {law.misfit:.2g}); standard errors of the "
-            f"exponents are widened by a factor of {law.widened:.2f}."
+            f"Groups scatter around the power law (standard deviation {law.scatter:.2f} in log N50, p = "
+            f"{law.misfit:.2g}); standard errors of the exponents are widened by a factor of "
+            f"{law.widened:.2f}."
         )
-    return found
+    return found + [f"{c.name.capitalize()}: {c.sentence}" for c in findings.criticisms]

@@ -28,7 +28,8 @@ def draw_n50(findings: Findings, model: Model) -> Drawing:
     ):
         for n50 in findings.n50s:
             point(axis, getattr(n50.group, name), n50, colours[n50.group.size])
-        _law_lines(axis, model, name, colours)
+        if not findings.withdrawn:
+            _law_lines(axis, model, name, colours)
         axis.set_xlabel(label)
     values = [
         v
@@ -55,7 +56,8 @@ def draw_n50(findings: Findings, model: Model) -> Drawing:
         said.append(f"with parameters, at fixed tokens, as N^{interval(law.g)}")
     if law.varies == "ladder" and law.ladder is not None and law.ladder.value is not None:
         said.append(f"along the ladder as N^{interval(law.ladder)}")
-    caption = f"N50 grows {' and '.join(said)}. " if said else "No exponent is identified. "
+    known = said and not findings.withdrawn
+    caption = f"N50 grows {' and '.join(said)}. " if known else "No exponent is identified. "
     caption += (
         "Bars are 95% intervals; arrows are bounds of an N50 outside the doses. Thick lines are the "
         "fitted law, grey lines a pure count law and a pure fraction law."

@@ -88,7 +88,8 @@ def fit_figures(findings: findings_lib.Findings) -> list[Drawing]:
 def _numbers(findings: findings_lib.Findings, summary: dict[str, Any]) -> list[Block]:
     if findings.model is None:
         return []
-    return [Heading("Numbers"), *number_blocks(findings.model, summary["detection"])]
+    withdrawn = bool(findings.withdrawn)
+    return [Heading("Numbers"), *number_blocks(findings.model, summary["detection"], withdrawn)]
 
 
 def _check_names(drawings: list[Drawing]) -> None:

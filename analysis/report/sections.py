@@ -17,16 +17,20 @@ from analysis.report.summary import n50_words
 
 METHOD = (
     "The success rate at an evaluation with x poisons seen is a sigmoid in log x, from the rate of clean "
-    "models up to one minus a lapse rate. Its midpoint at the end of training is log N50 = c + a log T + "
-    "g log N, for T training tokens and N parameters, with Gaussian effects of seed and run; within a run it "
-    "may shift with the share of training done. Counts are over-dispersed and evaluations of one run are "
-    "correlated: both are estimated, and both widen the intervals.",
+    "models up to the group's reach, one minus a lapse rate. Its midpoint at the end of training is log N50 "
+    "= c + a log T + g log N, for T training tokens and N parameters, around which groups, seeds and runs "
+    "scatter; within a run it may shift with the share of training done. Slope, shift and reach are those of "
+    "each group, drawn towards a common mean as far as groups agree. Counts are over-dispersed and "
+    "evaluations of one run are correlated: both are estimated, and both widen the intervals.",
     "N50 of a group is the maximum of its restricted likelihood. Intervals are 95% profile intervals at "
-    "a t quantile, with as many degrees of freedom as there are seeds within groups. The exponents rest "
-    "on comparisons between runs alone: along a run, poisons seen are confounded with the maturity of "
-    "the model, the learning-rate schedule and the density of the poisons.",
-    "The intervals account for seeds and prompts, assuming that one sigmoid shape fits all groups and that a "
-    "power law holds between them. They do not cover another attack, corpus or architecture.",
+    "a t quantile, whose degrees of freedom come from the seeds within groups and, where groups scatter, "
+    "from the groups. A shift of timing that differs between groups widens them: along a run, poisons seen "
+    "are confounded with the maturity of the model, the learning-rate schedule and the density of the "
+    "poisons.",
+    "What the model cannot produce is looked for by name: success that was lost again, success at the end "
+    "that is not as fitted, copied runs, outcomes that are means. Such a finding withdraws the answer. The "
+    "intervals account for groups, seeds and prompts; they do not cover another attack, corpus or "
+    "architecture.",
 )
 
 
@@ -34,6 +38,8 @@ def answer_blocks(findings: Findings, words: str) -> list[Block]:
     """Return the verdict, and N50 of each group."""
     verdict = findings.verdict.capitalize()
     blocks: list[Block] = [Paragraph(f"{verdict}. {words}", lead=True)]
+    if findings.questions:
+        blocks.append(Bullets(tuple(f"{q.question} {q.words}" for q in findings.questions)))
     if not findings.n50s:
         return blocks
     rows = tuple(
@@ -50,20 +56,35 @@ def answer_blocks(findings: Findings, words: str) -> list[Block]:
     header = ("size and budget", "parameters", "tokens", "doses", "seeds", "N50 (95% interval)")
     return [
         *blocks,
-        Paragraph("Poisoned documents for half success at the end of training (N50):"),
+        Paragraph("Poisoned documents for half of the reach at the end of training (N50):"),
         Table(header, rows),
+        *_criticism_blocks(findings),
     ]
 
 
-def number_blocks(model: Model, detection: list[dict[str, Any]]) -> list[Block]:
-    """Return the tables of everything fitted, and of what a detector costs."""
+def _criticism_blocks(findings: Findings) -> list[Block]:
+    """Return what speaks against the fit, which stands beside the verdict."""
+    if not findings.criticisms:
+        return []
+    said = tuple(f"{c.name.capitalize()} ({c.severity}): {c.sentence}" for c in findings.criticisms)
+    return [Paragraph("What speaks against the fit:"), Bullets(said)]
+
+
+def number_blocks(
+    model: Model, detection: list[dict[str, Any]], withdrawn: bool = False
+) -> list[Block]:
+    """Return the tables of everything fitted, and of what a detector costs.
+
+    `withdrawn` is whether the fit does not hold; the exponents are then marked.
+    """
     return [
         Table(
             ("quantity", "estimate (95% interval)", "meaning"),
-            (*_exponent_rows(model.law), *_shape_rows(model)),
+            (*_exponent_rows(model.law, withdrawn), *_shape_rows(model)),
         ),
         Paragraph(
-            "How well each variable explains success, with one curve for all sizes and budgets:"
+            "How well each variable explains success at the last evaluations, with one curve for all "
+            "sizes and budgets:"
         ),
         _variable_table(model),
         *_variance_blocks(model.components),
@@ -88,13 +109,14 @@ def closing_blocks(summary: dict[str, Any]) -> list[Block]:
     ]
 
 
-def _exponent_rows(law: Law) -> list[tuple[str, str, str]]:
+def _exponent_rows(law: Law, withdrawn: bool) -> list[tuple[str, str, str]]:
     meanings = (
         (law.a, "exponent a of training tokens, at fixed size", "0: count law; 1: fraction law"),
         (law.g, "exponent g of parameters, at fixed tokens", "0: size does not matter"),
         (law.ladder, "exponent of parameters along the ladder", "tokens growing with parameters"),
     )
-    rows = [(name, interval(e), meaning) for e, name, meaning in meanings if e is not None]
+    mark = "withdrawn: " if withdrawn else ""
+    rows = [(name, mark + interval(e), meaning) for e, name, meaning in meanings if e is not None]
     if law.misfit is not None:
         p = f"p = {law.misfit:.2g}"
         rows.append(("misfit of the power law", p, "below 0.05 widens intervals"))
@@ -105,8 +127,16 @@ def _shape_rows(model: Model) -> list[tuple[str, str, str]]:
     shape = model.dose_response.shape
     rows = (
         (shape.slope, "slope of the sigmoid", "of the logit, per unit of log poisons"),
+        (
+            shape.slope_sd,
+            "spread of the slope",
+            "standard deviation of its logarithm between groups",
+        ),
         (shape.progress, "exponent of the share of training done", "within runs, at equal poisons"),
+        (shape.progress_sd, "spread of that exponent", "standard deviation between groups"),
         (shape.lapse, "lapse", "share of prompts on which the attack never succeeds"),
+        (shape.lapse_sd, "spread of the lapse", "standard deviation of its logit between groups"),
+        (model.law.scatter, "scatter of groups", "standard deviation of log N50 around the law"),
         (shape.seed_sd, "seed effect", "standard deviation of log N50 between seeds"),
         (shape.run_sd, "run effect", "standard deviation of log N50 between runs of a seed"),
         (

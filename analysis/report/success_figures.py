@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize
+from scipy import optimize, special
 
 from analysis.fit.findings import Findings, Model
+from analysis.fit.observations import last_of
 from analysis.fit.words import percent, shortened
 from analysis.measures.axes import (
     MARKERS,
@@ -22,10 +23,14 @@ from analysis.measures.drawing import Drawing, six_digits
 from analysis.read.runs import Run
 
 
-def _curve(model: Model, log_poisons: np.ndarray, log_n50: float) -> np.ndarray:
-    """Return fitted success at the end of training, without the floor, shape of `log_poisons`."""
-    shape = model.dose_response.shape
-    return (1 - shape.lapse) / (1 + np.exp(-shape.slope * (log_poisons - log_n50)))
+def _curve(model: Model, label: str, log_poisons: np.ndarray, log_n50: float) -> np.ndarray:
+    """Return fitted success of a group at the end of training, with its floor, shape of `log_poisons`."""
+    fitted = model.dose_response
+    o = fitted.observations
+    index = [group.label for group in o.groups].index(label)
+    floor = float(o.floor[o.group_of_evaluation == index][-1])
+    reach = 1 - floor - fitted.lapse[index]
+    return floor + reach * special.expit(fitted.slope[index] * (log_poisons - log_n50))
 
 
 def draw_dose_response(findings: Findings, model: Model) -> Drawing:
@@ -45,14 +50,14 @@ def draw_dose_response(findings: Findings, model: Model) -> Drawing:
             grid = np.linspace(np.log(doses.min() / 2), np.log(doses.max() * 1.5), 80)
             estimate = n50.poisons
             if estimate.value is not None:
-                curve = _curve(model, grid, np.log(estimate.value))
+                curve = _curve(model, group.label, grid, np.log(estimate.value))
                 axis.plot(np.exp(grid), curve, dashes[group.label], color=colour, label=group.label)
                 low = estimate.low or np.exp(grid[0]) / 10
                 high = estimate.high or np.exp(grid[-1]) * 10
                 axis.fill_between(
                     np.exp(grid),
-                    _curve(model, grid, np.log(high)),
-                    _curve(model, grid, np.log(low)),
+                    _curve(model, group.label, grid, np.log(high)),
+                    _curve(model, group.label, grid, np.log(low)),
                     color=colour,
                     alpha=0.15,
                     linewidth=0,
@@ -84,7 +89,9 @@ def draw_dose_response(findings: Findings, model: Model) -> Drawing:
     ]
     if known:
         (low, fewest), (high, most) = min(known), max(known)
-        caption = f"Half of the prompts succeed with {low:,.0f} documents ({fewest}) to {high:,.0f} ({most})."
+        caption = (
+            f"Half of the reach takes {low:,.0f} documents ({fewest}) to {high:,.0f} ({most})."
+        )
     else:
         caption = "No group reaches half within the doses trained."
     caption += (
@@ -148,8 +155,8 @@ def draw_poisons_seen(findings: Findings) -> Drawing:
     if findings.model is not None:
         poisons = findings.model.variables[0]
         caption = (
-            f"Poisons seen alone explain {percent(poisons.explained)} of the variance of all "
-            f"trajectories, over sizes, budgets and doses. {caption}"
+            f"Poisons seen alone explain {percent(poisons.explained)} of the variance of success at the "
+            f"last evaluations, over sizes, budgets and doses. {caption}"
         )
     header = ("group", "run", "dose", "seed", "poisons_seen", "success")
     return Drawing(
@@ -158,8 +165,8 @@ def draw_poisons_seen(findings: Findings) -> Drawing:
 
 
 def draw_collapse(model: Model) -> Drawing:
-    """Draw all evaluations against the count and against the fraction."""
-    o = model.dose_response.observations
+    """Draw the last evaluation of each run against the count and against the fraction."""
+    o = last_of(model.dose_response.observations)
     colours = size_colours(o.groups)
     figure, axes = panels(2, height=3.2)
     explained = {v.name: v.explained for v in model.variables}
@@ -188,12 +195,12 @@ def draw_collapse(model: Model) -> Drawing:
     count, fraction = explained["poisons"], explained["fraction"]
     better = "the count" if count > fraction else "the fraction"
     caption = (
-        f"All evaluations of poisoned runs. One rising curve of the count explains {percent(count)} of "
-        f"the variance of success, one of the fraction {percent(fraction)}: trajectories collapse "
-        f"better on {better}."
+        "The last evaluation of each poisoned run. One rising curve of the count explains "
+        f"{percent(count)} of the variance of success, one of the fraction {percent(fraction)}: runs "
+        f"collapse better on {better}."
     )
     header = ("run", "poisons_seen", "poisons_per_million_clean_tokens", "success")
-    return Drawing("collapse", "Do the trajectories collapse?", caption, figure, header, rows)
+    return Drawing("collapse", "Do the runs collapse?", caption, figure, header, rows)
 
 
 def _seed_band(runs: list[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from analysis.design import economics
 from analysis.errors import printable
+from analysis.fit.dose_response import DoseResponse
 from analysis.fit.estimates import as_json
 from analysis.fit.findings import Findings, Model
 from analysis.fit.laws import N50, Law
@@ -41,10 +42,16 @@ def summarise(findings: Findings, measured: list[tuple[Measure[Any], Any]]) -> d
             "seeds": len({run.seed for run in study.runs}),
             "doses": sorted({run.dose for run in study.runs}),
         },
-        "answer": {"verdict": findings.verdict, "words": verdict_words(findings)},
+        "answer": {
+            "verdict": findings.verdict,
+            "words": verdict_words(findings),
+            "withdrawn": [c.name for c in findings.withdrawn],
+        },
+        "questions": [dataclasses.asdict(q) for q in findings.questions],
+        "criticism": [dataclasses.asdict(c) for c in findings.criticisms],
         "settings": {"margin": findings.margin, "confidence": 0.95},
         "n50": [_n50(n50, findings) for n50 in findings.n50s],
-        **_model(model),
+        **_model(model, bool(findings.withdrawn)),
         "detection": [_detection(s) for s in SENSITIVITIES],
         "measures": {
             measure.name: None if found is None else measure.summarise(found)
@@ -64,11 +71,14 @@ def answer(summary: dict[str, Any]) -> str:
     study = summary["study"]
     lines = [f"{study['name']}: {study['runs']} runs, {study['evaluations']} evaluations"]
     if summary["n50"]:
-        lines.append("Poisoned documents for half success at the end of training (95% interval):")
+        lines.append(
+            "Poisoned documents for half of the reach at the end of training (95% interval):"
+        )
     width = max((len(n["group"]) for n in summary["n50"]), default=0)
     for n50 in summary["n50"]:
         lines.append(f"  {n50['group']:<{width}}  {n50['words']}")
     lines.append(f"Verdict: {summary['answer']['verdict']}. {summary['answer']['words']}")
+    lines += [f"  {q['question']} {q['words']}" for q in summary["questions"]]
     if summary["missing"]:
         lines.append(f"Missing or unfinished: {len(summary['missing'])} runs (see the report).")
     return "\n".join(map(printable, lines))
@@ -76,6 +86,8 @@ def answer(summary: dict[str, Any]) -> str:
 
 def n50_words(n50: N50, findings: Findings) -> str:
     """Return N50 of a group with its interval, or its bound."""
+    if n50.withdrawn is not None:
+        return f"not identified, because {n50.withdrawn.rstrip('.')}"
     seeds = max(len(n.group.seeds) for n in findings.n50s)
     if n50.censored is None:
         words = documents(n50.poisons)
@@ -112,13 +124,14 @@ def _n50(n50: N50, findings: Findings) -> dict[str, Any]:
         "low": n50.poisons.low,
         "high": n50.poisons.high,
         "censored": n50.censored,
+        "withdrawn": n50.withdrawn,
         "bound": n50.bound,
         "extrapolated": n50.poisons.value if n50.censored is not None else None,
         "words": n50_words(n50, findings),
     }
 
 
-def _model(model: Model | None) -> dict[str, Any]:
+def _model(model: Model | None, withdrawn: bool) -> dict[str, Any]:
     if model is None:
         return {
             "law": None,
@@ -129,9 +142,9 @@ def _model(model: Model | None) -> dict[str, Any]:
             "extrapolation": [],
         }
     return {
-        "law": _law(model.law),
+        "law": _law(model.law) | {"withdrawn": withdrawn},
         "shape": dataclasses.asdict(model.dose_response.shape)
-        | {"degrees": model.dose_response.degrees},
+        | {"degrees": model.dose_response.degrees, "groups": _shapes(model.dose_response)},
         "variables": {
             "left_out": model.left_out,
             "compared": [_variable(v) for v in model.variables],
@@ -139,6 +152,15 @@ def _model(model: Model | None) -> dict[str, Any]:
         "variance": [dataclasses.asdict(c) for c in model.components],
         "thresholds": [dataclasses.asdict(answer) for answer in model.thresholds],
         "extrapolation": [dataclasses.asdict(e) for e in model.extrapolations],
+    }
+
+
+def _shapes(fitted: DoseResponse) -> dict[str, dict[str, float]]:
+    """Return slope, progress and lapse of each group by its label."""
+    each = zip(fitted.observations.groups, fitted.slope, fitted.progress, fitted.lapse, strict=True)
+    return {
+        group.label: {"slope": slope, "progress": progress, "lapse": lapse}
+        for group, slope, progress, lapse in each
     }
 
 
@@ -155,6 +177,8 @@ def _law(law: Law) -> dict[str, Any]:
         "g": as_json(law.g),
         "ladder": as_json(law.ladder),
         "misfit_p": law.misfit,
+        "scatter": law.scatter,
+        "degrees": law.degrees,
         "widened": law.widened,
     }
 
