@@ -58,7 +58,5 @@ def _judged(n50: N50, criticisms: tuple[Criticism, ...]) -> N50:
     for found in criticisms:
         if found.severity != "note" and n50.group.label in found.groups:
             unknown = Estimate(None, None, None)
-            return replace(
-                n50, poisons=unknown, censored=None, bound=None, withdrawn=found.sentence
-            )
+            return replace(n50, poisons=unknown, censored=None, bound=None, withdrawn=found.name)
     return n50

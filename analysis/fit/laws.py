@@ -39,7 +39,8 @@ class N50:
         set N50 no lower limit; else None.
       bound: the end of `tested` that it lies beyond; None unless censored.
       tested: smallest and largest number of poisons seen.
-      withdrawn: why N50 is not identified; None when it is. Then `poisons` is without numbers.
+      withdrawn: name of the finding because of which N50 is not identified, and `poisons` without numbers;
+        None when it is identified.
     """
 
     group: Group

@@ -11,8 +11,8 @@ from analysis.fit.words import percent
 from analysis.read.runs import Run
 
 # A loss of success counts when it is this many standard deviations, and at least `_LEAST_LOSS`.
-_DEVIATIONS = 3.0
-_LEAST_LOSS = 0.15
+_DEVIATIONS = 4.0
+_LEAST_LOSS = 0.2
 # The share of the runs that reached half and lost it from which N50 of their group is withdrawn; a single run
 # of several may be chance.
 _LOSING = 0.34

@@ -87,7 +87,7 @@ def answer(summary: dict[str, Any]) -> str:
 def n50_words(n50: N50, findings: Findings) -> str:
     """Return N50 of a group with its interval, or its bound."""
     if n50.withdrawn is not None:
-        return f"not identified, because {n50.withdrawn.rstrip('.')}"
+        return f"not identified ({n50.withdrawn})"
     seeds = max(len(n.group.seeds) for n in findings.n50s)
     if n50.censored is None:
         words = documents(n50.poisons)
