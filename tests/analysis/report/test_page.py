@@ -38,7 +38,7 @@ def written(tmp_path, design, truth=PLAIN, format="html"):
         (crossed(LADDER, (0, 250), evaluations=1), Truth(n50=1), "smaller doses"),
         (crossed(LADDER, (0,)), Truth(), "No poisoned run"),
         (crossed(SQUARE, seeds=1), Truth(), "tokens^a"),
-        (crossed(SQUARE, (250,), seeds=1), Truth(), "tokens^a"),
+        (crossed(SQUARE, (250,), seeds=1), Truth(), "One dose"),
         (crossed(ONE, (250,), seeds=1, evaluations=1), Truth(), ""),
     ],
 )
