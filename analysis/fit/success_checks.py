@@ -8,7 +8,6 @@ from scipy import special, stats
 from analysis.fit.criticism import Criticism, listed
 from analysis.fit.dose_response import DoseResponse
 from analysis.fit.words import percent
-from analysis.read.runs import Run
 
 # A loss of success counts when it is this many standard deviations, and at least `_LEAST_LOSS`.
 _DEVIATIONS = 4.0
@@ -31,11 +30,11 @@ def find_losses(fitted: DoseResponse) -> Criticism | None:
     group_of_run = o.group[o.cluster]
     reached = np.zeros(len(o.groups))
     lost = np.zeros(len(o.groups))
-    for index, run in enumerate(o.runs):
+    for index in range(len(o.runs)):
         own = o.run == index
         floor = float(o.floor[own][-1])
         half = (1 + floor - fitted.lapse[group_of_run[index]]) / 2
-        best, last, error = _loss(run, noise)
+        best, last, error = _loss(o.successes[own] / o.prompts[own], o.prompts[own], noise)
         if best >= half:
             reached[group_of_run[index]] += 1
             loss = best - last
@@ -118,9 +117,11 @@ def noise_of(fitted: DoseResponse) -> float:
     return float(max((np.diff(residual)[pairs] ** 2).sum() / total, 1.0))
 
 
-def _loss(run: Run, noise: float) -> tuple[float, float, float]:
-    """Return the best mean of two successive success rates, the last one, and the error of the difference."""
-    rate, prompts = run.success, run.evaluations["prompts"]
+def _loss(rate: np.ndarray, prompts: np.ndarray, noise: float) -> tuple[float, float, float]:
+    """Return the best mean of two successive success rates, the last one, and the error of the difference.
+
+    `rate` and `prompts` are those of a run's evaluations, shape [evaluations].
+    """
     if len(rate) < 4:
         return float(rate[-1]), float(rate[-1]), 1.0
     pairs = (rate[1:] + rate[:-1]) / 2
