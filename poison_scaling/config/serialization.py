@@ -70,7 +70,7 @@ def _noun(base: type) -> str:
 
 
 def stable_hash(value: Any) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of the canonical JSON, the same on any machine."""
+    """Return the first 16 hex digits of the SHA-256 of the canonical JSON, the same on any machine."""
     text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -8,19 +8,18 @@ from poison_scaling.data.stream import Stream
 
 
 class Exposure(TypedDict):
-    """One line of manifest.jsonl. Numbers count from 0."""
+    """A line of manifest.jsonl. Indices count from 0."""
 
     attack: int
-    poison: int  # document of the attack
-    exposure: int  # of that document
+    poison: int  # index of the document within the attack
+    exposure: int  # index of the exposure to that document
     document: str  # SHA-256 of its token ids
     tokens: int
-    sequence: int  # of the training stream
-    offset: int  # first token within it
+    sequence: int  # index in the training stream
+    offset: int  # of its first token within the sequence
     step: int
-    sources: NotRequired[
-        list[str]
-    ]  # SHA-256 of the clean documents it is made of, if the attack tells
+    # SHA-256 of the clean documents that it is made of, if the attack records them
+    sources: NotRequired[list[str]]
 
 
 def manifest(stream: Stream, batch_size: int) -> list[Exposure]:

@@ -112,7 +112,7 @@ def without_digest(record):
         ("evals.jsonl", r'"poison_tokens": (\d+)', r'"poison_tokens": 9\1', "poison_tokens is 9"),
         ("evals.jsonl", r"^.*\n", "", "steps [30, 45], planned are [15, 30, 45]"),
         ("metrics.jsonl", r"\n.*\n$", "\n", "steps [20, 40], planned are [20, 40, 45]"),
-        ("metrics.jsonl", r'"loss": [\d.]+', '"loss": null', "loss is None, no finite number"),
+        ("metrics.jsonl", r'"loss": [\d.]+', '"loss": null', "loss is None, not a finite number"),
         ("evals.jsonl", r'"heldout_loss": [\d.]+', '"heldout_loss": "x"', "heldout_loss is 'x'"),
         ("DONE", r'"steps": 45', '"steps": 44', "it is not of 40k-2x-d32-s0 as planned"),
     ],
