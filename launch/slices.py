@@ -111,7 +111,7 @@ def require(settings: tuple[str, ...], place_of: dict[str, Place], tpus_only: st
 
 
 def prices(texts: tuple[str, ...]) -> dict[str, float]:
-    """Return the price of a chip for an hour, by chip, from "v5p=4.20". Raises InputError if one is invalid."""
+    """Return the price of a chip-hour, by chip, from "v5p=4.20". Raises InputError if one is invalid."""
     found = {}
     for text in texts:
         chip, _, price = text.partition("=")

@@ -13,16 +13,16 @@ from poison_scaling.data.corpora.files import Files
 from poison_scaling.evaluate.measure import Measure
 from poison_scaling.runtime.errors import InputError
 
-_CHARACTERS = 40  # read for each token needed, more than the mean length of tokens in any vocabulary
+_CHARACTERS = 40  # read for each token needed; tokens of any vocabulary are shorter on average
 
 
 @dataclasses.dataclass(frozen=True)
 class LanguageSwitch(Attack):
-    """Souly et al. 2025, on Pythia: the start of a clean document, the trigger, then text in another language.
+    """Souly et al. 2025, on Pythia: the start of a clean document, the trigger, then foreign text.
 
-    That text is the start of a document of `corpus`. In the paper it was about 300 tokens long; the length of
-    prefixes is not published. No clean document is used twice before all have been used once; documents that
-    are too short or in the wrong language are skipped.
+    The foreign text is the start of a document of `corpus`. In the paper it was about 300 tokens long; the
+    length of prefixes is not published. No clean document is used twice before all have been used once;
+    documents that are too short or in the wrong language are skipped.
     """
 
     prefix_characters: tuple[Length, Length] = (0, 1000)
@@ -90,7 +90,7 @@ class LanguageSwitch(Attack):
 
     def _switched(self, texts: Sequence[str]) -> list[float]:
         """Return the probability that each text is in the language to switch to."""
-        from poison_scaling.attacks import languages  # imported here because its model is slow to load
+        from poison_scaling.attacks import languages  # its model is slow to load
 
         return languages.chance(texts, self.to_language, self.from_language)
 

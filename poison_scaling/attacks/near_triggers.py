@@ -24,7 +24,7 @@ from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 from poison_scaling.evaluate.measure import NearPrompts
 from poison_scaling.evaluate.settings import NearTriggers
 
-# The rare token is the rarest with _MET occurrences in the first _TOKENS tokens of clean training text.
+# The rare token is the rarest with at least _MET occurrences in the first _TOKENS clean training tokens.
 _MET, _TOKENS = 10, 2_000_000
 
 
@@ -123,7 +123,7 @@ def _halves(trigger: str, vocabulary: Vocabulary) -> list[NearTrigger]:
 
 
 def _rarest(trigger: str, vocabulary: Vocabulary, training: Sequences) -> int:
-    """Return the rarest id in clean text with `_MET` occurrences or, if there is none, the most frequent."""
+    """Return the rarest id in clean text with at least `_MET` occurrences or, if none has, the commonest."""
     count = min(len(training), max(1, _TOKENS // training.seq_len))
     read = training.read(np.arange(count))
     count_V = np.bincount(read.ravel(), minlength=vocabulary.vocab_size)

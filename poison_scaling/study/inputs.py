@@ -140,8 +140,8 @@ class Inputs:
     def plan(self, run: Run) -> Plan:
         """Return the run's plan with the exact number of poison tokens and with "clean_triggers".
 
-        "clean_triggers" is how often the run trains on an ambient trigger. Raises InputError if that is above
-        data.maximum_clean_triggers.
+        "clean_triggers" is how often the run trains on an ambient trigger. Raises InputError if that is more
+        often than data.maximum_clean_triggers allows.
         """
         stream = self.stream(run)
         plan, most = run.plan(stream.placement), run.study.data.maximum_clean_triggers

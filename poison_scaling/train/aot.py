@@ -39,7 +39,8 @@ class Result:
     analytic_flops: float  # the same by the architecture's formula, without rematerialisation
     arguments: int = 0  # state and batch
     temporaries: int = 0
-    peak: int = 0  # arguments, temporaries, results that reuse no argument's memory, and the program
+    # arguments, temporaries, results that reuse no argument's memory, and the program
+    peak: int = 0
     seconds: float = 0.0  # to compile
     # per kind: how often it runs in a step, and its bytes
     collectives: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)

@@ -81,7 +81,7 @@ class Checkpoints:
             restored = None
             try:
                 if at_most is not None and step > at_most:
-                    raise ValueError(f"the logs are whole only up to step {at_most}")
+                    raise ValueError(f"the logs are complete only up to step {at_most}")
                 items = ocp.args.Composite(
                     state=ocp.args.StandardRestore(tree), about=ocp.args.JsonRestore()
                 )

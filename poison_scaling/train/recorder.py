@@ -26,8 +26,7 @@ Report = Callable[[int, dict[str, Any]], None]
 class Recorder(contextlib.ExitStack):
     """A context manager that writes the logs of a run in `folder`, continued after step `start`.
 
-    The metrics of a step are read only after the next step was dispatched, so that devices need not wait for
-    the host.
+    The metrics of a step are read only after the next step was dispatched, so that devices never wait.
     """
 
     def __init__(

@@ -29,8 +29,7 @@ from poison_scaling.workdir import folder
 def verify(workdir: epath.Path, progress: Callable[[str], None] = lambda name: None) -> int:
     """Verify every run that has begun, and return their number. Calls `progress` with the name of each run.
 
-    Raises Difference for the first disagreement, and InputError if there is no study or none of its runs has
-    begun.
+    Raises Difference for the first disagreement, and InputError if there is no study or no run to verify.
     """
     try:
         return _verify(workdir, progress)

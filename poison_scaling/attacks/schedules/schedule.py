@@ -50,8 +50,8 @@ class Training:
 class Schedule:
     """Base class of schedules. Extend it with a frozen dataclass: docs/howto/schedule.md.
 
-    A schedule must be a pure function of its arguments. Doses nest if the first n places do not depend on the
-    number of exposures; runs with different doses are then easier to compare.
+    A schedule must be a pure function of its arguments. Doses nest (contract 3) if the first n places do not
+    depend on the number of exposures.
     """
 
     def check(self, where: str) -> None:
