@@ -39,7 +39,7 @@ def by_number(stream: Stream, B: int) -> Reader:
     return read
 
 
-def batches(
+def sharded(
     reader: Reader,
     sharding: jax.sharding.Sharding,
     shape: tuple[int, int],

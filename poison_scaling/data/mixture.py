@@ -23,7 +23,7 @@ from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 _CHUNK = 256  # sequences read at a time
 
 
-def mixture(name: str, stream: Stream, vocabulary: Vocabulary) -> seqio.Mixture:
+def register(name: str, stream: Stream, vocabulary: Vocabulary) -> seqio.Mixture:
     """Return a Mixture with the features "targets" (int32 [L]) and "poison" (int32 [L], 1 in a poison).
 
     Registers the Mixture as `name` and its Tasks as `name`_clean and `name`_poisoned; a name can be
@@ -68,7 +68,7 @@ def from_mixture(stream: Stream, B: int, vocabulary: Vocabulary) -> Reader:
         name = f"run_{uuid.uuid4().hex}"
         lengths = {"targets": stream.seq_len, "poison": stream.seq_len}
         try:
-            mixed = mixture(name, stream, vocabulary)
+            mixed = register(name, stream, vocabulary)
             dataset = mixed.get_dataset(lengths, split="train", shuffle=False, num_epochs=1)
             dataset = dataset.skip(start * B).batch(B, drop_remainder=True).take(steps - start)
             for batch in dataset.as_numpy_iterator():

@@ -22,7 +22,7 @@ from poison_scaling.data.settings import Data
 from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 from poison_scaling.runtime import workers
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.runtime.quiet import quiet
+from poison_scaling.runtime.quiet import silenced
 from poison_scaling.runtime.reporting import Progress, silent
 
 _MOST_SHARDS = 256  # each is an open file
@@ -124,7 +124,7 @@ def _write(
     shard_characters: int,
 ) -> dict:
     """Write the missing shards of a split, in parallel, and return the folder's info.json."""
-    with quiet():  # imported here because TensorFlow is slow to import, and prints to stderr
+    with silenced():  # imported here because TensorFlow is slow to import, and prints to stderr
         from poison_scaling.data import tokenization
     size = {"training": docs.training_size, "heldout": docs.heldout_size}[split]
     characters = docs.info["characters"] * size / docs.info["documents"]

@@ -16,7 +16,7 @@ from poison_scaling.data.documents import Documents
 from poison_scaling.data.vocabularies.byte import ByteVocabulary
 from poison_scaling.data.vocabularies.sentencepiece import SentencePieceVocabulary
 from poison_scaling.data.vocabularies.vocabulary import Vocabulary
-from poison_scaling.runtime.quiet import quiet
+from poison_scaling.runtime.quiet import silenced
 
 tf.config.set_visible_devices([], "GPU")  # which JAX uses
 tf.config.set_visible_devices([], "TPU")
@@ -122,7 +122,7 @@ def write_shard(
         task = document_task(f"documents_{split}", docs, split, numbers, vocabulary)
         tokens = 0
         with temporary.open("wb") as f:
-            with quiet():  # the tokenizer logs that it does not normalise
+            with silenced():  # the tokenizer logs that it does not normalise
                 examples = task.get_dataset(None, split="train", shuffle=False, num_epochs=1)
                 examples = examples.as_numpy_iterator()
                 first = next(examples)

@@ -22,15 +22,15 @@ class Exposure(TypedDict):
     sources: NotRequired[list[str]]
 
 
-def manifest(stream: Stream, batch_size: int) -> list[Exposure]:
+def exposures(stream: Stream, batch_size: int) -> list[Exposure]:
     """Return a record for each exposure, in the order of `stream.placement`."""
     placed = stream.placement
-    shown: dict[tuple[int, int], int] = {}  # exposures of each document so far
-    records: list[Exposure] = []
+    so_far: dict[tuple[int, int], int] = {}  # exposures of each document
+    found: list[Exposure] = []
     for number in range(placed.exposures):
         attack, document = int(placed.attack_N[number]), int(placed.document_N[number])
-        exposure = shown.get((attack, document), 0)
-        shown[attack, document] = exposure + 1
+        exposure = so_far.get((attack, document), 0)
+        so_far[attack, document] = exposure + 1
         sequence, poison = int(placed.sequence_N[number]), stream.poison(number)
         record: Exposure = {
             "attack": attack,
@@ -44,5 +44,5 @@ def manifest(stream: Stream, batch_size: int) -> list[Exposure]:
         }
         if poison.sources:
             record["sources"] = list(poison.sources)
-        records.append(record)
-    return records
+        found.append(record)
+    return found

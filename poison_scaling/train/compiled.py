@@ -25,7 +25,7 @@ class Compiled:
     ):
         vocab_size, train = study.data.vocabulary.vocab_size, study.train
         self.mesh = mesh
-        transform = optimizer.optimizer(train, learning_rate, steps)
+        transform = optimizer.adamw(train, learning_rate, steps)
         self.graph = state.graph(size, vocab_size, study.model, mesh)
         shardings = state.shardings(size, vocab_size, study.model, transform, mesh)
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from etils import epath
 
 from analysis.files import json_line, write_json, write_text
-from poison_scaling.data.batches import Reader, batches, by_number
+from poison_scaling.data.batches import Reader, by_number, sharded
 from poison_scaling.data.stream import Stream
 from poison_scaling.runtime import processes
 from poison_scaling.runtime.errors import InputError, Interrupted
+from poison_scaling.study import manifest
 from poison_scaling.study.inputs import Inputs
-from poison_scaling.study.manifest import manifest
 from poison_scaling.study.run import Run
 from poison_scaling.train import checkpoints, logs, provenance
 from poison_scaling.train.clock import Clock
@@ -63,7 +63,7 @@ def train(
         recorder = Recorder(run, inputs, stream.placement, folder, start, clock, report)
         stack.enter_context(recorder)
         reader = _reader(run, inputs, stream)
-        feed = batches(reader, compiled.batch, (B, L), start, run.steps, machine.prefetch_batches)
+        feed = sharded(reader, compiled.batch, (B, L), start, run.steps, machine.prefetch_batches)
         stack.enter_context(contextlib.closing(feed))
 
         lost = start in evaluation_steps and start not in recorder.evaluated
@@ -102,7 +102,9 @@ def _describe(
             )
     if processes.first():
         provenance.describe(folder, run, plan, data, versions)
-        lines = [json_line(dict(line)) for line in manifest(stream, run.study.train.batch_size)]
+        lines = [
+            json_line(dict(line)) for line in manifest.exposures(stream, run.study.train.batch_size)
+        ]
         write_text(folder / "manifest.jsonl", "".join(lines))
     processes.wait(f"{run.name} is described")
     # By now config.json exists; every process checks that it is of this run.

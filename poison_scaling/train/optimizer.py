@@ -19,7 +19,7 @@ def schedule(train: Train, peak: float, steps: int) -> optax.Schedule:
     )
 
 
-def optimizer(train: Train, peak: float, steps: int) -> optax.GradientTransformation:
+def adamw(train: Train, peak: float, steps: int) -> optax.GradientTransformation:
     """Return AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), without weight decay on norm scales."""
     return optax.chain(
         optax.clip_by_global_norm(train.clip_norm),

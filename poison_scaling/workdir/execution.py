@@ -11,9 +11,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from poison_scaling.runtime import cores, failures, processes
+from poison_scaling.runtime import cores, failures, processes, versions
 from poison_scaling.runtime.errors import InputError, Interrupted
-from poison_scaling.runtime.versions import versions
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.study.run import Run
 from poison_scaling.study.settings import Study
@@ -120,7 +119,7 @@ def _train_one(
         run,
         inputs,
         folder.of_run(workdir, run),
-        versions(),
+        versions.installed(),
         report=lambda step, record: report(run.name, step, record),
         stopping=stopping,
     )

@@ -9,8 +9,9 @@ import numpy as np
 from rich.text import Text
 
 from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import manifest
 from poison_scaling.study.inputs import Inputs
-from poison_scaling.study.manifest import Exposure, manifest
+from poison_scaling.study.manifest import Exposure
 from poison_scaling.study.run import Run
 
 _POISON_STYLE = "bold red"
@@ -46,7 +47,7 @@ def batch(run: Run, inputs: Inputs, step: int) -> list[TrainedOn]:
     B = run.study.train.batch_size
     indices = np.arange(step * B, (step + 1) * B)
     tokens_NxL, poison_NxL = stream.read(indices)
-    exposures = {record["sequence"]: record for record in manifest(stream, B)}
+    exposures = {record["sequence"]: record for record in manifest.exposures(stream, B)}
     clean = stream.clean_numbers(indices)
     return [
         TrainedOn(

@@ -11,10 +11,9 @@ from analysis.files import read_json, write_json
 from poison_scaling.config import serialization
 from poison_scaling.data import cache
 from poison_scaling.model import sharding
-from poison_scaling.runtime import processes
+from poison_scaling.runtime import processes, versions
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.runtime.reporting import Progress
-from poison_scaling.runtime.versions import versions
 from poison_scaling.study import grid
 from poison_scaling.study.evaluation import detector_errors
 from poison_scaling.study.inputs import Inputs
@@ -48,7 +47,7 @@ def prepare(study: Study, workdir: epath.Path, progress: Progress) -> Inputs:
     record = {
         "name": study.name,
         "hash": study.hash,
-        "versions": versions(),
+        "versions": versions.installed(),
         "config": serialization.to_json(study),
         "data": inputs.digests(),
         "runs": plans,

@@ -18,9 +18,8 @@ from etils import epath
 
 from analysis.files import read_json, read_lines
 from poison_scaling.runtime.errors import Damaged, Difference, InputError
-from poison_scaling.study import grid
+from poison_scaling.study import grid, manifest
 from poison_scaling.study.inputs import Inputs
-from poison_scaling.study.manifest import manifest
 from poison_scaling.study.run import Run
 from poison_scaling.train import checkpoints, logs, provenance
 from poison_scaling.workdir import folder
@@ -84,7 +83,7 @@ def _differences(run: Run, inputs: Inputs, own: epath.Path) -> Iterator[str]:
 
     B = run.study.train.batch_size
     stream = inputs.stream(run)
-    planned, written = manifest(stream, B), read_lines(own / "manifest.jsonl")
+    planned, written = manifest.exposures(stream, B), read_lines(own / "manifest.jsonl")
     for number, (expected, found) in enumerate(zip(planned, written, strict=False), 1):
         if expected != found:
             yield f"{own / 'manifest.jsonl'}, line {number}: it says {found}, derived is {expected}."

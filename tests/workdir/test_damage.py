@@ -9,8 +9,8 @@ import pytest
 from etils import epath
 
 from analysis.files import read_json, write_json
+from poison_scaling.runtime import versions
 from poison_scaling.runtime.errors import Difference, InputError
-from poison_scaling.runtime.versions import versions
 from poison_scaling.study import grid, study_file
 from poison_scaling.train import loop
 from poison_scaling.workdir import folder, preparation, reevaluation, verification
@@ -33,7 +33,7 @@ def resume(study, inputs, workdir: pathlib.Path) -> None:
     run = grid.run_named(study, RUN)
     if not folder.is_whole(epath.Path(workdir), run):
         own = folder.of_run(epath.Path(workdir), run)
-        loop.train(run, inputs, own, versions())
+        loop.train(run, inputs, own, versions.installed())
 
 
 def empty(content: bytes, chance: random.Random) -> bytes:

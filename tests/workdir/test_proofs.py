@@ -8,10 +8,9 @@ import pytest
 from etils import epath
 
 from analysis.files import json_line, read_lines, write_json
+from poison_scaling.runtime import versions
 from poison_scaling.runtime.errors import Difference, InputError
-from poison_scaling.runtime.versions import versions
-from poison_scaling.study import grid
-from poison_scaling.study.manifest import manifest
+from poison_scaling.study import grid, manifest
 from poison_scaling.train import loop
 from poison_scaling.workdir import folder, inspection, preparation, verification
 from tests.support.runs import run_cli
@@ -25,7 +24,7 @@ def trained(study, tmp_path_factory):
     workdir = epath.Path(tmp_path_factory.mktemp("trained"))
     inputs = preparation.prepare(study, workdir, lambda description, done: None)
     run = grid.run_named(study, RUN)
-    loop.train(run, inputs, folder.of_run(workdir, run), versions())
+    loop.train(run, inputs, folder.of_run(workdir, run), versions.installed())
     return workdir
 
 
@@ -38,7 +37,7 @@ def copy(trained, tmp_path):
 
 def test_inspect_shows_the_sequences_of_a_batch_with_poisons_marked(study, inputs):
     run = grid.run_named(study, RUN)
-    records = manifest(inputs.stream(run), 8)
+    records = manifest.exposures(inputs.stream(run), 8)
     step = records[5]["step"]
     shown = inspection.batch(run, inputs, step)
     assert [s.sequence for s in shown] == list(range(step * 8, step * 8 + 8))
