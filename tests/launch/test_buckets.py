@@ -170,5 +170,5 @@ def test_a_cache_in_a_bucket_is_refused_in_one_sentence(tmp_path):
         check=2,
         POISON_SCALING_CACHE="gs://bucket/cache",
     )
-    assert "prepared data must lie on a disk" in process.stderr
+    assert "prepared data must be on a disk" in process.stderr
     assert process.stderr.count("\n") == 1
