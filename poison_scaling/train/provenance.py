@@ -66,7 +66,7 @@ def _config(folder: epath.Path) -> dict | None:
     if not file.exists():
         return None
     try:
-        return read_json(file)
+        return read_json(file, sealed=True)
     except Damaged as e:
         raise Damaged(f"{e} Delete its folder, and the run is trained again.") from e
 

@@ -23,7 +23,7 @@ def record(workdir: epath.Path) -> dict:
     if not file.exists():
         raise InputError(f"{workdir}: it holds no study (there is no study.json).")
     try:
-        return read_json(file)
+        return read_json(file, sealed=True)
     except Damaged as e:
         raise Damaged(f"{e} Delete it, and `poison-scaling study` writes it again.") from e
 
@@ -50,7 +50,7 @@ def is_done(workdir: epath.Path, run: Run) -> bool:
     """Whether the run has a DONE file, undamaged and with the same settings."""
     file = of_run(workdir, run) / "DONE"
     try:
-        return file.exists() and read_json(file).get("hash") == run.hash
+        return file.exists() and read_json(file, sealed=True).get("hash") == run.hash
     except Damaged:
         return False
 

@@ -83,7 +83,7 @@ def _write(file: epath.Path, record: dict[str, Any]) -> None:
         write_json(file, record)
     processes.wait(f"{file.name} is written")
     if not processes.first():
-        written = read_json(file) if file.exists() else None
+        written = read_json(file, sealed=True) if file.exists() else None
         same = ("hash", "data", "versions")
         if written is None or any(written[name] != record[name] for name in same):
             raise InputError(

@@ -99,7 +99,7 @@ def _differences(run: Run, inputs: Inputs, own: epath.Path) -> Iterator[str]:
 
     # An unfinished run must have all lines up to its last checkpoint, because it will not write them again.
     done = (own / "DONE").exists()
-    if done and read_json(own / "DONE") != provenance.done(run):
+    if done and read_json(own / "DONE", sealed=True) != provenance.done(run):
         yield f"{own / 'DONE'}: it is not of {run.name} as planned."
     until = run.steps if done else max(checkpoints.steps(own / "checkpoints"), default=0)
     for name, steps in logs.planned(run).items():

@@ -108,6 +108,15 @@ def test_a_damaged_file_is_noticed_or_mended(study, inputs, finished, tmp_path, 
         check(study, inputs, finished, workdir, file)
 
 
+@pytest.mark.parametrize("name", ["study.json", "config.json", "DONE"])
+def test_a_file_whose_digest_has_another_name_is_noticed(study, inputs, finished, tmp_path, name):
+    """One flipped bit makes "digest" a field like any other."""
+    shutil.copytree(finished, tmp_path / "w")
+    [file] = [p for p in files(tmp_path / "w") if p.name == name]
+    file.write_bytes(file.read_bytes().replace(b'"digest"', b'"digesu"'))
+    check(study, inputs, finished, tmp_path / "w", file)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_flipped_bits_are_noticed_or_mended(study, inputs, finished, tmp_path, name):
