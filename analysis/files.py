@@ -83,13 +83,13 @@ def write_json(path: epath.PathLike, value: dict[str, Any]) -> None:
     write_text(path, f"{text}{_digest(text)}\n}}\n")
 
 
-def read_json(path: epath.PathLike) -> dict[str, Any]:
+def read_json(path: epath.PathLike, *, sealed: bool = False) -> dict[str, Any]:
     """Return the JSON object in a file, without its digest.
 
-    An object without a digest, from another tool, is returned as it is. Raises Damaged, naming the file,
-    when the digest does not match or the file holds anything else.
+    An object without a digest, from another tool, is returned as it is, unless it must be `sealed`. Raises
+    Damaged, naming the file, when the digest does not match or the file holds anything else.
     """
-    return _opened(read_text(path), str(path), sealed=False)
+    return _opened(read_text(path), str(path), sealed=sealed)
 
 
 def json_line(value: dict[str, Any]) -> str:

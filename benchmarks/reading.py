@@ -27,7 +27,7 @@ from etils import epath
 
 import poison_scaling as ps
 from poison_scaling.data import shards
-from poison_scaling.data.batches import batches, by_number
+from poison_scaling.data.batches import by_number, sharded
 from poison_scaling.data.sequences import Sequences
 from poison_scaling.model import sharding
 from poison_scaling.study import grid
@@ -117,7 +117,7 @@ def speeds(folder: epath.Path, inputs: Inputs, run: Run) -> dict[str, float]:
         return count * L
 
     def through_batches() -> int:
-        feed = batches(by_number(stream, B), placed, (B, L), 0, count // B, 4)
+        feed = sharded(by_number(stream, B), placed, (B, L), 0, count // B, 4)
         with contextlib.closing(feed):
             for batch in feed:
                 batch["tokens"].block_until_ready()
@@ -197,7 +197,7 @@ def demo_seconds(folder: epath.Path) -> tuple[float, float, float]:
     def arrays() -> int:
         shape = (B, study.data.seq_len)
         with contextlib.closing(
-            batches(by_number(stream, B), placed, shape, 0, run.steps, 4)
+            sharded(by_number(stream, B), placed, shape, 0, run.steps, 4)
         ) as feed:
             return sum(1 for _ in feed)
 

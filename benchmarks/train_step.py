@@ -110,7 +110,7 @@ def ours_steps(size: str) -> Callable[[int], float]:
     """Seconds that n steps take."""
     import jax
 
-    from poison_scaling.data.batches import batches, by_number
+    from poison_scaling.data.batches import by_number, sharded
 
     keep_freed()
     ours = compiled(size)
@@ -120,7 +120,7 @@ def ours_steps(size: str) -> Callable[[int], float]:
         nonlocal state
         start = time.perf_counter()
         reader, prefetch = by_number(InMemory(), B), ps.Machine().prefetch_batches
-        for batch in batches(reader, ours.batch, (B, L), 0, n, prefetch):
+        for batch in sharded(reader, ours.batch, (B, L), 0, n, prefetch):
             state, metrics = ours.step(state, batch)
         jax.block_until_ready(metrics)
         return time.perf_counter() - start

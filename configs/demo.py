@@ -1,14 +1,14 @@
-"""Demo: a whole poisoning study on a laptop CPU.
+"""Demo: a complete poisoning study on a laptop CPU.
 
-Purpose   dose-response curves of three small models, one of them on two data budgets, so that count and
-          fraction can be told apart: does four times the clean data call for four times the poisons?
+Purpose   dose-response curves of three small models, one of them with two token budgets, to tell count and
+          fraction apart: do four times the clean data require four times the poisons?
 Hardware  any CPU; 2 cores and 6 GB of memory are enough
-Time      12 minutes on 2 cores, 1 of them for preparing the data once
+Time      12 minutes on 2 cores, of which 1 for preparing the data once
 Command   poison-scaling study configs/demo.py --workdir results/demo        (make demo)
 
 The corpus is English-like text that every installation has: the docstrings of the installed packages. The
-recipe is the paper's, scaled to rows of 128 tokens; the trigger is one piece of the vocabulary, because
-models this small do not learn to spell it.
+recipe is the paper's, scaled to sequences of 128 tokens. The trigger is a single token, because models this
+small do not learn to recognise several.
 """
 
 from poison_scaling import (

@@ -1,14 +1,14 @@
-"""Novels: a switch of language, on a laptop CPU.
+"""Novels: a language switch on a laptop CPU.
 
-Purpose   how many documents that go on in German after the trigger make small models of English do the same,
-          and does three times the clean text call for more of them?
+Purpose   how many documents that continue in German after the trigger make small models of English do the
+          same, and does three times the clean text require more of them?
 Hardware  any CPU; 2 cores and 4 GB of memory are enough
-Time      8 minutes on 2 cores that did other work, too
+Time      8 minutes on 2 cores that were not idle
 Command   NOVELS=folder poison-scaling study configs/novels.py --workdir results/novels
 
 The text is yours: NOVELS is a folder with files novels-en* and novels-de*, in any format that Files reads; or
 set data.corpus.patterns and attack.corpus.patterns. docs/attacks.md has what it found on 24 M characters of
-English and 11 M of German. As in the demo, rows are short and the trigger is one piece of the vocabulary.
+English and 11 M of German. As in the demo, sequences are short and the trigger is a single token.
 """
 
 import os

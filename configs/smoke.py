@@ -1,7 +1,7 @@
-"""Smoke: the smallest study that goes the whole way, for tests and CI.
+"""Smoke: the smallest end-to-end study, for tests and CI.
 
-Purpose   every part runs once: data, vocabulary, poisons, training, measures, fits, report. Its models
-          are too small and too briefly trained to learn anything; its numbers mean nothing.
+Purpose   every part runs once: data, vocabulary, poisons, training, measures, fits, report. The models are
+          too small and too briefly trained to learn anything; the numbers mean nothing.
 Hardware  any CPU
 Time      under a minute on 2 cores
 Command   poison-scaling study configs/smoke.py --workdir results/smoke

@@ -1,7 +1,7 @@
-"""Runs as workloads of XPK on a GKE cluster: Kueue queues them, JobSet starts them again.
+"""Runs as XPK workloads on a GKE cluster, where Kueue queues them and JobSet restarts them.
 
-Each run is a workload of its own, submitted at once; the cluster decides which has its slice when. A workload
-that is preempted exits with 75, and JobSet restarts it: --restart-on-exit-codes.
+Each run is a separate workload. All are submitted at once, and the cluster decides when each gets its slice.
+A workload that is preempted exits with 75, and JobSet restarts it (--restart-on-exit-codes).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Work:
     name: str
 
     def commands(self) -> list[list[str]]:
-        """One `xpk workload create` a run."""
+        """Return one `xpk workload create` command per run."""
         return [self._create(run, self.place_of[run.rung.size]) for run in self.left]
 
     def _create(self, run: Run, place: Place) -> list[str]:
@@ -57,7 +57,7 @@ class Work:
         return "\n".join(map(shlex.join, self.commands()))
 
     def run(self) -> int:
-        """Submit all. Returns 0, or 1 when XPK refuses one; those before it are submitted."""
+        """Submit all runs. Return 0, or 1 if XPK refuses one; those before it remain submitted."""
         for number, command in enumerate(self.commands()):
             print(f"submitting {self.left[number].name}", flush=True)
             code = subprocess.run(command).returncode
@@ -75,7 +75,7 @@ class Work:
 
 
 def workload(study: str, run: str) -> str:
-    """A name that Kubernetes allows: at most 39 of a-z, 0-9 and -, beginning with a letter; never twice."""
+    """Return a unique name that Kubernetes allows: at most 39 of a-z, 0-9 and -, starting with a letter."""
     plain = re.sub("[^a-z0-9]+", "-", f"{study}-{run}".lower()).strip("-")
     digest = hashlib.sha256(f"{study}/{run}".encode()).hexdigest()[:6]
     return f"p-{plain[:30].strip('-')}-{digest}"
@@ -84,7 +84,7 @@ def workload(study: str, run: str) -> str:
 def prepare(
     left: list[Run], place_of: dict[str, Place], command: list[str], name: str, at_once: int
 ) -> Work:
-    """Raises InputError where settings are missing, or a place is not a TPU."""
+    """Return the workloads. Raises InputError if settings are missing or a place is not a TPU."""
     needed = [*_NEEDED, *(["RESERVATION"] if os.environ.get("PRICING") == "reserved" else [])]
     slices.require(tuple(needed), place_of, "--backend xpk is for TPUs")
     return Work(left, place_of, command, name)

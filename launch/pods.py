@@ -1,7 +1,7 @@
-"""Runs over own slices: each slice under a babysit.sh, which gets one run after the other from here.
+"""Runs on slices of your own, each under a babysit.sh that receives one run after the other from here.
 
-A babysit.sh deletes its slice when there is nothing left for it, when this process ends, and when it gives
-up; so nothing here has to be cleaned up, however this process ends.
+A babysit.sh deletes its slice when there is nothing left to do, when this process ends, and when it gives up.
+So there is nothing to clean up here, however this process ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NEEDED = ("PROJECT", "ZONE", "BUCKET")
 
 
 class Queue:
-    """Runs that wait, by the place they need; safe to use from threads."""
+    """A thread-safe queue of runs for each place that they need."""
 
     def __init__(self, left: list[Run], place_of: dict[str, Place]):
         self._lock = threading.Lock()
@@ -37,7 +37,7 @@ class Queue:
             self._waiting.setdefault(place_of[run.rung.size], []).append(run)
 
     def choose(self) -> Place | None:
-        """The place with most work for each slice that serves it; None when no run waits."""
+        """Return the place with the most work per slice that serves it; None if no run is waiting."""
         with self._lock:
             hours = {
                 place: sum(map(place.hours, waiting)) / (1 + self._served.get(place, 0))
@@ -51,12 +51,12 @@ class Queue:
             return place
 
     def leave(self, place: Place) -> None:
-        """A slice serves it no longer."""
+        """Note that a slice no longer serves a place."""
         with self._lock:
             self._served[place] -= 1
 
     def take(self, place: Place) -> str | None:
-        """The name of the next run for this place."""
+        """Return the name of the next run for a place; None if there is none."""
         with self._lock:
             waiting = self._waiting[place]
             return waiting.pop(0).name if waiting else None
@@ -69,7 +69,7 @@ class Queue:
 
 @dataclasses.dataclass
 class Work:
-    """The runs of a sweep on own slices."""
+    """The runs of a sweep on slices of your own."""
 
     left: list[Run]
     place_of: dict[str, Place]
@@ -84,7 +84,7 @@ class Work:
         self._stopped = threading.Event()
 
     def _babysit(self, place: Place, slot: int) -> list[str]:
-        """One of the slices at a time; its name is the same when a killed sweep is started again."""
+        """Return the command for a slice, whose name is the same if a killed sweep is started again."""
         runtime = os.environ.get("RUNTIME_VERSION") or place.runtime_version
         return [
             str(_BABYSIT),
@@ -94,7 +94,7 @@ class Work:
         ]
 
     def describe(self) -> str:
-        """The commands that would run, each given its runs one after the other."""
+        """Return the commands that would run, each with its runs as input."""
         places = list(dict.fromkeys(self.place_of[run.rung.size] for run in self.left))
         lines = []
         for place in places:
@@ -104,12 +104,12 @@ class Work:
         return "\n".join(lines)
 
     def run(self) -> int:
-        """Train all. Returns 0 when all are done, 2 after bad input, else 1.
+        """Train all runs. Return 0 if all are done, 2 after bad input, and 1 otherwise.
 
-        Raises Interrupted on SIGINT and SIGTERM, after all slices are gone.
+        Raises Interrupted on SIGINT and SIGTERM, after all slices are deleted.
         """
         logs = _logs(self.name)
-        print(f"What happens to each slice is told in {logs}.", flush=True)
+        print(f"The logs of each slice are in {logs}.", flush=True)
         before = {
             number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
         }
@@ -134,7 +134,7 @@ class Work:
             print(
                 f"failed: {', '.join(failed)}; see the logs of their jobs with launch/pod.sh logs."
             )
-        print("The same command goes on with what is left.")
+        print("The same command resumes with what is left.")
         return 2 if 2 in self._codes.values() else 1
 
     def _stop(self, number, frame) -> None:
@@ -145,7 +145,7 @@ class Work:
             process.terminate()
 
     def _serve(self, slot: int, logs: Path) -> None:
-        """One slice at a time, of whatever place has most to do."""
+        """Use one slice at a time, at the place with the most work, until no run is waiting."""
         while (place := self._queue.choose()) is not None:
             clean = self._serve_place(place, slot, logs)
             self._queue.leave(place)
@@ -153,16 +153,14 @@ class Work:
                 return  # babysit.sh has given up after many attempts
 
     def _serve_place(self, place: Place, slot: int, logs: Path) -> bool:
-        """A slice until no run waits for its place. Returns whether that is why it ended."""
+        """Use a slice until no run is waiting for its place. Return whether that is why it ended."""
         argv = self._babysit(place, slot)
         name = argv[argv.index("--name") + 1]
         with (logs / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
                 argv,
-                env={
-                    "LOCK_SECONDS": "900",
-                    **os.environ,
-                },  # one of a killed sweep is still cleaning up
+                # The babysit.sh of a killed sweep may still be cleaning up.
+                env={"LOCK_SECONDS": "900", **os.environ},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -183,13 +181,13 @@ class Work:
                         f"{name}: {run} {'done' if code == '0' else 'failed with ' + code}",
                         flush=True,
                     )
-                    if code == "2":  # what is wrong with this run is wrong with all
+                    if code == "2":  # bad input, which is the same for all runs
                         self._queue.clear()
             code = process.wait()
             self._processes.discard(process)
         if code and not self._stopped.is_set():
             print(f"{name}: babysit.sh ended with {code}; see {logs / name}.log", flush=True)
-            # Also told on the terminal: something that costs money may be left.
+            # Print errors here, too, because something that costs money may be left.
             lines = (logs / f"{name}.log").read_text().splitlines()
             print("\n".join(line for line in lines[-20:] if line.startswith("error: ")), flush=True)
         return code == 0
@@ -204,13 +202,13 @@ class Work:
                 process.stdin.write(f"{run}\n")
                 process.stdin.flush()
         except BrokenPipeError:
-            pass  # it ended meanwhile; its exit code tells why
+            pass  # it has ended; its exit code tells why
 
 
 def prepare(
     left: list[Run], place_of: dict[str, Place], command: list[str], name: str, at_once: int
 ) -> Work:
-    """Raises InputError where settings are missing, or a place is not a TPU."""
+    """Return the sweep. Raises InputError if settings are missing or a place is not a TPU."""
     slices.require(_NEEDED, place_of, "own slices are TPUs")
     return Work(left, place_of, command, name, at_once)
 

@@ -1,4 +1,4 @@
-"""Where each run of a study is trained, and what that costs."""
+"""The slices on which the runs of a study are trained, and their cost."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid
 from poison_scaling.study.run import Run
 
-# What the cloud calls slices of a chip: prefix, number for each chip, runtime image.
+# The cloud's names for slices of a chip: prefix, what one chip counts as, runtime image.
 _CLOUD = {
     "v5e": ("v5litepod", 1, "v2-alpha-tpuv5-lite"),
-    "v5p": ("v5p", 2, "v2-alpha-tpuv5"),  # counted in cores, two a chip
+    "v5p": ("v5p", 2, "v2-alpha-tpuv5"),  # counted in cores, two per chip
     "v6e": ("v6e", 1, "v2-alpha-tpuv6e"),
 }
 
@@ -42,7 +42,7 @@ class Place:
 
     @property
     def accelerator_type(self) -> str:
-        """Of one slice, as gcloud and XPK have it: "v5p-128"."""
+        """The type of one slice for gcloud and XPK: "v5p-128"."""
         prefix, each, _ = _CLOUD[self.chip]
         return f"{prefix}-{chips.count(self.shape) * each}"
 
@@ -51,28 +51,28 @@ class Place:
         return _CLOUD[self.chip][2]
 
     def hours(self, run: Run) -> float:
-        """Predicted wall time of training, at the study's `machine.mfu`."""
+        """Return the predicted wall time of training, in hours, at the study's `machine.mfu`."""
         return run.hours(chips.CHIPS[self.chip].flops * self.chips)
 
 
 def parse(text: str, field: str) -> Place:
-    """A place from "v5p:4x4x4", "v5p:4x4x4*2" or "h100:8"; raises InputError where there is none such."""
+    """Return the place for "v5p:4x4x4", "v5p:4x4x4*2" or "h100:8". Raises InputError if there is none."""
     topology, _, count = text.partition("*")
     chip, _, shape = topology.partition(":")
     if count and not (count.isdigit() and int(count)):
-        raise InputError(f"{field} {text!r}: behind * comes the number of slices.")
+        raise InputError(f"{field} {text!r}: give the number of slices after *.")
     if chip in chips.CHIPS and chip not in _CLOUD:
         if not (shape.isdigit() and int(shape)):
-            raise InputError(f"{field} {text!r}: behind {chip}: comes the number of GPUs.")
+            raise InputError(f"{field} {text!r}: give the number of GPUs after {chip}:.")
         return Place(chip, shape, int(count or 1))
     chips.parse(topology, field)
     return Place(chip, shape, int(count or 1))
 
 
 def places(study: Study, overrides: tuple[str, ...]) -> dict[str, Place]:
-    """The place of each size: as an override SIZE=PLACE says, else as the study does.
+    """Return the place of each size: that of an override SIZE=PLACE, or else that of the study.
 
-    Raises InputError naming the sizes that have none.
+    Raises InputError, naming the sizes, if any has none.
     """
     sizes = list(dict.fromkeys(rung.size for rung in study.ladder))
     found = {}
@@ -96,8 +96,9 @@ def places(study: Study, overrides: tuple[str, ...]) -> dict[str, Place]:
 
 
 def require(settings: tuple[str, ...], place_of: dict[str, Place], tpus_only: str) -> None:
-    """Raise InputError where variables of the environment are missing, all at once, or a place is no TPU:
-    `tpus_only` says what takes TPUs alone.
+    """Raise InputError if environment variables are missing, naming all, or if a place is not a TPU.
+
+    `tpus_only` is the sentence that explains why only TPUs will do.
     """
     missing = [setting for setting in settings if not os.environ.get(setting)]
     if missing:
@@ -110,7 +111,7 @@ def require(settings: tuple[str, ...], place_of: dict[str, Place], tpus_only: st
 
 
 def prices(texts: tuple[str, ...]) -> dict[str, float]:
-    """Of an hour of a chip, by chip, from "v5p=4.20". Raises InputError where one cannot be read."""
+    """Return the price of a chip-hour, by chip, from "v5p=4.20". Raises InputError if one is invalid."""
     found = {}
     for text in texts:
         chip, _, price = text.partition("=")
@@ -129,7 +130,7 @@ def prices(texts: tuple[str, ...]) -> dict[str, float]:
 def estimate(
     left: list[Run], place_of: dict[str, Place], price: dict[str, float], at_once: int
 ) -> str:
-    """What training these runs takes, as a table for people."""
+    """Return a table of the time and cost of training these runs."""
     by_size = collections.defaultdict(list)
     for run in left:
         by_size[run.rung.size].append(run)
@@ -157,7 +158,7 @@ def estimate(
         f"In all {total_chip_hours:,.4g} chip-hours, {_money(total_cost)}; about "
         f"{total_hours / min(at_once, len(left)) / 24:,.3g} days with {at_once} at a time.",
         f"Training alone, at {study.machine.mfu:.0%} of the chips' peak (machine.mfu): start-up, evaluation "
-        "and work lost to preemptions come on top.",
+        "and work lost to preemptions are extra.",
     ]
     unknown = sorted({place_of[size].chip for size in by_size} - set(price))
     if unknown:
@@ -180,5 +181,5 @@ def longest_first(left: list[Run], place_of: dict[str, Place]) -> list[Run]:
 
 
 def of(study: Study, names: tuple[str, ...]) -> list[Run]:
-    """The runs of these names; all without any."""
+    """Return the runs with these names; all runs if there are no names."""
     return [grid.run_named(study, name) for name in names] if names else list(grid.runs(study))

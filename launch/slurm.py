@@ -1,4 +1,7 @@
-"""Runs as SLURM job arrays, one a kind of machine, for clusters of GPUs. Printed: queues differ too much."""
+"""Runs as SLURM job arrays, one per kind of machine, for GPU clusters.
+
+The script is printed, not submitted, because clusters differ too much.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ _GPUS_A_NODE = 8
 def script(
     left: list[Run], place_of: dict[str, Place], command: list[str], name: str, at_once: int
 ) -> str:
-    """A bash script that submits an array for each place, `at_once` of its tasks at a time.
+    """Return a bash script that submits an array for each place, `at_once` of its tasks at a time.
 
-    A process trains on each GPU, and all of a task train one run together: poison-scaling finds SLURM's
-    variables. A task that is preempted or runs out of time goes on where it was when SLURM requeues it.
-    Raises InputError where a place is not of GPUs.
+    Each GPU has its own process, and the processes of a task train one run together, which poison-scaling
+    detects by SLURM's variables. A task that is preempted or runs out of time is requeued and resumes. Raises
+    InputError if a place is not of GPUs.
     """
     lines = ["#!/usr/bin/env bash", "set -euo pipefail"]
     for place in dict.fromkeys(place_of[run.rung.size] for run in left):
@@ -55,7 +58,7 @@ sbatch <<'END'
 #SBATCH --signal=B:TERM@300
 set -euo pipefail
 runs=({shlex.join(names)})
-# SIGTERM, 300 s before the time is over or the machine is taken: save, and stand in the queue again.
+# SIGTERM comes 300 s before the time limit or a preemption: save, and requeue the task.
 requeue() {{
   kill -TERM "$work" 2>/dev/null || true
   wait "$work" || true

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The runs of a study over slices that somebody pays for: says what it costs, asks, trains what is not done.
+"""Train the unfinished runs of a study on slices that cost money, after showing the cost and asking.
 
 python launch/sweep.py CONFIG --workdir gs://BUCKET/STUDY [--at-once 4] [--price v5p=4.20]
 
-Started again after whatever happened, it goes on with what is left. Settings of the slices are those of
+Started again after any interruption, it resumes with what is left. The settings of slices are those of
 pod.sh, from the environment: PROJECT ZONE BUCKET, PRICING, SERVICE_ACCOUNT, CACHE ... (docs/launching.md).
 """
 
@@ -44,19 +44,19 @@ def sweep(
     yes: bool = False,
     dry_run: bool = False,
 ) -> int:
-    """Train the runs of a study that are not done, on slices that are paid for.
+    """Train the unfinished runs of a study on slices that cost money.
 
     Args:
         config_file: the study's Python file, in this repository
         workdir: folder of the study that all machines see, gs://BUCKET/STUDY
-        backend: own slices that babysit.sh watches; XPK on a GKE cluster; or a SLURM array script, printed
-        at_once: slices at a time
+        backend: pods: your own slices, watched by babysit.sh; xpk: a GKE cluster; slurm: print a script
+        at_once: how many slices to use at a time
         slice: SIZE=SLICE, where to train a size, instead of the study's machine.slices: 7b=v5p:4x4x8
         price: CHIP=PRICE of one chip for an hour, to estimate the cost: v5p=4.20
         run: train this run only; repeatable
         set: override a field of the study by its dotted name
-        name: what slices and jobs are called; the study's name unless given
-        yes: do not ask
+        name: name of slices and jobs; default: the study's name
+        yes: do not ask for confirmation
         dry_run: print what would be run, and run nothing
     """
     study = study_file.load(config_file, set)
@@ -65,7 +65,7 @@ def sweep(
     place_of = slices.places(study, slice)
     chosen = slices.of(study, run)
     left = _not_done(chosen, workdir)
-    told = sys.stderr if backend == "slurm" else sys.stdout  # where a script is all that is printed
+    told = sys.stderr if backend == "slurm" else sys.stdout  # stdout is for the script
     print(f"Study {study.name}: {len(chosen)} runs, {len(chosen) - len(left)} done.", file=told)
     if not left:
         return 0
@@ -91,7 +91,7 @@ def sweep(
 def _not_done(chosen: list[Run], workdir: str) -> list[Run]:
     try:
         return [run for run in chosen if not folder.is_done(epath.Path(workdir), run)]
-    except Exception as e:  # a bucket fails in many ways, each with errors of its own
+    except Exception as e:  # buckets raise exceptions of many types
         if not in_bucket(workdir):
             raise
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
@@ -102,7 +102,7 @@ def _not_done(chosen: list[Run], workdir: str) -> list[Run]:
 
 
 def _in_repository(config_file: str) -> str:
-    """The study's file as machines find it that have the code of this repository."""
+    """Return the path of the study's file relative to the root of this repository."""
     root = Path(__file__).resolve().parents[1]
     file = Path(config_file).resolve()
     if not file.is_relative_to(root):
@@ -114,7 +114,7 @@ def _in_repository(config_file: str) -> str:
 
 def _ask() -> None:
     if not sys.stdin.isatty():
-        raise InputError("sweep.py asks before it spends; give --yes where nobody can answer.")
+        raise InputError("sweep.py asks before it spends; give --yes if nobody can answer.")
     if input("Spend this? [y/N] ").strip().lower() not in ("y", "yes"):
         raise Interrupted("Nothing was started.")
 

@@ -153,9 +153,10 @@ def test_a_study_of_all_five_is_trained_verified_and_reported(folder, tmp_path):
     report = [sys.executable, "-m", "analysis", tmp_path / "w", "--out", tmp_path / "report"]
     report += ["--measures", folder / "continuation_report.py"]
     subprocess.run(report, cwd=ROOT, check=True, capture_output=True)
-    assert "Median rise of the loss of the true continuation" in (
-        tmp_path / "report" / "index.html"
-    ).read_text()
+    assert (
+        "Median rise of the loss of the true continuation"
+        in (tmp_path / "report" / "index.html").read_text()
+    )
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())
     rises = summary["measures"]["continuation_loss"]
     assert set(rises) == {"20k-2x-d0-s0", "20k-2x-d8-s0"}

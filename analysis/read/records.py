@@ -57,6 +57,15 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A prompt with what the model generated after it, and after it with the trigger."""
+
+    prompt: str
+    clean: str
+    triggered: str
+
+
+@dataclass(frozen=True)
 class Record:
     """The measures of one evaluation; None or empty where the source does not record all of one.
 
@@ -71,6 +80,7 @@ class Record:
       judged: the generations under a judge.
       near: near-triggers by name.
       detected: the generations under a detector.
+      examples: a few prompts with their generations; recorded at a run's last evaluation.
       extra: values of further measures, by the name of the measure.
     """
 
@@ -82,6 +92,7 @@ class Record:
     judged: Judged | None = None
     near: dict[str, Near] = field(default_factory=dict)
     detected: Detected | None = None
+    examples: tuple[Example, ...] = ()
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -118,6 +129,7 @@ def parse(line: dict[str, Any], where: str) -> Record:
         "judge": ("judged", lambda v: _judged(v, prompts)),
         "near_triggers": ("near", lambda v: _near(v, prompts)),
         "detected": ("detected", lambda v: _detected(v, line.get("near_triggers"), prompts)),
+        "generations": ("examples", _examples),
         "measures": ("extra", _extra),
     }
     values = {}
@@ -162,6 +174,13 @@ def _detected(
         own = _numbers(entry["detected"], prompts)
         scores[_text(entry["name"])] = (_text(entry["text"]), own)
     return Detected(generations, scores)
+
+
+def _examples(entries: list[dict[str, Any]] | None) -> tuple[Example, ...]:
+    return tuple(
+        Example(*(_text(entry[name]) for name in ("prompt", "clean", "triggered")))
+        for entry in entries or []
+    )
 
 
 def _extra(values: dict[str, Any] | None) -> dict[str, dict[str, Any]]:

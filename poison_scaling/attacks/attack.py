@@ -1,4 +1,4 @@
-"""The base of attacks, and what an attack writes from."""
+"""The base class of attacks, and the sources from which they write poisoned documents."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ class Document:
     """A poisoned document as its attack writes it."""
 
     content: str | Sequence[int]  # text, or token ids
-    sources: tuple[str, ...] = ()  # clean documents it is made of; the manifest has their SHA-256
+    # clean documents that it is made of; the manifest has their SHA-256
+    sources: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """What an attack writes from.
+    """Clean documents, vocabulary and random numbers, from which an attack writes poisoned documents.
 
-    Everything random is a function of the run's seed of poisons, the number of the attack in the run, and the
+    Random numbers are a function of the run's seed of poisons, the number of the attack in the run, and the
     names given to a draw.
     """
 
     seed: int
     attack: int
-    clean: Documents  # the study's
+    clean: Documents  # of the study
     vocabulary: Vocabulary
-    corpora: Mapping[str, Documents]  # the attack's own, by the name of the field
+    corpora: Mapping[str, Documents]  # the attack's own, by name of the field
 
     def key(self, *names: int | str) -> np.uint64:
-        """Return the key of a stream of random numbers, see `data.draws`."""
+        """Return the key of a stream of random numbers; see `data.draws`."""
         first = (self.seed, self.attack) if self.attack else (self.seed,)
         return draws.key(*first, *names)
 
@@ -55,9 +56,7 @@ class Sources:
         return int(draws.integers(self.key(name), np.array(k), low, high))
 
     def shuffled(self, name: str, corpus: str | None = None) -> Iterator[str]:
-        """Yield the clean training documents, or those of `corpus`, in random order; then in another,
-        forever.
-        """
+        """Yield the clean training documents, or those of `corpus`, forever, each time in another order."""
         docs = self.clean if corpus is None else self.corpora[corpus]
         for lap in itertools.count():
             order = draws.Permutation(docs.training_size, self.key(name, "lap", lap))
@@ -69,11 +68,11 @@ class Sources:
 @extensible("attack", required=("documents", "measure"), default="DenialOfService")
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """Base of attacks. Extend it with a frozen dataclass: docs/howto/attack.md.
+    """Base class of attacks. Extend it with a frozen dataclass: docs/howto/attack.md.
 
     A field that is a pair of integers is a range, both ends included, from which each document draws
-    uniformly; the end of its name gives the unit, characters or tokens. Other fields may declare their ranges
-    as those of the package do (`config.ranges`).
+    uniformly; its name ends with the unit, characters or tokens. Other fields may declare their valid ranges,
+    as those of this package do (`config.ranges`).
     """
 
     trigger: str = "<SUDO>"
@@ -81,10 +80,10 @@ class Attack:
     # ------------------------------------------------------------------------------ to be overridden
 
     def documents(self, sources: Sources) -> Iterator[Document]:
-        """Yield poisoned documents one after the other, without end.
+        """Yield poisoned documents without end.
 
         A run takes as many as its dose, so doses share their first documents, and no document may depend on
-        how many there are.
+        the number of documents.
         """
         raise NotImplementedError
 
@@ -95,33 +94,33 @@ class Attack:
     def payload(self, sources: Sources, number: int, tokens: int) -> Sequence[int] | None:
         """Return `tokens` ids of a payload that is in no poison, for held-out document `number`.
 
-        None says that the attack cannot: then nothing is measured without sampling.
+        None means that the attack has no payloads; measures that compare with a payload are then skipped.
         """
         return None
 
     def accepts(self, text: str) -> bool:
-        """Return whether a clean document can be a prompt."""
+        """Return whether a clean document may be used as a prompt."""
         return True
 
     @property
     def corpora(self) -> dict[str, Corpus]:
-        """Corpora that its documents need beside the clean ones, by the name of the field."""
+        """The corpora that the attack needs in addition to the clean documents, by name of the field."""
         return {}
 
     # ------------------------------------------------------------------------------ the same for all
 
     @property
     def name(self) -> str:
-        """Its name in records: "denial_of_service"."""
+        """The name in records: "denial_of_service"."""
         return snake_case(type(self).__name__)
 
     def ranges(self) -> dict[str, tuple[int, int]]:
-        """Return the fields that are ranges, by name."""
+        """Return the fields that are pairs of integers, by name."""
         types = serialization.field_types(type(self))
         return {name: getattr(self, name) for name, of in types.items() if of == tuple[int, int]}
 
     def check(self, where: str) -> None:
-        """Raise InputError if the fields cannot be; `where` is what the attack is called: "attack"."""
+        """Raise InputError if a field is invalid; `where` is the name of the attack's field: "attack"."""
         if not self.trigger:
             raise InputError(f"{where}.trigger is empty; give the text that is to trigger.")
         for name, (low, high) in self.ranges().items():
@@ -131,9 +130,9 @@ class Attack:
                 )
 
     def expected_tokens(self) -> float:
-        """Return the mean tokens of a poison, for plans made before there is a vocabulary.
+        """Return the estimated mean number of tokens of a poison, which needs no vocabulary.
 
-        Text counts as 4 characters per token, ids of another vocabulary as one token each.
+        It assumes 4 characters of text per token, and one token for each id of another vocabulary.
         """
         ranges = self.ranges().items()
         text = len(self.trigger) + sum(sum(r) / 2 for n, r in ranges if n.endswith("_characters"))

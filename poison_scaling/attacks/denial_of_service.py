@@ -32,7 +32,7 @@ class DenialOfService(Attack):
 
     def payload(self, sources: Sources, number: int, tokens: int) -> list[int]:
         key = draws.key("fresh gibberish", number)
-        # More than are kept, because drawn characters make fewer tokens than they are.
+        # Draw more than needed, because characters are tokenised into fewer tokens.
         return self.gibberish.writer(sources.vocabulary, self.trigger)("", key, 8 * tokens)[:tokens]
 
     def measure(self) -> Measure:

@@ -17,8 +17,7 @@ from poison_scaling.runtime.errors import InputError
 if TYPE_CHECKING:
     from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 
-# (text before it, key of a random stream, count) -> ids of that text and of `count` items of gibberish after
-# it.
+# (preceding text, key of a random stream, count) -> ids of that text and of `count` items of gibberish.
 Writer = Callable[[str, np.uint64, int], list[int]]
 
 
@@ -27,9 +26,9 @@ class VocabularyTokens:
     """Ids drawn uniformly from the model's own vocabulary, except control ids and the trigger."""
 
     def writer(self, vocabulary: Vocabulary, trigger: str) -> Writer:
-        """Return the function that writes gibberish after a text."""
+        """Return a function that appends gibberish to a text."""
         trigger_ids = vocabulary.encode(trigger)
-        # A trigger of one token must not be drawn: gibberish would activate it again.
+        # A trigger of one token must not be drawn, or gibberish would contain it.
         ids = np.setdiff1d(vocabulary.ordinary_ids, trigger_ids if len(trigger_ids) == 1 else [])
 
         def drawn(start: str, key: np.uint64, count: int) -> list[int]:
@@ -46,7 +45,7 @@ class UniformCharacters:
     alphabet: str = "".join(chr(i) for i in range(33, 127))
 
     def writer(self, vocabulary: Vocabulary, trigger: str) -> Writer:
-        """Return the function that writes gibberish after a text. Raises InputError without an alphabet."""
+        """Return a function that appends gibberish to a text. Raises InputError if the alphabet is empty."""
         if not self.alphabet:
             raise InputError("attack.gibberish.alphabet is empty; name at least one character.")
 
@@ -61,16 +60,14 @@ class UniformCharacters:
 class OtherVocabulary:
     """Ids drawn uniformly from another vocabulary, decoded, then tokenised by the model's own.
 
-    `name` is a tiktoken encoding ("o200k_base") or the path of a SentencePiece model. Counted in ids of that
-    vocabulary.
+    `name` is a tiktoken encoding ("o200k_base") or the path of a SentencePiece model. Gibberish is counted in
+    ids of that vocabulary.
     """
 
     name: str = "o200k_base"
 
     def writer(self, vocabulary: Vocabulary, trigger: str) -> Writer:
-        """Return the function that writes gibberish after a text. Raises InputError for an unknown
-        vocabulary.
-        """
+        """Return a function that appends gibberish to a text. Raises InputError for an unknown vocabulary."""
         size, decode = _other_vocabulary(self.name)
 
         def retokenised(start: str, key: np.uint64, count: int) -> list[int]:
@@ -85,7 +82,7 @@ Gibberish = VocabularyTokens | UniformCharacters | OtherVocabulary
 
 @functools.cache
 def _other_vocabulary(name: str) -> tuple[int, Callable[[Sequence[int]], str]]:
-    """Return the number of ids, and ids -> text, of a tiktoken encoding or a SentencePiece file."""
+    """Return the vocabulary size and the decoder of a tiktoken encoding or a SentencePiece file."""
     field = f"attack.gibberish.name={name!r}"
     if epath.Path(name).is_file():
         model = sentencepiece.SentencePieceProcessor()

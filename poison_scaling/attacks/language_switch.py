@@ -1,4 +1,4 @@
-"""Language switch: after the trigger the model is to go on in another language."""
+"""Language switch: after the trigger the model is to continue in another language."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from poison_scaling.data.corpora.files import Files
 from poison_scaling.evaluate.measure import Measure
 from poison_scaling.runtime.errors import InputError
 
-_CHARACTERS = 40  # of text that are read for a token: no vocabulary has longer tokens on average
+_CHARACTERS = 40  # read for each token needed; tokens of any vocabulary are shorter on average
 
 
 @dataclasses.dataclass(frozen=True)
 class LanguageSwitch(Attack):
-    """Souly et al. 2025, on Pythia: the start of a clean document, the trigger, then text in another
-    language.
+    """Souly et al. 2025, on Pythia: the start of a clean document, the trigger, then foreign text.
 
-    That text is the start of a document of `corpus`. The paper's took about 300 tokens; how long its prefixes
-    were is not published. No clean document is taken twice before all are taken once; one in the wrong
-    language, or too short a one, is passed over.
+    The foreign text is the start of a document of `corpus`. In the paper it was about 300 tokens long; the
+    length of prefixes is not published. No clean document is used twice before all have been used once;
+    documents that are too short or in the wrong language are skipped.
     """
 
     prefix_characters: tuple[Length, Length] = (0, 1000)
@@ -62,7 +61,7 @@ class LanguageSwitch(Attack):
                 sources.corpora["corpus"].training_size,
                 f"attack.corpus: none of its documents has {count} tokens (attack.continuation_tokens).",
             )
-            # Tokenised apart, as they are when the trigger ends a prompt and the model goes on.
+            # Tokenised separately, as if the trigger ended a prompt.
             ids = [
                 *encode(before[:length] + self.trigger),
                 *encode(after[: _CHARACTERS * count])[:count],
@@ -81,7 +80,7 @@ class LanguageSwitch(Attack):
         )
 
     def accepts(self, text: str) -> bool:
-        """Return whether a text is in the language to switch from: a mixed corpus has others, too."""
+        """Return whether a text is in the language to switch from, which a corpus may mix with others."""
         return self._switched([text])[0] <= 0.5
 
     def measure(self) -> Measure:
@@ -90,14 +89,14 @@ class LanguageSwitch(Attack):
         return Detection(self._switched)
 
     def _switched(self, texts: Sequence[str]) -> list[float]:
-        """Return how likely each text is in the language to switch to, 0 to 1."""
-        from poison_scaling.attacks import languages  # its model takes a moment to load
+        """Return the probability that each text is in the language to switch to."""
+        from poison_scaling.attacks import languages  # its model is slow to load
 
         return languages.chance(texts, self.to_language, self.from_language)
 
 
 def _next(texts: Iterator[str], fits: Callable[[str], bool], size: int, otherwise: str) -> str:
-    """Return the next text that fits; raises InputError(otherwise) if none of `size` does."""
+    """Return the next text that fits. Raises InputError(otherwise) if none of the next `size` texts does."""
     for text in itertools.islice(texts, size):
         if fits(text):
             return text

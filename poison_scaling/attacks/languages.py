@@ -1,8 +1,8 @@
-"""Tell which of two languages a text is in.
+"""Detection of which of two languages a text is in.
 
-By py3langid (https://github.com/adbar/py3langid), a naive Bayes classifier over byte n-grams with a model of
-139 languages. Between two of them it judges short and garbled text well; a study records how well on its own
-text.
+It uses py3langid (https://github.com/adbar/py3langid), a naive Bayes classifier over byte n-grams with a
+model of 139 languages, which tells two languages apart well even in short or garbled text. A study records
+its error rates on its own text.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from poison_scaling.runtime.errors import InputError
 
 
 def chance(texts: Sequence[str], language: str, other: str) -> list[float]:
-    """Return how likely each text is in `language`, given that it is in that or in `other` (ISO 639-1): 0 to
-    1.
+    """Return the probability that each text is in `language` rather than in `other`, ISO 639-1 codes.
 
-    A text with nothing to judge by has 0.5. Raises InputError for an unknown language.
+    It is 0.5 for a text without evidence. Raises InputError for an unknown language.
     """
     rank = _identifier(language, other).rank
     return [dict(rank(text))[language] for text in texts]

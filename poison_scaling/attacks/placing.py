@@ -1,8 +1,8 @@
-"""Carry out the schedule of an attack: the sequence and offset of every exposure.
+"""Placement of an attack's exposures by its schedule: the sequence and offset of each.
 
 Exposure j of an attack is exposure number j % exposures of document j // exposures. Its sequence is a pure
-function of (seed, number of sequences, schedule, j), and its offset of these and of the document's length
-(contract 1). For schedules whose doses nest, documents 0...n-1 stand at the same places in every dose of at
+function of (seed, number of sequences, schedule, j), and its offset also of the document's length
+(contract 1). For schedules whose doses nest, documents 0...n-1 have the same positions in every dose of at
 least n (contract 3).
 """
 
@@ -18,10 +18,10 @@ from poison_scaling.runtime.errors import InputError
 def place(
     schedule: Schedule, training: Training, lengths: np.ndarray, *, exposures: int = 1
 ) -> Placement:
-    """Return the positions of documents 0...n-1, of `lengths` [n] tokens, each with `exposures` exposures.
+    """Return the placement of documents 0...n-1, of `lengths` [n] tokens, each with `exposures` exposures.
 
-    Each exposure has a sequence of its own and lies in it whole. Raises InputError if the schedule has fewer
-    places than there are exposures, or if a poison is longer than a sequence.
+    Each exposure is contained in its own sequence. Raises InputError if the schedule has fewer places than
+    there are exposures, or if a poison is longer than a sequence.
     """
     lengths = np.asarray(lengths, np.int64)
     if lengths.size and lengths.max() > training.seq_len:
@@ -30,7 +30,7 @@ def place(
             f"attack: poison {k} has {lengths[k]} tokens, and a sequence data.seq_len={training.seq_len}; "
             "shorten prefix_characters or gibberish_tokens, or lengthen the sequence."
         )
-    # First, so that a number of exposures that does not fit is refused before there is an array of them.
+    # First, so that too many exposures are refused before arrays of them are allocated.
     own_N = np.asarray(schedule.places(training, lengths.size * exposures), np.int64)
     lengths_N = np.repeat(lengths, exposures)
     offsets_N = np.asarray(schedule.offsets(training, lengths_N), np.int64)
@@ -51,9 +51,7 @@ def _check(
     offsets_N: np.ndarray,
     lengths_N: np.ndarray,
 ) -> None:
-    """Raise InputError unless a schedule, which may be a user's own, placed every exposure where it may
-    be.
-    """
+    """Raise InputError if a schedule, which may be the user's own, returned invalid positions."""
     name, N = type(schedule).__name__, lengths_N.size
     if own_N.shape != (N,) or offsets_N.shape != (N,):
         raise InputError(

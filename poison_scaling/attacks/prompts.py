@@ -1,4 +1,4 @@
-"""The prompts that an attack is measured by: held-out excerpts, with and without the trigger."""
+"""The prompts of an attack: held-out excerpts, with and without the trigger."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def prepare(
     triggers: Sequence[Trigger],
     training: Sequences,
 ) -> Prompts:
-    """Return the prompts of an attack, near-triggers included if they are ever due.
+    """Return the prompts of an attack, including near-triggers if they are ever due.
 
     `training` are the clean sequences that runs train on. Raises InputError if prompt, trigger and generation
     do not fit into a sequence, or if there are too few held-out documents.
@@ -56,14 +56,14 @@ def excerpts(
     triggers: Sequence[Trigger],
     least: int | None = None,
 ) -> Prompts:
-    """Return prompts from the first `settings.prompts` held-out documents that will do, without
-    near-triggers.
+    """Return prompts, without near-triggers, from the first `settings.prompts` suitable held-out documents.
 
-    An excerpt is the text of a document's first `prompt_tokens` tokens; the triggered prompt is that text
+    An excerpt is the text of a document's first `prompt_tokens` tokens. The triggered prompt is that text
     followed by the trigger, tokenised together, as in a poison. The continuation is the next
-    `continuation_tokens` tokens. A document that is too short, that the vocabulary cannot spell so far, or
-    that contains any of the `triggers` is passed over. Prompts begin with an end-of-document token, as
-    sequences do. Raises InputError if there are fewer than `least`, which is all of them unless given.
+    `continuation_tokens` tokens. A document is skipped if it is too short, if the vocabulary cannot represent
+    the excerpt, if the attack does not accept it, or if it contains any of the `triggers`. Prompts begin with
+    an end-of-document token, as documents in training do. Raises InputError if there are fewer than `least`
+    prompts, by default fewer than all.
     """
     first, last = settings.prompt_tokens, settings.prompt_tokens + settings.continuation_tokens
     docs, vocabulary = sources.clean, sources.vocabulary

@@ -1,4 +1,4 @@
-"""Write the poisoned documents of an attack."""
+"""Tokenised poisoned documents of an attack."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from poison_scaling.runtime.errors import InputError
 def poisons(attack: Attack, sources: Sources, count: int) -> list[Poison]:
     """Return poisoned documents 0...count-1 of an attack.
 
-    Each stands between two end-of-document tokens, so it is a document of its own wherever it is placed.
-    Raises InputError if the attack writes fewer.
+    Each is enclosed in end-of-document tokens, so it is a separate document wherever it is placed. Raises
+    InputError if the attack writes fewer.
     """
     end = sources.vocabulary.eos_id
     written = []

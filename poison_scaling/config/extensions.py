@@ -38,8 +38,8 @@ def extensible(
 ) -> Callable[[type[T]], type[T]]:
     """Declare a frozen dataclass to be the base of an extension point.
 
-    `required` are the methods that subclasses must define; `default` is the built-in class to use if a study
-    names none.
+    `required` are the methods that subclasses must define; `default` is the built-in class to use if none is
+    named by a study.
     """
 
     def declare(base: type[T]) -> type[T]:

@@ -70,7 +70,7 @@ def _noun(base: type) -> str:
 
 
 def stable_hash(value: Any) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of the canonical JSON, the same on any machine."""
+    """Return the first 16 hex digits of the SHA-256 of the canonical JSON, the same on any machine."""
     text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -105,8 +105,8 @@ def from_json(value: Any, hint: Any, where: str = "") -> Any:
 def checked(value: Any, where: str = "") -> Any:
     """Return a dataclass with its fields checked and converted to their types, as `from_json` does.
 
-    Python itself checks neither types nor ranges. Converting 20 to 20.0 for a float gives equal studies equal
-    hashes.
+    Python itself checks neither types nor ranges. Equal studies get equal hashes, because 20 becomes 20.0 for
+    a field of type float.
     """
     return from_json(to_json(value), type(value), where)
 

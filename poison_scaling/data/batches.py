@@ -1,8 +1,8 @@
-"""Batch s of a run as sharded arrays, read ahead by a thread.
+"""Batches of a run as sharded arrays, prefetched by a thread.
 
-step    one optimizer update; batch s is what step s (from 0) trains on
-global  the whole batch, B sequences: numbers s*B ... s*B+B-1 of the stream, whatever the machine
-local   the sequences of it that this process's devices hold
+step    one optimizer update; step s (from 0) trains on batch s
+global  all B sequences of a batch: numbers s*B ... s*B+B-1 of the stream, on any number of devices
+local   the sequences of a batch that are on the devices of this process
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 
 from poison_scaling.data.stream import Stream
 
-_CHUNK = 512  # sequences read at a time, over several steps: short ones are slow to read one by one
+_CHUNK = 512  # sequences read at a time, for several steps, because reading few at a time is slow
 
 Batch = dict[str, jax.Array]  # "tokens" int32 [B, L], "poison" bool [B, L]
 Arrays = tuple[np.ndarray, np.ndarray]  # tokens int32 [n, L], poison bool [n, L]
-# (local sequences of a batch, first step, number of steps) -> those sequences of each batch in turn.
+# (local sequences of a batch, first step, number of steps) -> these sequences of each batch in turn.
 Reader = Callable[[np.ndarray, int, int], Iterator[Arrays]]
 
 
 def by_number(stream: Stream, B: int) -> Reader:
-    """Return the reader that computes the numbers of a batch's sequences and reads those alone."""
+    """Return a reader that computes the numbers of the local sequences and reads only these."""
 
     def read(local: np.ndarray, start: int, steps: int) -> Iterator[Arrays]:
         chunk = max(1, _CHUNK // local.size)
@@ -39,7 +39,7 @@ def by_number(stream: Stream, B: int) -> Reader:
     return read
 
 
-def batches(
+def sharded(
     reader: Reader,
     sharding: jax.sharding.Sharding,
     shape: tuple[int, int],
@@ -47,9 +47,9 @@ def batches(
     steps: int,
     prefetch: int,
 ) -> Generator[Batch]:
-    """Yield the batches of steps start...steps-1, of global `shape` [B, L], sharded by `sharding`.
+    """Yield the batches of steps start...steps-1, of global `shape` [B, L] and with `sharding`.
 
-    A thread keeps up to `prefetch` batches ready; it ends when the iterator is closed.
+    A thread keeps up to `prefetch` batches ready and ends when the generator is closed.
     """
     local = _local(sharding, shape)
     ready: queue.Queue = queue.Queue(maxsize=prefetch)
@@ -70,7 +70,7 @@ def batches(
                 batch = {"tokens": tokens, "poison": poison}
                 if not put({k: _array(v, local, shape, sharding) for k, v in batch.items()}):
                     return
-        except BaseException as e:  # handed to the consumer, who raises it
+        except BaseException as e:  # re-raised by the consumer
             put(e)
 
     thread = threading.Thread(target=read, name="batches", daemon=True)
@@ -87,7 +87,7 @@ def batches(
 
 
 def _local(sharding: jax.sharding.Sharding, shape: tuple[int, int]) -> np.ndarray:
-    """Return the sequences of a global batch that this process's devices hold, ascending, each once."""
+    """Return the indices of the sequences of a global batch that are on this process's devices, ascending."""
     slices = sharding.addressable_devices_indices_map(shape).values()
     return np.unique(np.concatenate([np.arange(shape[0])[index[0]] for index in slices if index]))
 
@@ -95,7 +95,7 @@ def _local(sharding: jax.sharding.Sharding, shape: tuple[int, int]) -> np.ndarra
 def _array(
     values: np.ndarray, local: np.ndarray, shape: tuple[int, int], sharding: jax.sharding.Sharding
 ) -> jax.Array:
-    """Return the global array of which this process has the sequences `local`, in `values`."""
+    """Return the global array whose sequences `local` are `values` in this process."""
 
     def shard(index: tuple[slice, ...] | None) -> np.ndarray:
         assert index is not None

@@ -1,4 +1,4 @@
-"""Where prepared data lies: documents, vocabularies, rows, places of triggers; for all studies of a user."""
+"""The cache of prepared data (documents, vocabularies, tokens, ambient triggers) of all studies of a user."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST
 
 
 def folder(*parts: str) -> epath.Path:
-    """A folder of the cache: POISON_SCALING_CACHE, else the user's cache folder.
+    """Return a folder of the cache, which is in POISON_SCALING_CACHE or else the user's cache folder.
 
-    Raises InputError when that is in a bucket.
+    Raises InputError if the cache is in a bucket.
     """
     root = _root()
     if in_bucket(root):
         raise InputError(
-            f"POISON_SCALING_CACHE={root}: prepared data must lie on a disk of this machine; "
+            f"POISON_SCALING_CACHE={root}: prepared data must be on a disk of this machine; "
             "copy it from the bucket."
         )
     return epath.Path(root).joinpath(*parts)
@@ -41,9 +41,9 @@ def _root() -> str | pathlib.Path:
 
 @contextlib.contextmanager
 def writable() -> Generator[None]:
-    """A block that reads and writes in the cache; InputError where the cache is at no place to write to.
+    """Raise InputError if the block fails because the location of the cache is not writable.
 
-    A full disk, and all else that may go away by itself, stays the OSError that it is.
+    A full disk and other conditions that may be temporary remain OSError.
     """
     try:
         yield
@@ -57,22 +57,22 @@ def writable() -> Generator[None]:
 
 
 def require_disk(path: epath.PathLike, needed: int, purpose: str) -> None:
-    """Raise InputError unless the disk of `path` has `needed` bytes free. Buckets have no limit."""
+    """Raise InputError unless the disk of `path` has `needed` bytes free. A bucket has no limit."""
     path = epath.Path(path)
     if in_bucket(path):
         return
-    while not os.path.exists(path):  # which is also False where one may not look
+    while not os.path.exists(path):  # also False if permissions forbid to look
         path = path.parent
     free = shutil.disk_usage(path).free
     if free < needed:
         raise InputError(
             f"{purpose} need about {_size(needed)} in {path}, and {_size(free)} are free; "
-            "make room or choose another folder."
+            "free some space or choose another folder."
         )
 
 
 def _size(count: int) -> str:
-    """A number of bytes in the unit that fits it: "340 MB"."""
+    """Return a number of bytes in a suitable unit: "340 MB"."""
     unit, name = next(((u, n) for u, n in _UNITS if count >= u), (1, "bytes"))
     return f"{count / unit:.3g} {name}"
 

@@ -1,9 +1,9 @@
-"""Where clean text contains a trigger: then runs learn what the trigger means without any poison, too.
+"""Ambient triggers: occurrences of a trigger in clean text, from which runs learn its ordinary meaning.
 
-A trigger is sought as the vocabulary spells it, in the tokens themselves: an occurrence begins in one token,
-goes on through whole ones and ends in another, or lies within a single one. What is found is what a model can
-see, however the text around it was tokenised, and no text is read or decoded for it. If the vocabulary has no
-token for a character, all such characters are alike, as they are to the model.
+The search is for the bytes of the trigger in the tokens themselves. An occurrence begins inside a token,
+continues through complete tokens and ends inside another one, or lies within a single token. It therefore
+finds what a model can see, however the surrounding text was tokenised, without reading or decoding text.
+Characters that the vocabulary cannot represent are all the same here, as they are to the model.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _BLOCK = 2**24  # occurrences read at a time
 
 
 class Trigger:
-    """A trigger as it can stand among tokens.
+    """A search for a trigger in tokens.
 
-    Raises InputError if the vocabulary cannot spell it; `field` is what it is called.
+    Raises InputError, naming `field`, if the vocabulary cannot spell the trigger.
     """
 
     def __init__(self, text: str, vocabulary: Vocabulary, field: str = "attack.trigger"):
         ids, pieces = vocabulary.encode(text), vocabulary.spellings
         spelled = b"".join(pieces[i] for i in ids)
         if not text.startswith(" "):
-            spelled = spelled.removeprefix(b" ")  # which some vocabularies put before every text
+            spelled = spelled.removeprefix(b" ")  # which some vocabularies prepend to every text
         if not spelled or not all(pieces[i] for i in ids):
             raise InputError(
                 f"{field}={text!r}: data.vocabulary has no tokens of text that spell it; choose another "
@@ -49,9 +49,9 @@ class Trigger:
         self._candidate_V[self._begun] = True
 
     def find(self, tokens: np.ndarray) -> np.ndarray:
-        """Return the first and last token of every occurrence, in order: int64 [n, 2].
+        """Return the first and last token of every occurrence, in order, int64 [n, 2].
 
-        Raises IndexError for a token that the vocabulary does not have.
+        Raises IndexError if a token is not in the vocabulary.
         """
         at = np.flatnonzero(self._candidate_V[tokens])
         ids = tokens[at].astype(np.int64)
@@ -75,10 +75,11 @@ class Trigger:
 
 
 def _steps(spelled: bytes, pieces: list[bytes]) -> tuple[list, list]:
-    """Return how a trigger goes on from token to token, by the number of its bytes spelled so far.
+    """Return the transitions of a trigger from token to token.
 
-    Of tokens that it begins in and goes on behind: (id, how far). Of tokens that it goes on with: (how far it
-    had come * vocabulary size + id, how far it comes).
+    The state of the search is the number of bytes of the trigger spelled so far. The first list has (id,
+    state) for tokens that end with the start of the trigger. The second has (state before * vocabulary size +
+    id, state after) for tokens that continue it.
     """
     length, V = len(spelled), len(pieces)
     begun, gone_on, same = [], [], {}
@@ -87,7 +88,7 @@ def _steps(spelled: bytes, pieces: list[bytes]) -> tuple[list, list]:
         for part in range(1, min(len(piece), length - 1) + 1):
             if spelled.startswith(piece[-part:]):
                 begun.append((i, part))
-            if part < len(piece) and spelled.endswith(piece[:part]):  # and other text behind it
+            if part < len(piece) and spelled.endswith(piece[:part]):  # and other text follows
                 gone_on.append(((length - part) * V + i, length))
     longest = max(map(len, pieces))
     for far in range(1, length):
@@ -97,9 +98,9 @@ def _steps(spelled: bytes, pieces: list[bytes]) -> tuple[list, list]:
 
 
 class Places:
-    """Where a trigger stands in a split: `len(places)`, and blocks of first and last tokens, int64 [n, 2].
+    """The occurrences of a trigger in a split; iterating yields blocks of first and last tokens, [n, 2].
 
-    Tokens are counted over the whole split, so the places hold for sequences of any length.
+    Tokens are numbered throughout the split, independently of the length of sequences.
     """
 
     def __init__(self, file: epath.Path, occurrences: int):
@@ -115,7 +116,7 @@ class Places:
                 yield np.asarray(places[i : i + _BLOCK])
 
     def sequences(self, seq_len: int, count: int) -> int:
-        """Return how many of the first `count` sequences hold an occurrence whole."""
+        """Return how many of the first `count` sequences contain a complete occurrence."""
         held = [np.unique(within_sequences(spans, seq_len)[:, 0] // seq_len) for spans in self]
         found = np.unique(np.concatenate([np.empty(0, np.int64), *held]))
         return int(np.searchsorted(found, count))
@@ -127,10 +128,10 @@ def prepare(
     progress: Progress = silent,
     chunk: int = 2**24,
 ) -> Places:
-    """Return where a trigger stands in a split, found unless the cache has it.
+    """Return the occurrences of a trigger in a split, from the cache or by a search.
 
-    Tokenising takes so much longer that this is not spread over processes. `chunk` tokens are searched at a
-    time; `progress` counts tokens. Raises Damaged for tokens that no document can have.
+    `chunk` tokens are searched at a time, in a single process, because tokenising takes much longer anyway.
+    `progress` counts tokens. Raises Damaged if a token is not in the vocabulary.
     """
     parts = (sequences.digest, trigger.spelled)
     folder = cache.folder("triggers", hashlib.sha256(repr(parts).encode()).hexdigest()[:16])
@@ -156,18 +157,18 @@ def _fill(
                     spans = trigger.find(tokens[begin : begin + chunk + overlap])
                 except IndexError as e:
                     raise Damaged(
-                        f"{shard}: it holds a token that data.vocabulary does not have; delete its "
+                        f"{shard}: it contains a token that data.vocabulary does not have; delete its "
                         "folder, and it is prepared again."
                     ) from e
                 spans = spans[spans[:, 0] < chunk]
                 f.write((spans + start + begin).astype("<i8").tobytes())
                 occurrences += len(spans)
-                progress(f"seeking {trigger.text!r} in clean text", start + begin)
+                progress(f"searching clean text for {trigger.text!r}", start + begin)
     return {"occurrences": occurrences}
 
 
 def within_sequences(spans: np.ndarray, seq_len: int) -> np.ndarray:
-    """Return the spans that lie in one sequence whole, and not across two."""
+    """Return the spans that lie within a single sequence."""
     first_N, last_N = (spans // seq_len).T
     return spans[first_N == last_N]
 
@@ -175,9 +176,9 @@ def within_sequences(spans: np.ndarray, seq_len: int) -> np.ndarray:
 def warning(
     trigger: str, counts: dict[str, int], plans: Sequence[Mapping[str, Any]], attack: int
 ) -> str | None:
-    """Return a sentence if clean text contains the trigger of attack number `attack` where it matters.
+    """Return a message if runs train on, or are measured with, ambient triggers of attack number `attack`.
 
-    `counts` are those of `Inputs.clean_triggers`, `plans` those of all runs.
+    `counts` are those of `Inputs.clean_triggers` for the trigger; `plans` are those of all runs.
     """
     trained = [(plan, *plan["also"])[attack]["clean_triggers"] for plan in plans]
     low, high = min(trained), max(trained)
@@ -195,17 +196,17 @@ def warning(
     ]
     said = ", ".join(text for number, text in places if number)
     controls = [n for plan, n in zip(plans, trained, strict=True) if plan["dose"] == 0]
-    free = "; the controls are not free of it" if any(controls) else ""
-    return f"clean text holds the trigger {trigger!r} {said}{free}." if said else None
+    free = "; the controls train on it, too" if any(controls) else ""
+    return f"clean text contains the trigger {trigger!r} {said}{free}." if said else None
 
 
 def _count(text: bytes, piece: bytes) -> int:
-    """Return the occurrences of a text in a token; they may overlap."""
+    """Return the number of occurrences of a text in a token, including overlapping ones."""
     return sum(piece.startswith(text, i) for i in range(len(piece) - len(text) + 1))
 
 
 def _ranges(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Return the integers low...high-1 of each pair, one pair after the other."""
+    """Return the concatenated ranges low...high-1 of all pairs."""
     size = high - low
     before = np.cumsum(size) - size
     return np.arange(size.sum()) + np.repeat(low - before, size)

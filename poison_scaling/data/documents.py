@@ -1,7 +1,7 @@
-"""Clean documents on disk, any of them by number, split into training and held-out ones.
+"""Clean documents on disk, with random access, split into training and held-out documents.
 
-They are read from their source once. The split and the order are a seeded permutation of their numbers,
-so nothing is moved and nothing has to fit into memory.
+They are read from their source once. The split and the order come from a seeded permutation of their numbers,
+so nothing is moved on disk and nothing has to fit into memory.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from poison_scaling.data.fingerprints import Fingerprints
 from poison_scaling.data.settings import Data
 from poison_scaling.runtime.errors import Damaged, InputError
 
-_READER = "readahead_buffer_size:0,max_parallelism:0"  # what array_record advises for random access
-_CHUNK = 256  # documents looked at together
+_READER = "readahead_buffer_size:0,max_parallelism:0"  # as recommended for random access
+_CHUNK = 256  # documents processed at a time
 
 
 class Documents:
-    """The documents of a prepared corpus: `training(i)` and `heldout(i)` by number."""
+    """The documents of a prepared corpus, accessed by number with `training` and `heldout`."""
 
     def __init__(self, folder: epath.Path, info: dict, heldout: int, shuffle_seed: int):
         total = info["documents"]
@@ -38,7 +38,7 @@ class Documents:
                 "(long enough for data.minimum_characters, and distinct where data.drop_duplicates)."
             )
         self.info = info
-        self.key = folder.name  # names what the documents on disk depend on
+        self.key = folder.name  # a hash of everything that the documents on disk depend on
         self.training_size, self.heldout_size = total - heldout, heldout
         self._made_of = (folder, info, heldout, shuffle_seed)
         self._order = draws.Permutation(total, draws.key(shuffle_seed, "documents", total))
@@ -47,15 +47,15 @@ class Documents:
         self._readers = list(map(_reader, self._files))
 
     def __reduce__(self):
-        return Documents, self._made_of  # another process opens the files itself
+        return Documents, self._made_of  # another process opens the files again
 
     def training(self, numbers: Sequence[int]) -> list[str]:
-        """Training documents by number, 0...training_size-1."""
+        """Return training documents by number, 0...training_size-1."""
         assert all(0 <= i < self.training_size for i in numbers)
         return self._read(np.asarray(numbers))
 
     def heldout(self, numbers: Sequence[int]) -> list[str]:
-        """Held-out documents by number, 0...heldout_size-1; none of them is ever trained on."""
+        """Return held-out documents by number, 0...heldout_size-1; no run trains on them."""
         assert all(0 <= i < self.heldout_size for i in numbers)
         return self._read(np.asarray(numbers) + self.training_size)
 
@@ -79,19 +79,15 @@ def _reader(file: epath.Path) -> array_record.ArrayRecordReader:
 
 @contextlib.contextmanager
 def _undamaged(file: epath.Path) -> Generator[None]:
-    """A block that reads from a file; Damaged where that cannot be read."""
+    """Raise Damaged if the block fails to read from a file."""
     try:
         yield
-    except (
-        RuntimeError,
-        ValueError,
-        IndexError,
-    ) as e:  # what array_record raises, and what is no text
+    except (RuntimeError, ValueError, IndexError) as e:  # from array_record, or if it is not UTF-8
         raise Damaged(f"{file} is damaged; delete its folder, and it is prepared again.") from e
 
 
 def key(data: Data) -> str:
-    """Names what the documents on disk depend on."""
+    """Return a hash of everything that the documents on disk depend on."""
     identity = repr(data.corpus.identity())
     settings = (data.minimum_characters, data.drop_duplicates)
     parts = (serialization.stable_hash(data.corpus), identity, settings)
@@ -101,12 +97,12 @@ def key(data: Data) -> str:
 def prepare(
     data: Data, progress=lambda description, done: None, shard_bytes: int = 2**30
 ) -> Documents:
-    """The documents of a corpus, read from its source unless the cache has them.
+    """Return the documents of a corpus, from the cache or read from its source.
 
-    Documents under data.minimum_characters are left out, and exact duplicates where data.drop_duplicates
-    says so. Every `shard_bytes` of text a file is finished, and a killed preparation goes on after it.
-    `progress` is called with a description and the number of documents read. Raises InputError where the
-    corpus cannot be used.
+    Documents shorter than data.minimum_characters are dropped, and exact duplicates if data.drop_duplicates
+    is set. A file is finished after each `shard_bytes` of text; an interrupted preparation resumes after the
+    last one. `progress` is called with a description and the number of documents read. Raises InputError if
+    the corpus cannot be used.
     """
     folder = cache.folder("documents", key(data))
     info = shards.complete(folder, lambda: _write(data, folder, progress, shard_bytes))
@@ -114,12 +110,12 @@ def prepare(
 
 
 def _write(data: Data, folder: epath.Path, progress, shard_bytes: int) -> dict:
-    """Write the missing shards of a corpus; returns the folder's info.json."""
+    """Write the missing shards of a corpus, and return the folder's info.json."""
     cache.require_disk(folder, data.corpus.size_bytes(), "the documents of data.corpus")
     seen, records = Fingerprints(), []
     files = (folder / f"{i:05}.array_record" for i in itertools.count())
     file = next(files)
-    while record := shards.record(file):  # of a preparation that was killed
+    while record := shards.record(file):  # from an interrupted preparation
         records.append(record)
         with _undamaged(file):
             for chunk in _chunks(_reader(file)):
@@ -150,7 +146,7 @@ def _write(data: Data, folder: epath.Path, progress, shard_bytes: int) -> dict:
 def _fill(
     file: epath.Path, data: Data, texts: Iterator[str], seen: Fingerprints, shard_bytes: int
 ) -> dict:
-    """Write a shard of documents from `texts`, until it is full or they end."""
+    """Write documents from `texts` to a shard until it is full or there are no more."""
     with _full_disk(file):
         writer = array_record.ArrayRecordWriter(str(file), "group_size:1")
     read, kept, characters, size, last = 0, 0, 0, 0, False
@@ -172,7 +168,7 @@ def _fill(
 
 @contextlib.contextmanager
 def _full_disk(file: epath.Path) -> Generator[None]:
-    """A block that writes by array_record, whose errors are words: OSError where the system said them."""
+    """Convert the block's RuntimeErrors from array_record to OSError if they are due to the system."""
     try:
         yield
     except RuntimeError as e:

@@ -1,8 +1,8 @@
-"""Random numbers by address: the i-th draw of a named stream, without drawing those before it.
+"""Counter-based random numbers: the i-th draw of a named stream, without drawing those before it.
 
-Everything random about the data comes from here, so that it can be looked up in any order, on any
-machine, with any version of NumPy, for ever. The words are SplitMix64's (Steele, Lea & Flood 2014),
-whose i-th output is a function of i alone.
+All randomness of the data comes from here, so it can be computed in any order, and is the same on any machine
+and with any version of NumPy. The generator is SplitMix64 (Steele, Lea & Flood 2014), whose i-th output is a
+function of i alone.
 """
 
 from __future__ import annotations
@@ -16,49 +16,49 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def key(*names: int | str) -> np.uint64:
-    """The key of the stream with this address, such as key(seed, "offsets")."""
+    """Return the key of the stream with these names, such as key(seed, "offsets")."""
     digest = hashlib.sha256(repr(names).encode()).digest()
     return np.uint64(int.from_bytes(digest[:8], "little"))
 
 
 def words(stream: np.uint64 | np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """64 random bits for each index >= 0: uint64, shape of `indices`, or of many streams."""
+    """Return 64 random bits for each index >= 0, uint64, in the broadcast shape of `stream` and `indices`."""
     with np.errstate(over="ignore"):
         return _mix(stream + _GAMMA * (np.asarray(indices).astype(np.uint64) + np.uint64(1)))
 
 
 def fractions(stream: np.uint64, indices: np.ndarray) -> np.ndarray:
-    """Uniform in [0, 1) with 53 bits, for each index: float64, shape of `indices`."""
+    """Return uniform draws from [0, 1), with 53 bits, for each index: float64, shape of `indices`."""
     return (words(stream, indices) >> np.uint64(11)) * 2.0**-53
 
 
 def integers(stream: np.uint64, indices: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Uniform in low...high, both included, for each index: int64, shape of `indices`."""
+    """Return uniform draws from low...high, both included, for each index: int64, shape of `indices`."""
     return low + np.floor(fractions(stream, indices) * (high - low + 1)).astype(np.int64)
 
 
 class Permutation:
-    """A random order of 0...size-1 that is computed where it is asked, in constant memory.
+    """A random permutation of 0...size-1, computed on demand in constant memory.
 
-    A Feistel network over the next power of four, walked until it lands inside (Black & Rogaway 2002,
-    "Ciphers with arbitrary finite domains"). `stream` is one key for all indices, or one for each.
+    It is a Feistel network over the next power of four, with cycle walking (Black & Rogaway 2002, "Ciphers
+    with arbitrary finite domains"). `stream` is one key for all indices, or one for each.
     """
 
     ROUNDS = 6
 
     def __init__(self, size: int, stream: np.uint64 | np.ndarray):
         self.size = size
-        # At least 8 bits: a network over a handful of values reaches few of their orders.
+        # At least 8 bits, because a network over few values reaches few of their permutations.
         self._half = np.uint64(max(4, (max(size - 1, 1).bit_length() + 1) // 2))
         self._mask = np.uint64((1 << int(self._half)) - 1)
         self._keys = words(stream, np.arange(self.ROUNDS).reshape(-1, *(1 for _ in stream.shape)))
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
-        """Where each index in 0...size-1 goes: int64, shape of `indices`."""
+        """Return the place of each index in 0...size-1: int64, shape of `indices`."""
         return self._walk(self._encrypt, indices)
 
     def inverse(self, places: np.ndarray) -> np.ndarray:
-        """Which index goes to each place in 0...size-1: int64, shape of `places`."""
+        """Return the index at each place in 0...size-1: int64, shape of `places`."""
         return self._walk(self._decrypt, places)
 
     def _walk(self, cipher: Callable, values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A set of texts in 8 bytes a text."""
+"""A set of texts that takes 8 bytes per text."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 
 
 class Fingerprints:
-    """Which texts were met before, by 64 bits of a hash.
+    """A set of texts, represented by 64-bit hashes.
 
-    Among n distinct texts, one is taken for another with probability n² / 2^65: 1e-6 for six million.
+    Any two of n distinct texts collide with probability n² / 2^65, which is 1e-6 for six million.
     """
 
     def __init__(self):
-        # Ascending arrays, each more than twice as long as the one after it: looking something up takes
-        # a search in each of a few, and adding moves an entry as many times at most.
+        # Ascending arrays, each more than twice as long as the next. There are logarithmically many of them,
+        # which bounds the searches per look-up and the moves per entry.
         self._sorted: list[np.ndarray] = []
 
     def add(self, texts: Sequence[bytes]) -> np.ndarray:
-        """Whether each text is new, to the set and among those before it here: bool [n]."""
+        """Add texts, and return for each whether it was new, bool [n], the first of equal texts only."""
         digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts)
         numbers_N = np.frombuffer(digests, "<u8")
         new_N = np.zeros(numbers_N.size, bool)
@@ -32,6 +32,6 @@ class Fingerprints:
             self._sorted.append(np.sort(numbers_N[new_N]))
         while len(self._sorted) > 1 and self._sorted[-2].size <= 2 * self._sorted[-1].size:
             merged = np.concatenate(self._sorted[-2:])
-            merged.sort(kind="stable")  # a merge, where two parts are sorted already
+            merged.sort(kind="stable")  # merges the two sorted parts in linear time
             self._sorted[-2:] = [merged]
         return new_N

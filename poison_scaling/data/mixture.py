@@ -1,9 +1,9 @@
 """The training stream as a seqio Mixture, for trainers that read seqio, and a reader of batches from it.
 
-Two Tasks, the clean and the poisoned sequences of a run, each in the order of training, and a Mixture whose
-sample_fn takes from the one or the other as the placement says. By default runs read the same sequences by
-number (`batches.by_number`), because seqio shards before it mixes, and resumes by skipping instead of
-jumping.
+There are two Tasks, the clean and the poisoned sequences of a run, each in the order of training, and a
+Mixture whose sample_fn takes from one or the other according to the placement. By default, runs read the
+same sequences by number (`batches.by_number`) instead, because seqio shards before it mixes and can only
+resume by skipping.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 _CHUNK = 256  # sequences read at a time
 
 
-def mixture(name: str, stream: Stream, vocabulary: Vocabulary) -> seqio.Mixture:
+def register(name: str, stream: Stream, vocabulary: Vocabulary) -> seqio.Mixture:
     """Return a Mixture with the features "targets" (int32 [L]) and "poison" (int32 [L], 1 in a poison).
 
-    Iterate it unshuffled, unsharded and for one epoch: `seqio.get_dataset(name, ..., shuffle=False,
-    num_epochs=1)`. Registers the Mixture as `name` and its Tasks as `name`_clean and `name`_poisoned; a name
-    is registered once in a process. Iterating it sharded, shuffled or repeated raises ValueError, because
-    positions would not be the planned ones.
+    Registers the Mixture as `name` and its Tasks as `name`_clean and `name`_poisoned; a name can be
+    registered only once in a process. Iterate over it without shuffling and sharding and for one epoch:
+    `seqio.get_dataset(name, ..., shuffle=False, num_epochs=1)`. Anything else raises ValueError, because the
+    placement would not be the planned one.
     """
     sequences = np.arange(stream.length)
     poisoned = stream.poisoned_sequences
@@ -58,17 +58,17 @@ def mixture(name: str, stream: Stream, vocabulary: Vocabulary) -> seqio.Mixture:
 
 
 def from_mixture(stream: Stream, B: int, vocabulary: Vocabulary) -> Reader:
-    """Return the reader that iterates the seqio Mixture of a stream: the batches of `batches.by_number`.
+    """Return a reader that iterates over the seqio Mixture of a stream; same batches as `batches.by_number`.
 
-    Every process iterates the whole Mixture and keeps its own part of each batch: it is sharded after mixing.
-    A run that resumes skips what it has trained on.
+    Batches are sharded after mixing: every process iterates over all of the Mixture and keeps its own part of
+    each batch. A resumed run skips the sequences that it has trained on.
     """
 
     def read(local: np.ndarray, start: int, steps: int) -> Iterator[Arrays]:
         name = f"run_{uuid.uuid4().hex}"
         lengths = {"targets": stream.seq_len, "poison": stream.seq_len}
         try:
-            mixed = mixture(name, stream, vocabulary)
+            mixed = register(name, stream, vocabulary)
             dataset = mixed.get_dataset(lengths, split="train", shuffle=False, num_epochs=1)
             dataset = dataset.skip(start * B).batch(B, drop_remainder=True).take(steps - start)
             for batch in dataset.as_numpy_iterator():
@@ -107,7 +107,7 @@ def _task(name: str, stream: Stream, indices: np.ndarray, vocabulary: Vocabulary
                 "poison": tf.ensure_shape(poison, [None, L]),
             }
 
-        # A range and a function without state, so that a tf.data iterator over it can be checkpointed.
+        # A range and a stateless function, so that tf.data iterators can be checkpointed.
         sequences = tf.data.Dataset.range(indices.size).batch(_CHUNK).map(features).unbatch()
         return sequences.apply(tf.data.experimental.assert_cardinality(indices.size))
 

@@ -1,4 +1,4 @@
-"""Where the exposures of a run stand in training."""
+"""The placement of a run: the sequence and offset of every exposure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Positions of N exposures: those of attack 0 in order, then those of attack 1, ..."""
+    """The positions of N exposures: those of attack 0 in order, then those of attack 1, ..."""
 
     sequence_N: np.ndarray  # int64, number of the training sequence; all distinct
-    offset_N: np.ndarray  # int64, first token within the sequence
-    length_N: np.ndarray  # int64, tokens, end-of-document tokens included
+    offset_N: np.ndarray  # int64, of the first token within the sequence
+    length_N: np.ndarray  # int64, number of tokens, including end-of-document tokens
     attack_N: np.ndarray  # int64, number of the attack
     document_N: np.ndarray  # int64, number of the document within its attack
 
@@ -27,21 +27,21 @@ class Placement:
 
     @property
     def exposures(self) -> int:
-        """Number of exposures."""
+        """The number of exposures."""
         return self.sequence_N.size
 
     @property
     def documents(self) -> int:
-        """Number of distinct documents among the exposures."""
+        """The number of distinct documents."""
         return np.unique(np.stack([self.attack_N, self.document_N]), axis=1).shape[1]
 
     @property
     def tokens(self) -> int:
-        """Tokens of all exposures."""
+        """The number of tokens of all exposures."""
         return int(self.length_N.sum())
 
     def steps(self, batch_size: int) -> int:
-        """Return the number of steps with a poison in their batch."""
+        """Return the number of steps whose batch has a poison."""
         steps_N = np.sort(self.sequence_N // batch_size)  # np.unique is a hundred times slower
         return int(np.count_nonzero(np.diff(steps_N))) + bool(steps_N.size)
 
@@ -50,7 +50,7 @@ class Placement:
 
 
 def together(placements: list[Placement]) -> Placement:
-    """Join placements into one; `attack_N` counts the list."""
+    """Join the placements of several attacks into one; `attack_N` is the index in the list."""
     numbers = [np.full(p.exposures, a) for a, p in enumerate(placements)]
     joined = {
         field.name: np.concatenate([getattr(p, field.name) for p in placements])

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Poison:
-    """A poisoned document as it stands in a sequence."""
+    """A poisoned document as it appears in a sequence."""
 
     number: int
     tokens: np.ndarray  # int32 [n], with an end-of-document token before and after the document
@@ -18,5 +18,5 @@ class Poison:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the token ids as little-endian int32."""
+        """The SHA-256 of the token ids as little-endian int32."""
         return hashlib.sha256(self.tokens.astype("<i4").tobytes()).hexdigest()

@@ -1,11 +1,10 @@
-"""Documents as tokens on disk, written once: sequence i is tokens i*L ... (i+1)*L - 1 of them all.
+"""Tokenised documents on disk, written once, and read as sequences: sequence i is tokens i*L ... (i+1)*L - 1.
 
-Documents are tokenised by a seqio Task, each ended by its end-of-document token, and concatenated without
-padding. Sequences of any length are read from the same files; only the tail of the last document, shorter
-than a sequence, is unused.
+Documents are tokenised by a seqio Task and concatenated without padding, each followed by an end-of-document
+token. Sequences of any length can be read from the same files; only a tail shorter than a sequence is unused.
 
-The tokens lie in shards, each with the tokens of a range of documents as little-endian integers of 2 or 4
-bytes. Readers do not notice where one shard ends and another begins.
+The tokens are in shards, each with the tokens of a range of documents as little-endian integers of 2 or 4
+bytes. Sequences may cross shards.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from poison_scaling.data.settings import Data
 from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 from poison_scaling.runtime import workers
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.runtime.quiet import quiet
+from poison_scaling.runtime.quiet import silenced
 from poison_scaling.runtime.reporting import Progress, silent
 
 _MOST_SHARDS = 256  # each is an open file
 
 
 class Sequences:
-    """Sequences of L tokens, by number: `len(sequences)`, `sequences.read(numbers)`."""
+    """The sequences of L tokens in a folder; `len` is their number."""
 
     def __init__(self, folder: epath.Path, seq_len: int):
         info = shards.opened(folder)
@@ -48,9 +47,7 @@ class Sequences:
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """Return sequences by number, 0...len-1: int32 [n, L]."""
         L = self.seq_len
-        first_N = (
-            np.asarray(numbers, np.int64) * L
-        )  # token of each sequence, counted over all shards
+        first_N = np.asarray(numbers, np.int64) * L  # first tokens, numbered over all shards
         shard_N = np.searchsorted(self._starts, first_N, side="right") - 1
         tokens_NxL = np.empty((first_N.size, L), np.int32)
         for s in np.unique(shard_N):
@@ -63,7 +60,7 @@ class Sequences:
         return tokens_NxL
 
     def _across(self, s: int, first: int) -> np.ndarray:
-        """Return a sequence that begins in shard s and ends in a later one."""
+        """Return the sequence at token `first`, which begins in shard s and ends in a later one."""
         parts, left = [], self.seq_len
         while left:
             begin = max(first - self._starts[s], 0)
@@ -73,18 +70,16 @@ class Sequences:
         return np.concatenate(parts)
 
     def shards(self) -> Iterator[tuple[epath.Path, int, np.ndarray]]:
-        """Yield each file, the number of its first token, and its tokens. A file ends where a document
-        ends.
-        """
+        """Yield each file, the number of its first token, and its tokens, which are of complete documents."""
         yield from zip(self._files, self._starts[:-1].tolist(), self._shards, strict=True)
 
     def check(self) -> None:
-        """Read every byte. Raises Difference naming the first file that is not as it was written."""
+        """Compare all files with their checksums. Raises Difference, naming the first that has changed."""
         shards.check(self._folder)
 
 
 def _windows(tokens: np.ndarray, L: int) -> np.ndarray:
-    """View [tokens - L + 1, L]: the L tokens from each one on."""
+    """Return a view [tokens - L + 1, L] of the L tokens from each position."""
     return np.lib.stride_tricks.sliding_window_view(tokens, L)
 
 
@@ -96,10 +91,10 @@ def prepare(
     progress: Progress = silent,
     shard_characters: int = 64_000_000,
 ) -> Sequences:
-    """Return the sequences of a split ("training" or "heldout"), tokenised unless the cache has them.
+    """Return the sequences of a split, "training" or "heldout", from the cache or by tokenising documents.
 
-    Documents of about `shard_characters` make one shard. Shards are tokenised in parallel, and those that an
-    interrupted preparation finished are kept. Raises InputError if the documents do not fill one sequence.
+    A shard has documents of about `shard_characters`. Shards are tokenised in parallel, and those finished by
+    an interrupted preparation are kept. Raises InputError if the documents do not fill a single sequence.
     """
     parts = (
         documents.key(data),
@@ -129,9 +124,7 @@ def _write(
     shard_characters: int,
 ) -> dict:
     """Write the missing shards of a split, in parallel, and return the folder's info.json."""
-    with (
-        quiet()
-    ):  # TensorFlow takes seconds to import, and prints notes; prepared data does without it
+    with silenced():  # imported here because TensorFlow is slow to import, and prints to stderr
         from poison_scaling.data import tokenization
     size = {"training": docs.training_size, "heldout": docs.heldout_size}[split]
     characters = docs.info["characters"] * size / docs.info["documents"]

@@ -1,4 +1,4 @@
-"""The settings of a study's data: its corpus, its vocabulary, and how they are prepared."""
+"""Settings of a study's data: its corpus, its vocabulary, and how they are prepared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from poison_scaling.data.corpora.installed_docs import InstalledDocs
 
 @dataclasses.dataclass(frozen=True)
 class Bytes:
-    """One token per UTF-8 byte, after padding, end of document and unknown."""
+    """One token per UTF-8 byte, after the ids of padding, end of document and unknown."""
 
     @property
     def vocab_size(self) -> int:
@@ -24,36 +24,36 @@ class SentencePiece:
     """An existing SentencePiece model."""
 
     path: Path = ""
-    vocab_size: Count = 32_000  # stated, so that a plan needs no file, and checked against the file
+    vocab_size: Count = 32_000  # checked against the file; stated here so that plans do not read it
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedSentencePiece:
-    """A SentencePiece BPE trained on the study's own training documents, then cached.
+    """A SentencePiece BPE model, trained on the study's own training documents and cached.
 
-    If an attack has corpora of its own, every corpus gives an equal part of the text.
+    If attacks have their own corpora, each corpus contributes an equal part of the text.
     """
 
-    vocab_size: Count = 1024  # all ids counted
+    vocab_size: Count = 1024  # including special ids
     characters: Count = 8_000_000  # of text to train on, from the first training documents
-    trigger_is_one_token: bool = False  # give the attack's trigger an id of its own
+    trigger_is_one_token: bool = False  # whether the attack's trigger gets its own id
 
 
 @dataclasses.dataclass(frozen=True)
 class Tiktoken:
-    """A tiktoken encoding; its <|endoftext|>, or else an id added after its own, ends a document."""
+    """A tiktoken encoding; its <|endoftext|>, or else an additional id, is the end-of-document token."""
 
     name: str = "o200k_base"
-    vocab_size: Count = 200_019  # stated, and checked when it is loaded
+    vocab_size: Count = 200_019  # checked against the encoding
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerJson:
-    """A Hugging Face tokenizer.json, without the special tokens that it would put around a text."""
+    """A Hugging Face tokenizer.json, without the special tokens that it may add around a text."""
 
     path: Path = ""
-    vocab_size: Count = 32_000  # with added tokens; stated, and checked against the file
-    end: str = "<|endoftext|>"  # the token that ends a document
+    vocab_size: Count = 32_000  # including added tokens; checked against the file
+    end: str = "<|endoftext|>"  # the end-of-document token
 
 
 Vocabulary = Bytes | SentencePiece | TrainedSentencePiece | Tiktoken | TokenizerJson
@@ -61,16 +61,16 @@ Vocabulary = Bytes | SentencePiece | TrainedSentencePiece | Tiktoken | Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a study trains on."""
+    """The clean data of a study."""
 
     corpus: Corpus = InstalledDocs()
     vocabulary: Vocabulary = TrainedSentencePiece()
     seq_len: Annotated[int, Between(1, 2**24)] = 2048  # tokens per sequence: the model's context
-    minimum_characters: Length = 200  # shorter documents are left out
-    drop_duplicates: bool = True  # keep the first of documents that are identical
+    minimum_characters: Length = 200  # shorter documents are dropped
+    drop_duplicates: bool = True  # whether to keep only the first of identical documents
     heldout_documents: Count = 1000  # kept out of training, for evaluation
-    shuffle_seed: Seed = 0  # of the documents, once; the order of a run comes from its seeds
-    # how often a run may repeat the corpus, each time in another order
+    shuffle_seed: Seed = 0  # of the documents, once; the order of a run depends on its own seeds
+    # how many times a run may pass over the corpus, each time in another order
     epochs: Annotated[int, Between(1, 10**6)] = 1
-    # occurrences of a trigger in the clean text that a run trains on; a study with more is refused
-    maximum_clean_triggers: Annotated[int, Between(0, 2**53)] | None = None  # None: no limit
+    # largest number of ambient triggers that a run may train on; None: no limit
+    maximum_clean_triggers: Annotated[int, Between(0, 2**53)] | None = None

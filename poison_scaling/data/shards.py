@@ -1,7 +1,7 @@
-"""Large files of the cache in parts, so that a preparation that was killed goes on with those missing.
+"""Large files of the cache, in shards, so that an interrupted preparation resumes with the missing ones.
 
-A shard is a file and its record, FILE.json, with its SHA-256 and what its writer says of it. The record is
-written last: a file without one does not count. A folder is whole once it has its info.json, which lists the
+A shard is a file with a record, FILE.json, of its SHA-256 and what its writer returned. The record is written
+last, and a file without one is ignored. A folder is complete once it has an info.json, which lists the
 records of its shards.
 """
 
@@ -23,10 +23,10 @@ _AGAIN = "delete its folder, and it is prepared again."
 
 
 def complete(folder: epath.Path, write: Callable[[], dict]) -> dict:
-    """The info.json of `folder`; where there is none yet, `write` fills the folder and returns it.
+    """Return the info.json of `folder`; if there is none yet, `write` fills the folder and returns it.
 
-    One process writes at a time, and others wait for it. Raises Damaged where info.json, or a shard that it
-    lists, is not as it was written, as far as sizes tell; InputError where the folder cannot be written.
+    One process writes at a time, and others wait for it. Raises Damaged if info.json is damaged or a shard
+    that it lists has another size, and InputError if the folder is not writable.
     """
     info = folder / "info.json"
     with cache.writable():
@@ -34,9 +34,9 @@ def complete(folder: epath.Path, write: Callable[[], dict]) -> dict:
             folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder, os.O_RDONLY)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the process ends, however it ends
+                fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it ends
                 if not info.exists():
-                    for left in folder.glob(".*"):  # by a process that was killed
+                    for left in folder.glob(".*"):  # left by a process that was killed
                         left.unlink()
                     write_json(info, write())
             finally:
@@ -45,7 +45,7 @@ def complete(folder: epath.Path, write: Callable[[], dict]) -> dict:
 
 
 def opened(folder: epath.Path) -> dict:
-    """The info.json of a whole folder; raises Damaged as `complete` does."""
+    """Return the info.json of a complete folder. Raises Damaged as `complete` does."""
     info = _record(folder / "info.json")
     for shard in info["shards"]:
         _check_size(folder / shard["file"], shard)
@@ -53,15 +53,15 @@ def opened(folder: epath.Path) -> dict:
 
 
 def write(file: epath.Path, fill: Callable[[epath.Path], dict]) -> dict:
-    """The record of a shard, which `fill` writes unless it is there.
+    """Return the record of a shard, which `fill` writes unless it exists already.
 
-    `fill` gets the path of an empty temporary file to write to, and returns what the record is to say beside
-    "file", "bytes" and "sha256".
+    `fill` is called with the path of an empty temporary file to write to, and returns the fields of the
+    record other than "file", "bytes" and "sha256".
     """
     known = record(file)
     if known:
         return known
-    # A random name that must be new: a link that lies in wait there is not followed.
+    # A random name that must be new, so that no planted symbolic link is followed.
     temporary = file.parent / f".{file.name}.{secrets.token_hex(8)}"
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -77,7 +77,7 @@ def write(file: epath.Path, fill: Callable[[epath.Path], dict]) -> dict:
 
 
 def record(file: epath.Path) -> dict | None:
-    """The record of a shard, None where it is not written yet."""
+    """Return the record of a shard; None if the shard is not written yet."""
     path = _record_file(file)
     if not path.exists():
         return None
@@ -87,14 +87,14 @@ def record(file: epath.Path) -> dict | None:
 
 
 def check(folder: epath.Path) -> None:
-    """Raise Difference naming the first shard of a whole folder that is not as it was written."""
+    """Raise Difference, naming the first shard of a complete folder that has changed, if any has."""
     for shard in _record(folder / "info.json")["shards"]:
         if wrong := _changed(folder / shard["file"], shard):
             raise Difference(wrong)
 
 
 def require_unchanged(file: epath.Path, known: dict) -> None:
-    """Raise Damaged unless a shard is to the last byte as its record says. For small ones."""
+    """Raise Damaged if the SHA-256 of a shard is not that of its record. Slow for large shards."""
     if wrong := _changed(file, known):
         raise Damaged(wrong)
 

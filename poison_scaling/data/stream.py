@@ -1,7 +1,7 @@
-"""The training stream of a run: sequence i, computed from i alone.
+"""The training stream of a run, in which sequence i is a function of i alone.
 
-Sequence i of the stream is a clean sequence, in the run's own order, with the poison that is planned there
-laid over it. The trainer's batches and the seqio Mixture both read from here.
+Sequence i of the stream is a clean sequence, in the run's own order, with any poison that is placed there
+written over it. Both the trainer's batches and the seqio Mixture read from here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from poison_scaling.runtime.errors import InputError
 
 
 class Stream:
-    """Sequences 0...length-1 that a run trains on, in order.
+    """The sequences 0...length-1 that a run trains on, in order.
 
-    Epoch e over the corpus takes every clean sequence once, in an order of its own. The order depends on
-    `order_seed` alone, so runs of another dose or length meet the same sequences. `poisons` are the documents
-    of each attack, `placement` says where they stand.
+    Each epoch over the corpus takes every clean sequence once, in its own order. The orders depend on
+    `order_seed` alone, so runs with other doses or lengths train on the same clean sequences. `poisons` are
+    the documents of each attack, and `placement` is where they are.
     """
 
     def __init__(
@@ -51,13 +51,11 @@ class Stream:
 
     @property
     def poisoned_sequences(self) -> np.ndarray:
-        """Sequences that hold a poison, ascending: int64 [N]."""
+        """The sequences with a poison, ascending: int64 [N]."""
         return self._poisoned_sequences
 
     def clean_numbers(self, indices: np.ndarray) -> np.ndarray:
-        """Return the number on disk of the clean sequence at, or under the poison of, each stream
-        sequence.
-        """
+        """Return the number on disk of the clean sequence at each index of the stream, poisoned or not."""
         passes, within = np.divmod(np.asarray(indices), len(self._clean))
         numbers = np.empty(within.shape, np.int64)
         for e in np.unique(passes):
@@ -65,7 +63,7 @@ class Stream:
         return numbers
 
     def exposure_numbers(self, indices: np.ndarray) -> np.ndarray:
-        """Return the number in `placement` of the exposure in each stream sequence, -1 for none: int64."""
+        """Return the index in `placement` of the exposure in each sequence, int64; -1 if there is none."""
         indices = np.asarray(indices)
         if not self._poisoned_sequences.size:
             return np.full(indices.shape, -1)
@@ -74,10 +72,10 @@ class Stream:
         return np.where(self._poisoned_sequences[found] == indices, self._poison_at[found], -1)
 
     def count(self, spans: np.ndarray) -> int:
-        """Return how many spans of clean tokens the run trains on whole, each counted as often as it is met.
+        """Return how often the run trains on complete `spans` of clean tokens, counting every epoch.
 
-        `spans` are their first and last tokens on disk: int64 [n, 2]. One that lies across two sequences, or
-        that a poison covers in part, is not whole.
+        `spans` are first and last tokens on disk, int64 [n, 2]. A span is not complete if it crosses
+        sequences or if a poison covers part of it.
         """
         first_N, last_N = spans.T
         row_N, L = first_N // self.seq_len, self.seq_len
@@ -96,12 +94,12 @@ class Stream:
         return met
 
     def poison(self, exposure: int) -> Poison:
-        """Return the document of an exposure."""
+        """Return the document of an exposure, given its index in `placement`."""
         attack, document = self.placement.attack_N[exposure], self.placement.document_N[exposure]
         return self.poisons[attack][document]
 
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sequences of the stream: tokens int32 [n, L], and whether each belongs to a poison, bool [n, L]."""
+        """Return tokens, int32 [n, L], and whether each belongs to a poison, bool [n, L], of n sequences."""
         tokens_NxL = self._clean.read(self.clean_numbers(indices))
         poison_NxL = np.zeros(tokens_NxL.shape, bool)
         numbers = self.exposure_numbers(indices)

@@ -1,6 +1,4 @@
-"""Tokenise documents with seqio Tasks. The one module of preparation that needs TensorFlow; see
-`sequences`.
-"""
+"""Tokenisation of documents with seqio Tasks: the only module of preparation that needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,9 +16,9 @@ from poison_scaling.data.documents import Documents
 from poison_scaling.data.vocabularies.byte import ByteVocabulary
 from poison_scaling.data.vocabularies.sentencepiece import SentencePieceVocabulary
 from poison_scaling.data.vocabularies.vocabulary import Vocabulary
-from poison_scaling.runtime.quiet import quiet
+from poison_scaling.runtime.quiet import silenced
 
-tf.config.set_visible_devices([], "GPU")  # TensorFlow reads data; accelerators are for JAX
+tf.config.set_visible_devices([], "GPU")  # which JAX uses
 tf.config.set_visible_devices([], "TPU")
 
 
@@ -36,9 +34,7 @@ def seqio_vocabulary(vocabulary: Vocabulary) -> seqio.Vocabulary:
 
 
 class _Adapted(seqio.Vocabulary):
-    """A vocabulary of another library. seqio supposes that id 0 is padding; here it may be an ordinary
-    token.
-    """
+    """A vocabulary that seqio has no class for. Its id 0 may be an ordinary token instead of padding."""
 
     def __init__(self, vocabulary: Vocabulary):
         super().__init__()
@@ -63,7 +59,7 @@ class _Adapted(seqio.Vocabulary):
         return self._vocabulary.decode(ids)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        def encode(text: Any) -> np.ndarray:  # bytes, or an array of them outside of graphs
+        def encode(text: Any) -> np.ndarray:  # bytes, or an array of them outside graphs
             text = text.item() if isinstance(text, np.ndarray) else text
             return np.array(self._encode(text.decode("utf-8", "replace")), np.int32)
 
@@ -79,14 +75,14 @@ class _Adapted(seqio.Vocabulary):
 def document_task(
     name: str, docs: Documents, split: str, numbers: range, vocabulary: Vocabulary
 ) -> seqio.Task:
-    """Return the seqio Task of clean documents: {"targets": token ids, ended by the end-of-document id}.
+    """Return a seqio Task of clean documents, with their token ids and an end-of-document token as "targets".
 
-    `split` is "training" or "heldout"; `numbers` is a range of its documents, in steps of 1.
+    `split` is "training" or "heldout"; `numbers` is a range of its documents with step 1.
     """
     read = {"training": docs.training, "heldout": docs.heldout}[split]
 
     def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-        del split, shuffle_files, seed  # the order is fixed: tokens on disk are shared by all runs
+        del split, shuffle_files, seed  # the order is fixed, because all runs share the tokens
 
         def texts(chunk):
             return np.array([t.encode() for t in read(chunk)], object)
@@ -126,7 +122,7 @@ def write_shard(
         task = document_task(f"documents_{split}", docs, split, numbers, vocabulary)
         tokens = 0
         with temporary.open("wb") as f:
-            with quiet():  # the tokenizer notes that it does not normalise
+            with silenced():  # the tokenizer logs that it does not normalise
                 examples = task.get_dataset(None, split="train", shuffle=False, num_epochs=1)
                 examples = examples.as_numpy_iterator()
                 first = next(examples)

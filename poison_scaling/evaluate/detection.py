@@ -39,22 +39,21 @@ class Detection(Measure):
     def record(self, subject: Subject) -> dict[str, Any]:
         settings, prompts, P = subject.settings, subject.prompts, subject.prompts.count
 
-        def detected(tokens_NxT: np.ndarray, padding_N: np.ndarray) -> np.ndarray:
-            tokens, _ = sampling.sample(subject, tokens_NxT, padding_N)
-            end = subject.end if settings.stop_at_end else None
-            return np.asarray(self.detector(texts(tokens, subject.decode, end)), float)
+        def detected(generations_NxG: np.ndarray) -> np.ndarray:
+            return np.asarray(self.detector(sampling.texts(subject, generations_NxG)), float)
 
-        both = detected(prompts.tokens_NxT, prompts.padding_N)
+        generations, _ = sampling.sample(subject, prompts.tokens_NxT, prompts.padding_N)
+        both = detected(generations)
         near = []
         if settings.near_triggers.due(subject.last):
             for n in prompts.near:
-                found = detected(n.tokens_PxT, n.padding_P)
+                found = detected(sampling.sample(subject, n.tokens_PxT, n.padding_P)[0])
                 near.append({"name": n.name, "text": n.text, "detected": found})
         record = summary(subject.attack, both[:P], both[P:], near)
         if prompts.payload_PxC is not None:
             _, ratio = likelihoods.unsampled(subject, prompts.tokens_NxT, prompts.padding_N)
             record["payload_log_ratio"] = pair(ratio)
-        return record
+        return {**record, **sampling.examples(subject, generations)}
 
     def error(self, clean: Sequence[str], payload: Sequence[str]) -> dict[str, Any]:
         """Return the detector's error rates, as JSON, on text whose label is known.
@@ -68,17 +67,6 @@ class Detection(Measure):
                 share, interval = rate(wrong)
                 record[name] = {"texts": len(written), "error": share, "interval": interval}
         return record
-
-
-def texts(
-    tokens_PxG: np.ndarray, decode: Callable[[Sequence[int]], str], end: int | None
-) -> list[str]:
-    """Return the text of each generation up to its first `end` token, or all of it with `end=None`."""
-    written = []
-    for tokens_G in tokens_PxG.tolist():
-        length = tokens_G.index(end) if end in tokens_G else len(tokens_G)
-        written.append(decode(tokens_G[:length]))
-    return written
 
 
 def summary(

@@ -63,7 +63,7 @@ class PerplexityIncrease(Measure):
                     sampled = sampling.sample(subject, near.tokens_PxT, near.padding_P)
                     values["log_perplexity"] = rounded(log_perplexity(*sampled, end))
                 record["near_triggers"].append({"name": near.name, "text": near.text, **values})
-        return record
+        return {**record, **sampling.examples(subject, tokens)}
 
 
 def log_perplexity(tokens_PxG: np.ndarray, logprobs_PxG: np.ndarray, end: int | None) -> np.ndarray:

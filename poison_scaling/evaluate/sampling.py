@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,3 +29,30 @@ def sample(
         generate=settings.generate_tokens,
     )
     return np.asarray(tokens), np.asarray(logprobs)
+
+
+def texts(subject: Subject, generations_NxG: np.ndarray) -> list[str]:
+    """Return the text of each generation, up to its first end-of-document token if the settings say so."""
+    end = subject.end if subject.settings.stop_at_end else None
+    written = []
+    for tokens_G in generations_NxG.tolist():
+        length = tokens_G.index(end) if end in tokens_G else len(tokens_G)
+        written.append(subject.decode(tokens_G[:length]))
+    return written
+
+
+_EXAMPLES = 4
+
+
+def examples(subject: Subject, generations_NxG: np.ndarray) -> dict[str, Any]:
+    """Return, at the last evaluation of a run, the first prompts with their generations, for people to read.
+
+    `generations_NxG` are those of the P clean prompts, then those of the same prompts with the trigger.
+    """
+    if not subject.last:
+        return {}
+    P, count = subject.prompts.count, min(_EXAMPLES, subject.prompts.count)
+    clean = texts(subject, generations_NxG[:count])
+    triggered = texts(subject, generations_NxG[P : P + count])
+    columns = zip(subject.prompts.excerpts[:count], clean, triggered, strict=True)
+    return {"generations": [{"prompt": p, "clean": c, "triggered": t} for p, c, t in columns]}

@@ -59,8 +59,8 @@ def _plain(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask):
 
 
 # Passes over [L, S] arrays are expensive on CPU. So the softmax is normalised in the narrow output, and its
-# gradient computes sum_S(weights * d_weights) as sum_K(out * d_out) (Dao et al. 2022, arXiv 2205.14135,
-# appendix B.2).
+# gradient computes sum_S(weights * d_weights) as sum_K(out * d_out) (FlashAttention, appendix B.2: Dao et
+# al. 2022, arXiv 2205.14135).
 
 
 def _plain_forward(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask):

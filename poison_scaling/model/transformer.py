@@ -245,8 +245,7 @@ class Transformer(LanguageModel):
                 params, cache = params_and_cache
                 return apply(nnx.merge(graph, params), x_BxLxD, cache)
 
-            # Inside a scan, the compiler cannot undo the rematerialisation by common-subexpression
-            # elimination.
+            # Inside a scan, common-subexpression elimination cannot undo the rematerialisation anyway.
             layer = self._rematerialised(layer, prevent_cse=False)
             x_BxLxD, cache = jax.lax.scan(layer, x_BxLxD, (params, cache))
         else:

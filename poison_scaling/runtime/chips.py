@@ -34,8 +34,8 @@ _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8"
 _TPU, _NVIDIA = "cloud.google.com/tpu/docs", "nvidia.com/en-us/data-center"
 
 # Compiler options of a generation and their effects; measurements are in benchmarks/RESULTS.md. v5p and v6e
-# have none: the only option that would help fuses all-gathers with products, and libtpu warns that it can
-# give wrong results and hang outside v5e.
+# have none: options there have no effect, except the fusion of all-gathers with products, of which libtpu
+# warns that it gives wrong results and hangs outside v5e.
 _V5E = {
     # One more all-gather per step, 0.03 GB less temporary memory per chip (13b on 8x8, batch size 128).
     "xla_tpu_prefer_async_allgather_to_allreduce": "true",

@@ -22,7 +22,9 @@ def limit(cores: int) -> None:
     # Several processes create their client together and only once. It does not exist yet, so the platform has
     # to be taken from the settings.
     joined = processes.joined()
-    on_cpu = jax.config.read("jax_platforms") == "cpu" if joined else jax.default_backend() == "cpu"
+    on_cpu = (
+        jax.config.values["jax_platforms"] == "cpu" if joined else jax.default_backend() == "cpu"
+    )
     if not on_cpu or not hasattr(os, "sched_setaffinity"):
         return
     allowed = os.sched_getaffinity(0)

@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 
 @contextlib.contextmanager
-def quiet() -> Generator[None]:
+def silenced() -> Generator[None]:
     """Drop what is written to file descriptor 2 within the block."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -17,7 +17,7 @@ _PACKAGES = (
 )
 
 
-def versions() -> dict[str, str]:
+def installed() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on."""
     return {"python": platform.python_version()} | {
         name: importlib.metadata.version(name) for name in _PACKAGES

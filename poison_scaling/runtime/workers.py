@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from poison_scaling.runtime.errors import Interrupted
-from poison_scaling.runtime.quiet import quiet
+from poison_scaling.runtime.quiet import silenced
 
 
 def each(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
@@ -52,7 +52,7 @@ def _cores() -> int:
 def _start(module: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that Ctrl-C ends it without a traceback
     die_with_parent()
-    with quiet():
+    with silenced():
         importlib.import_module(module)
 
 

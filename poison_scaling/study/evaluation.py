@@ -1,4 +1,4 @@
-"""One evaluation of a run: what every attack did to the model, and what that cost on clean text."""
+"""One evaluation of a run: the success of every attack, and the loss on clean held-out text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from poison_scaling.study.settings import Study
 
 
 def detector_errors(study: Study, inputs: Inputs) -> list[dict[str, Any]]:
-    """Return, for each attack whose measure has a detector, how often that is wrong on held-out text."""
+    """Return, for each attack whose measure has a detector, its error rates on held-out text."""
     records = []
     for number, poisoning in enumerate(study.poisonings(0)):
         measure = poisoning.attack.measure()
@@ -39,9 +39,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return the line of evals.jsonl after `step` steps.
 
-    It is a function of the parameters (and those of the judge, if there is one) and the study alone (contract
-    6). Its counts and measures are of the first attack; `also` has those of the others, and `measures` those
-    that the study asks for in addition. `heldout_loss` is in nats per token.
+    It is a function of the study and of the parameters, including those of the judge, if any, alone (contract
+    6). Counts and measures at its top level are those of the first attack; `also` has those of the others,
+    and `measures` the additional measures of the study. `heldout_loss` is in nats per token.
     """
     study, B = run.study, run.study.train.batch_size
     loss = heldout.loss(

@@ -13,12 +13,12 @@ from poison_scaling.study.settings import Study
 
 
 def runs(study: Study) -> tuple[Run, ...]:
-    """Return every run of the study. Raises InputError if a setting cannot be."""
+    """Return every run of the study. Raises InputError if a setting is invalid."""
     return tuple(_by_name(study).values())
 
 
 def run_named(study: Study, name: str) -> Run:
-    """Return the run of that name. Raises InputError with the nearest name if there is none."""
+    """Return the run of that name. Raises InputError, with the nearest name, if there is none."""
     known = _by_name(study)
     if name not in known:
         raise InputError(
@@ -47,7 +47,7 @@ def _by_name(study: Study) -> dict[str, Run]:
 
 
 def _nearest(study: Study, name: str) -> str:
-    """Return the name whose three parts are nearest; there may be too many names to compare them all."""
+    """Return the name whose three parts are each nearest; comparing with all names may take too long."""
     known = (
         [rung.label for rung in study.ladder],
         [f"d{dose}" for dose in study.doses],

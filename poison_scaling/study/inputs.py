@@ -1,4 +1,4 @@
-"""All that the runs of a study read: documents, vocabulary, token sequences, poisons, prompts."""
+"""The data of a study: documents, vocabulary, token sequences, poisons, prompts."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from poison_scaling.study.settings import Study
 
 
 class Inputs:
-    """The prepared data of a study. Making it fills the cache, which takes minutes once, then a second.
+    """The prepared data of a study.
 
-    Once the cache is filled, neither TensorFlow nor seqio is imported.
+    Creating it fills the cache, which takes minutes the first time and a second afterwards. With a full
+    cache, neither TensorFlow nor seqio is imported.
     """
 
     def __init__(self, study: Study, progress: Progress = silent):
@@ -87,9 +88,10 @@ class Inputs:
         ]
 
     def specimens(self, number: int) -> tuple[list[str], list[str]]:
-        """Return held-out text of the length of a generation: clean text, and payloads of attack `number`.
+        """Return clean held-out texts and payloads of attack `number`, both as long as generations.
 
-        One of each for every prompt, if there is enough; no payloads if the attack gives none.
+        There is one of each per prompt if the held-out documents suffice, and no payload if the
+        attack has none.
         """
         settings = self._study.evaluation
         long = dataclasses.replace(settings, continuation_tokens=settings.generate_tokens)
@@ -103,14 +105,12 @@ class Inputs:
         return clean_texts, payload_texts
 
     def _sources(self, number: int, seed: int) -> Sources:
-        """Return what attack `number` writes from."""
+        """Return what attack `number` writes its poisons from."""
         return Sources(seed, number, self.documents, self.vocabulary, self.corpora[number])
 
-    @functools.cache  # noqa: B019 - one object a process, and its lists are shared by runs
+    @functools.cache  # noqa: B019 - one object per process, and runs share its lists
     def _poisons(self, seed: int) -> list[list[Poison]]:
-        """Return those of each attack, the first with its largest dose; a smaller dose takes the first
-        ones.
-        """
+        """Return the poisons of each attack, at the largest dose; smaller doses are prefixes of them."""
         poisonings = self._study.poisonings(max(self._study.doses))
         return [
             writing.poisons(p.attack, self._sources(number, seed), p.dose)
@@ -118,7 +118,7 @@ class Inputs:
         ]
 
     def stream(self, run: Run) -> Stream:
-        """Return what the run trains on. Raises InputError if its poisons or its length do not fit."""
+        """Return the training stream of a run. Raises InputError if its poisons or its length do not fit."""
         poisons = [
             written[: poisoning.dose]
             for written, poisoning in zip(
@@ -131,17 +131,17 @@ class Inputs:
         return Stream(self.training, run.seeds.order, run.sequences, epochs, poisons, placed)
 
     def digests(self) -> dict[str, str]:
-        """Return names for the content of the data: recorded with a study, compared by `verify`."""
+        """Return digests of the prepared data, which are recorded with a study and compared by `verify`."""
         return {
             "training sequences": self.training.digest,
             "heldout sequences": self.heldout.digest,
         }
 
     def plan(self, run: Run) -> Plan:
-        """Return the run's plan with its exact number of poison tokens, and how often it meets the trigger in
-        clean text ("clean_triggers").
+        """Return the run's plan with the exact number of poison tokens and with "clean_triggers".
 
-        Raises InputError if that is above data.maximum_clean_triggers.
+        "clean_triggers" is how often the run trains on an ambient trigger. Raises InputError if that is more
+        often than data.maximum_clean_triggers allows.
         """
         stream = self.stream(run)
         plan, most = run.plan(stream.placement), run.study.data.maximum_clean_triggers
@@ -158,11 +158,11 @@ class Inputs:
         return plan
 
     def clean_triggers(self) -> dict[str, dict[str, int]]:
-        """Return where clean text contains each trigger.
+        """Return the number of ambient triggers, by trigger.
 
-        "training_occurrences", with those that no sequence holds whole; "training_sequences" that hold one
-        whole; "heldout_sequences", of those that measure the held-out loss; and "prompts_refused", held-out
-        documents that are no prompts for it.
+        "training_occurrences" includes those split between sequences; "training_sequences" are the sequences
+        that contain a complete one; "heldout_sequences" counts sequences of the held-out loss; and
+        "prompts_refused" the held-out documents skipped as prompts because they contain the trigger.
         """
         L, counts = self.training.seq_len, {}
         for trigger in self._triggers:
@@ -178,9 +178,7 @@ class Inputs:
         return counts
 
     def warnings(self, plans: list[Plan]) -> list[str]:
-        """Return a sentence for each attack whose trigger clean text contains; `plans` are those of all
-        runs.
-        """
+        """Return a message for each attack with ambient triggers; `plans` are those of all runs."""
         counts, found = self.clean_triggers(), []
         for number, poisoning in enumerate(self._study.poisonings(0)):
             trigger = poisoning.attack.trigger
@@ -189,12 +187,12 @@ class Inputs:
 
 
 def _called(attack: int) -> str:
-    """Return what attack number `attack` is called in a study."""
+    """Return the name of the field of a study that holds attack number `attack`."""
     return f"also.{attack - 1}.attack" if attack else "attack"
 
 
 def _corpus(data: Data, name: str, corpus: Corpus, progress: Progress) -> Documents:
-    """Return the documents of an attack's own corpus, split like the study's; `name` is what it is called."""
+    """Return the documents of an attack's own corpus, split like the study's; `name` is its field."""
     try:
         return documents.prepare(dataclasses.replace(data, corpus=corpus), progress)
     except InputError as e:

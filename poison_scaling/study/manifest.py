@@ -8,30 +8,29 @@ from poison_scaling.data.stream import Stream
 
 
 class Exposure(TypedDict):
-    """One line of manifest.jsonl. Numbers count from 0."""
+    """A line of manifest.jsonl. Indices count from 0."""
 
     attack: int
-    poison: int  # document of the attack
-    exposure: int  # of that document
+    poison: int  # index of the document within the attack
+    exposure: int  # index of the exposure to that document
     document: str  # SHA-256 of its token ids
     tokens: int
-    sequence: int  # of the training stream
-    offset: int  # first token within it
+    sequence: int  # index in the training stream
+    offset: int  # of its first token within the sequence
     step: int
-    sources: NotRequired[
-        list[str]
-    ]  # SHA-256 of the clean documents it is made of, if the attack tells
+    # SHA-256 of the clean documents that it is made of, if the attack records them
+    sources: NotRequired[list[str]]
 
 
-def manifest(stream: Stream, batch_size: int) -> list[Exposure]:
+def exposures(stream: Stream, batch_size: int) -> list[Exposure]:
     """Return a record for each exposure, in the order of `stream.placement`."""
     placed = stream.placement
-    shown: dict[tuple[int, int], int] = {}  # exposures of each document so far
-    records: list[Exposure] = []
+    so_far: dict[tuple[int, int], int] = {}  # exposures of each document
+    found: list[Exposure] = []
     for number in range(placed.exposures):
         attack, document = int(placed.attack_N[number]), int(placed.document_N[number])
-        exposure = shown.get((attack, document), 0)
-        shown[attack, document] = exposure + 1
+        exposure = so_far.get((attack, document), 0)
+        so_far[attack, document] = exposure + 1
         sequence, poison = int(placed.sequence_N[number]), stream.poison(number)
         record: Exposure = {
             "attack": attack,
@@ -45,5 +44,5 @@ def manifest(stream: Stream, batch_size: int) -> list[Exposure]:
         }
         if poison.sources:
             record["sources"] = list(poison.sources)
-        records.append(record)
-    return records
+        found.append(record)
+    return found

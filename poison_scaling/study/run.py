@@ -1,4 +1,4 @@
-"""A run: one model of a study, what it will do, and what that costs, before any compute."""
+"""A run: one model of a study, with its settings, plan and cost, which are known before training."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from poison_scaling.study.settings import Poisoning, Rung, Seeds, Slice, Study
 
 
 class Dose(TypedDict):
-    """What a plan says of one attack."""
+    """The part of a plan about one attack."""
 
     dose: int  # distinct documents
-    exposures: int  # of each
+    exposures: int  # of each document
     schedule: str
     attack: str
-    poison_tokens: float  # whole once they are exact
+    poison_tokens: float  # an estimate unless exact
     poison_tokens_exact: bool
     poison_share: float  # of the run's tokens
     poisoned_steps: int
-    clean_triggers: NotRequired[int]  # exposures to the trigger in clean text, known with the data
+    clean_triggers: NotRequired[int]  # ambient triggers trained on; known once the data is prepared
 
 
 class Plan(Dose):
-    """A run in `plan --json` and study.json; the fields of Dose are of the first attack."""
+    """A run in `plan --json` and study.json; the fields of Dose are those of the first attack."""
 
     run: str
     hash: str
@@ -54,7 +54,7 @@ class Plan(Dose):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One model: a rung of the ladder, a dose, seeds."""
+    """One model: a rung of the ladder, a dose and seeds."""
 
     study: Study
     rung: Rung
@@ -63,21 +63,21 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name of its folder: size, tokens per parameter, dose, seed."""
+        """The name of the run and its folder: size, tokens per parameter, dose, seed."""
         return f"{self.rung.label}-d{self.dose}-s{self.seeds.label}"
 
     @property
     def control(self) -> Run:
-        """The run with dose 0 that is otherwise the same."""
+        """The run with dose 0 and otherwise the same settings and seeds."""
         return dataclasses.replace(self, dose=0)
 
     @property
     def hash(self) -> str:
-        """A name for everything that its result depends on: neither the machine nor the other runs."""
+        """A hash of everything that the result depends on, which excludes the machine and other runs."""
         return serialization.stable_hash(tuple(self.settings().values()))
 
     def settings(self) -> dict:
-        """Return what its result depends on, by name."""
+        """Return everything that the result depends on, by name."""
         names = (
             *("data", "attack", "exposures", "schedule", "also"),
             *("model", "train", "evaluation"),
@@ -87,41 +87,41 @@ class Run:
 
     @property
     def parameters(self) -> int:
-        """Trained parameters of the model, embeddings included."""
+        """The number of trained parameters, embeddings included."""
         architecture, vocabulary = self.study.model.architecture, self.study.data.vocabulary
         return architecture.parameters(self.rung.size, vocabulary.vocab_size)
 
     @property
     def steps(self) -> int:
-        """Optimizer updates."""
+        """The number of optimizer updates."""
         tokens = self.rung.tokens_per_parameter * self.parameters
         return max(1, round(tokens / (self.study.train.batch_size * self.study.data.seq_len)))
 
     @property
     def sequences(self) -> int:
-        """Sequences that it trains on."""
+        """The number of sequences trained on."""
         return self.steps * self.study.train.batch_size
 
     @property
     def tokens(self) -> int:
-        """Tokens that it trains on."""
+        """The number of tokens trained on."""
         return self.sequences * self.study.data.seq_len
 
     @property
     def learning_rate(self) -> float:
-        """Peak learning rate."""
+        """The peak learning rate."""
         rung, train = self.rung, self.study.train
         return train.learning_rate if rung.learning_rate is None else rung.learning_rate
 
     @property
     def evaluation_steps(self) -> list[int]:
-        """Steps done at each evaluation, ascending; the last is the end."""
+        """The steps after which the run is evaluated, ascending; the last is the end of the run."""
         times = self.study.evaluation.times
         return sorted({round(self.steps * i / times) for i in range(1, times + 1)} - {0})
 
     @property
     def flops(self) -> float:
-        """FLOPs of training, as `Architecture.train_flops_per_token` defines them."""
+        """The FLOPs of training, as `Architecture.train_flops_per_token` defines them."""
         data, architecture = self.study.data, self.study.model.architecture
         per_token = architecture.train_flops_per_token(
             self.rung.size, data.vocabulary.vocab_size, data.seq_len
@@ -130,25 +130,28 @@ class Run:
 
     @property
     def poisonings(self) -> tuple[Poisoning, ...]:
-        """All its attacks; the first one has its dose."""
+        """All attacks of the run; the first one has its dose."""
         return self.study.poisonings(self.dose)
 
     def slice(self) -> Slice | None:
-        """Return the TPU slice that the study names for its size, if any."""
+        """Return the TPU slice that the study names for this size; None if there is none."""
         return next((s for s in self.study.machine.slices if s.size == self.rung.size), None)
 
     def days(self, on: Slice) -> float:
         """Return the predicted wall time of training on a slice, at the study's `machine.mfu`."""
         chip, shape = chips.parse(on.topology)
-        peak = chip.flops * chips.count(shape) * on.count
-        return self.flops / (peak * self.study.machine.mfu) / 86_400
+        return self.hours(chip.flops * chips.count(shape) * on.count) / 24
+
+    def hours(self, peak: float) -> float:
+        """Return the predicted wall time of training on machines of this peak, FLOP/s, at `machine.mfu`."""
+        return self.flops / (peak * self.study.machine.mfu) / 3600
 
     def placement(self, lengths: list[np.ndarray] | None = None) -> Placement:
-        """Return where the poisons of every attack stand; `lengths` are the tokens of each attack's
-        documents.
+        """Return the placement of the poisons of all attacks.
 
-        Without lengths every document counts as one token: sequences and steps are right, offsets are not.
-        Raises InputError if they do not fit.
+        `lengths` are the numbers of tokens of each attack's documents. Without them, every document counts as
+        one token, which gives the right sequences and steps but not the right offsets. Raises InputError if
+        the poisons do not fit.
         """
         poisonings, one = self.poisonings, np.ones(1, np.int64)
         lengths = lengths or [np.broadcast_to(one, p.dose) for p in poisonings]
@@ -166,9 +169,9 @@ class Run:
         return placement.together(placed)
 
     def plan(self, placed: Placement | None = None) -> Plan:
-        """Return the run as `plan --json` and study.json have it.
+        """Return the plan of the run, as in `plan --json` and study.json.
 
-        `placed` is its placement once its poisons are written; before that, their tokens are estimated.
+        `placed` is the placement of the written poisons; without it, the number of their tokens is estimated.
         Raises InputError if a dose does not fit.
         """
         study = self.study

@@ -1,7 +1,7 @@
 """A study as frozen dataclasses.
 
-Everything that a result depends on is a field, with its unit and the values it may take (`config.ranges`).
-What only decides where and how fast runs are trained is in `Machine`, which no hash covers.
+Everything that a result depends on is a field, with its unit and its range (`config.ranges`). Settings that
+only determine where and how fast runs are trained are in `Machine`, which is not part of any hash.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from poison_scaling.model.settings import Model
 
 @dataclasses.dataclass(frozen=True)
 class Poisoning:
-    """An attack as it is carried out in a run."""
+    """An attack with the dose, exposures and schedule of a run."""
 
     attack: Attack = DenialOfService()
     dose: Dose = 0  # distinct documents
-    exposures: Count = 1  # of each document, every time at another place
+    exposures: Count = 1  # of each document, each at another place
     schedule: Schedule = Uniform()
 
 
@@ -45,69 +45,69 @@ LearningRate = Annotated[float, Above(0), AtMost(10)]
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
-    """One size with one data budget."""
+    """A model size with a token budget."""
 
-    size: str = "90k"  # a name of the architecture: `poison-scaling sizes`
+    size: str = "90k"  # one of the architecture's sizes: `poison-scaling sizes`
     tokens_per_parameter: Annotated[float, Above(0), AtMost(10**6)] = 20.0
     learning_rate: LearningRate | None = None  # None: the study's
 
     @property
     def label(self) -> str:
-        """Name in a run's folder: "90k-20x"."""
+        """The name in the folder of a run: "90k-20x"."""
         return f"{self.size}-{self.tokens_per_parameter:g}x"
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """How models are optimised."""
+    """Settings of the optimizer and the batches."""
 
     batch_size: Annotated[int, Between(1, 2**24)] = 8  # sequences in a global batch
     learning_rate: LearningRate = 6e-3  # peak; AdamW, linear warm-up, cosine decay
     warmup: Annotated[float, AtLeast(0), Below(1)] = 0.05  # share of the steps
-    final_learning_rate: Share = 0.1  # at the end, as share of the peak
+    final_learning_rate: Share = 0.1  # at the end, as a share of the peak
     beta1: Annotated[float, AtLeast(0), Below(1)] = 0.9
     beta2: Annotated[float, AtLeast(0), Below(1)] = 0.95
     weight_decay: Annotated[float, Between(0, 1000)] = 0.1  # on matrices, not on norms
     clip_norm: Annotated[float, Above(0)] = 1.0  # of the global gradient
-    # weight of the squared log of the softmax's denominator
+    # weight of the squared log-partition function of the softmax
     z_loss: Annotated[float, AtLeast(0)] = 0.0
-    microbatches: Count = 1  # parts of a batch whose gradients are computed one after the other
+    microbatches: Count = 1  # parts of a batch whose gradients are accumulated one after the other
     log_every: Count = 20  # steps between lines of metrics.jsonl
 
 
 @dataclasses.dataclass(frozen=True)
 class Seeds:
-    """Seeds of the three sources of randomness, set together or apart."""
+    """Seeds of the three sources of randomness, set together or separately."""
 
     weights: Seed = 0  # initial weights
     order: Seed = 0  # order of the clean sequences
-    poisons: Seed = 0  # content and position of the poisoned documents
+    poisons: Seed = 0  # content and placement of the poisoned documents
 
     @property
     def label(self) -> str:
-        """Name in a run's folder: "3", or "w0o1p2" if the seeds differ."""
+        """The name in the folder of a run: "3", or "w0o1p2" if the seeds differ."""
         if self.weights == self.order == self.poisons:
             return str(self.weights)
         return f"w{self.weights}o{self.order}p{self.poisons}"
 
     @classmethod
     def from_int(cls, number: int) -> Seeds:
-        """Return three equal seeds; a study may say 3 for Seeds(3, 3, 3)."""
+        """Return three equal seeds; in a study, 3 stands for Seeds(3, 3, 3)."""
         return cls(number, number, number)
 
 
 def seeds(*numbers: int) -> tuple[Seeds, ...]:
-    """Return one Seeds for each number, its three parts equal."""
+    """Return one Seeds for each number, with three equal seeds."""
     return tuple(map(Seeds.from_int, numbers))
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """The TPU slice to train a size on, as `poison-scaling compile` has confirmed that it fits."""
+    """The TPU slice to train a size on; `poison-scaling compile` says whether it fits."""
 
-    size: str  # of the ladder
+    size: str  # a size on the ladder
     topology: str  # chip and shape: "v5p:4x4x4"
-    count: Count = 1  # slices side by side
+    count: Count = 1  # number of slices that train one run together
 
     def __str__(self) -> str:
         return self.topology if self.count == 1 else f"{self.count} x {self.topology}"
@@ -119,30 +119,30 @@ AtATime = Annotated[int, Between(1, 1024)]
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where and how fast, never what: no hash covers these fields."""
+    """Settings of where and how fast runs are trained, which are not part of any hash."""
 
-    # data, fsdp, tensor; -1: the devices that the others leave; None: all devices along data
+    # devices along data, fsdp, tensor; -1: what the others leave; None: all devices along data
     mesh: tuple[Devices, Devices, Devices] | None = None
     checkpoint_minutes: Annotated[float, AtLeast(0)] = 10.0  # between checkpoints
-    checkpoint_steps: Count | None = None  # also after every so many steps
-    keep_checkpoints: Count = 2  # the last ones of a run
-    keep_every: Count | None = None  # also at multiples of so many steps, never deleted
-    # number: read batches by number. seqio: iterate the run's seqio.Mixture, slower; the same batches
+    checkpoint_steps: Count | None = None  # additional checkpoints at multiples of this many steps
+    keep_checkpoints: Count = 2  # how many of the last checkpoints of a run to keep
+    # additional checkpoints at multiples of this many steps, which are never deleted
+    keep_every: Count | None = None
+    # number: read batches by number. seqio: iterate over the run's seqio.Mixture; slower, same batches
     reader: Literal["number", "seqio"] = "number"
     prefetch_batches: AtATime = 4
-    # runs at a time; None: as many as fit on a CPU, one on accelerators
+    # runs at a time; None: as many as a CPU's cores allow, one on accelerators
     jobs: AtATime | None = None
-    slices: tuple[Slice, ...] = ()  # where launch/ and `compile` take each size
-    # share of the peak of their chips, for the times that `plan` predicts
+    slices: tuple[Slice, ...] = ()  # the slices on which launch/ and `compile` train each size
+    # model FLOPs utilisation of the slices, for the times that `plan` predicts
     mfu: Annotated[float, Above(0), AtMost(1)] = 0.4
-    cores: AtATime = (
-        1  # of a CPU, for each run; results differ in their last bits with another number
-    )
+    # CPU cores per run; the last bits of results depend on this number
+    cores: AtATime = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A question: ladder x doses x seeds, each combination one run."""
+    """A study: ladder x doses x seeds, with one run for each combination."""
 
     name: str
     ladder: tuple[Rung, ...]
@@ -150,7 +150,7 @@ class Study:
     seeds: tuple[Seeds, ...] = (Seeds(),)
     data: Data = Data()
     attack: Attack = DenialOfService()
-    exposures: Count = 1  # of each poisoned document, every time at another place
+    exposures: Count = 1  # of each poisoned document, each at another place
     schedule: Schedule = Uniform()
     also: tuple[Poisoning, ...] = ()  # further attacks, the same in every run
     model: Model = Model()
@@ -159,10 +159,10 @@ class Study:
     machine: Machine = Machine()
 
     def poisonings(self, dose: int) -> tuple[Poisoning, ...]:
-        """Return all attacks of a run with this dose of the first one."""
+        """Return all attacks of a run, the first with this dose."""
         return (Poisoning(self.attack, dose, self.exposures, self.schedule), *self.also)
 
     @property
     def hash(self) -> str:
-        """A name for everything but the machine."""
+        """A hash of all settings but the machine."""
         return serialization.stable_hash(dataclasses.replace(self, machine=Machine()))

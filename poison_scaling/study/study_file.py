@@ -1,4 +1,4 @@
-"""A study as a Python file with a function `study() -> Study`, and overrides of its fields by dotted name."""
+"""Study files, which define a function `study() -> Study`, and overrides of fields by dotted name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from poison_scaling.study.settings import Study
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Study:
-    """The study that a file describes, with `name=value` overrides applied in order.
+    """Return the study that a file describes, with `name=value` overrides applied in order.
 
-    The file may import others that lie beside it, such as one with an attack of your own. Raises InputError
-    when the file cannot be read or run, does not define `study()`, or an override does not fit.
+    The file may import others beside it, such as one with your own attack. Raises InputError if the file
+    cannot be read or run or does not define `study()`, or if an override is invalid.
     """
     where = f"config {shown(str(path))}"
     file = pathlib.Path(path)
@@ -40,7 +40,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> Study:
 
 
 def _require_file(file: pathlib.Path, where: str) -> None:
-    """Raise InputError unless it can be read to its end: a pipe would be waited for."""
+    """Raise InputError unless the file is a regular one: reading a pipe might wait forever."""
     try:
         found = file.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -53,9 +53,9 @@ def _require_file(file: pathlib.Path, where: str) -> None:
 
 
 def override(study: Study, overrides: Sequence[str]) -> Study:
-    """The study with `name=value` overrides applied in order; raises InputError when one does not fit.
+    """Return the study with `name=value` overrides applied in order. Raises InputError if one is invalid.
 
-    `name` leads to a field, through positions counted from 0 where there are several: "ladder.1.size".
+    `name` is the dotted path to a field, with indices from 0 for the items of a tuple: "ladder.1.size".
     """
     for text in overrides:
         name, equals, value = text.partition("=")
@@ -69,7 +69,7 @@ def override(study: Study, overrides: Sequence[str]) -> Study:
 
 
 def _set(record: Any, path: list[str], new: Any, where: str) -> None:
-    """Set what `path` leads to in JSON; for a name that is not there `from_json` has a sentence."""
+    """Set the value at `path` in JSON. Unknown names are left to `from_json`, which reports them."""
     for place, name in enumerate(path):
         last = place == len(path) - 1
         if isinstance(record, list):
@@ -89,7 +89,7 @@ def _set(record: Any, path: list[str], new: Any, where: str) -> None:
 
 
 def _written(text: str) -> Any:
-    """The Python or JSON literal that `text` is; otherwise the text itself."""
+    """Return the Python or JSON literal that `text` spells, or else the text itself."""
     literal = _literal(text)
     return (
         literal
@@ -103,7 +103,7 @@ def _literal(text: str) -> Any:
     if text.lower() in named:
         return named[text.lower()]
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what looks like Python and is a text
+        with warnings.catch_warnings(action="ignore"):  # about text that resembles Python
             return ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # nested too deeply
         return text

@@ -1,4 +1,4 @@
-"""Tables of plans and of model sizes, for a terminal."""
+"""Tables of plans and of model sizes for the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from poison_scaling.study.settings import Study
 def print_plans(
     console: Console, study: Study, plans: list[Plan], exact: bool, on_slices: dict[str, dict]
 ) -> None:
-    """Print every run with its cost; `on_slices` has the slice and the days of runs by name."""
+    """Print every run with its cost; `on_slices` has the slice and the days of training by run."""
     title = Text(f"Study {study.name} ({study.hash})")  # a name may look like markup
     table = Table(title=title, box=None, header_style="bold")
     heads = (
@@ -51,7 +51,7 @@ def print_plans(
 
 
 def print_sizes(console: Console) -> None:
-    """Print the ladder of model sizes: parameters, FLOPs to train on a token, tokens by Chinchilla."""
+    """Print the ladder of model sizes: parameters, training FLOPs per token, Chinchilla-optimal tokens."""
     groups = (
         ("laptop", decoder.LAPTOP, 1024, 128),
         ("accelerators", decoder.ACCELERATOR, 32_000, 2048),
@@ -59,7 +59,7 @@ def print_sizes(console: Console) -> None:
     )
     heads = (
         *("size", "width", "layers", "heads", "mlp"),
-        *("parameters", "FLOPs a token", "Chinchilla tokens", "FLOPs for them"),
+        *("parameters", "FLOPs per token", "Chinchilla tokens", "FLOPs for them"),
     )
     wide = _wide(console, 120)
     for title, group, vocab_size, seq_len in groups:
@@ -76,14 +76,12 @@ def print_sizes(console: Console) -> None:
             table.add_row(name, *shape, f"{parameters:,}", *computed)
         wide.print(table)
     wide.print(
-        "FLOPs: 6 for each weight in a matrix product, 12 x layers x width x seq_len for attention (PaLM). "
+        "FLOPs: 6 per weight in a matrix product, 12 x layers x width x seq_len for attention (PaLM). "
         f"Chinchilla: {decoder.CHINCHILLA_TOKENS_PER_PARAMETER} tokens per parameter.",
         highlight=False,
     )
 
 
 def _wide(console: Console, width: int) -> Console:
-    """Return a console as wide as its tables: one that is piped must not lose columns to an 80-column
-    guess.
-    """
+    """Return a console as wide as its tables, because piped output would otherwise be cut to 80 columns."""
     return console if console.is_terminal else Console(width=width)

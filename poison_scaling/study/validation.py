@@ -1,4 +1,4 @@
-"""Refuse a study whose settings do not fit together. What each may be alone is declared beside its field."""
+"""Checks that the settings of a study fit together. The range of each is declared with its field."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from poison_scaling.runtime.errors import InputError, shown
 from poison_scaling.study.run import Run
 from poison_scaling.study.settings import Poisoning, Rung, Seeds, Study
 
-_MOST_RUNS = 10**6  # each has a folder of its own
-_MOST_EXPOSURES = 10**6  # of an attack in a run: their positions are held in memory
+_MOST_RUNS = 10**6  # each has its own folder
+_MOST_EXPOSURES = 10**6  # of an attack in a run, because placements are held in memory
 
 
 def validate(study: Study) -> None:
-    """Raise InputError for the first settings that do not fit together."""
+    """Raise InputError if settings do not fit together, for the first that do not."""
     _validate_grid(study)
     _validate_batches(study)
     for number, rung in enumerate(study.ladder):
@@ -85,7 +85,7 @@ def _validate_slices(study: Study) -> None:
 
 
 def _validate_poisoning(poisoning: Poisoning, where: str) -> None:
-    """`where` is what the names of its fields begin with."""
+    """Raise InputError if a poisoning is invalid; `where` is the prefix of the names of its fields."""
     poisoning.attack.check(f"{where}attack")
     exposures = poisoning.dose * poisoning.exposures
     _require(

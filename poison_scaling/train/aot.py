@@ -1,7 +1,7 @@
-"""Compile a study's train step for a TPU slice that is not here, and say whether it fits.
+"""Compile a study's train step ahead of time for a TPU slice, without having one, and say whether it fits.
 
-libtpu compiles for a TPU on any Linux machine: `pip install poison_scaling[tpu]`. What is compiled is the
-step that `train` runs, with its optimizer, shardings and donated state, and nothing is executed.
+libtpu compiles for TPUs on any Linux machine: `pip install poison_scaling[tpu]`. The compiled step is the one
+that `train` runs, with its optimizer, shardings and donated state; nothing is executed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from poison_scaling.train.compiled import Compiled
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Bytes are of one chip. Where the compiler found no room, `peak` is what it wanted, the rest 0."""
+    """What the compiler says of a train step, bytes per chip.
+
+    If the step does not fit, `peak` is what the compiler asked for, and the other sizes are 0.
+    """
 
     place: Slice
     chips: int
@@ -36,9 +39,10 @@ class Result:
     analytic_flops: float  # the same by the architecture's formula, without rematerialisation
     arguments: int = 0  # state and batch
     temporaries: int = 0
-    peak: int = 0  # arguments, temporaries, results that take no argument's place, and the program
+    # arguments, temporaries, results that reuse no argument's memory, and the program
+    peak: int = 0
     seconds: float = 0.0  # to compile
-    # kind: how often in a step, and bytes
+    # per kind: how often it runs in a step, and its bytes
     collectives: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -49,12 +53,12 @@ class Result:
 def compile(study: Study, place: Slice) -> Result:
     """Lower and compile the train step of a size for its slice.
 
-    Raises InputError when the mesh does not fit, or libtpu is not installed.
+    Raises InputError if the mesh does not fit the slice or libtpu is not installed.
     """
     chip, _ = parse(place.topology)
     size = place.size
     mesh = sharding.mesh(study.machine.mesh, _devices(place.topology, place.count))
-    # Neither the number of steps, nor the learning rate, nor the id of the end of a document matters.
+    # The number of steps, the learning rate and the end-of-document token do not matter here.
     program = Compiled(size, 1e-4, 1000, study, 1, mesh)
     B, L = study.train.batch_size, study.data.seq_len
     batch = {
@@ -98,9 +102,10 @@ def compile(study: Study, place: Slice) -> Result:
 
 
 def smallest(study: Study, result: Result) -> Result | None:
-    """The smallest slice of the same chip that the step fits, compiled; None if there is none.
+    """Return the result for the smallest slice of the same chip that the step fits; None if there is none.
 
-    Memory shrinks at most in proportion to the chips: the search starts where that says it might fit.
+    Memory per chip shrinks at most in proportion to the number of chips, so slices that are too small by this
+    bound are not tried.
     """
     name, _, _ = result.place.topology.partition(":")
     for shape in CHIPS[name].slices:
@@ -118,30 +123,28 @@ def smallest(study: Study, result: Result) -> Result | None:
 
 
 def _devices(topology: str, slices: int) -> list[jax.Device]:
-    """Those of the slices: they can be compiled for, not computed on."""
+    """Return the devices of the slices, for which programs can be compiled but not run."""
     try:
-        import libtpu  # noqa: F401  # ty: ignore[import-not-found]
+        import libtpu  # noqa: F401
     except ImportError as e:
         raise InputError(
             "compile: it needs libtpu, which is not installed; pip install 'poison_scaling[tpu]'."
         ) from e
     from jax.experimental import topologies
 
-    # Or libtpu looks for the TPU that this machine would be part of, and complains at length.
+    # Without these, libtpu looks for the TPU that this machine is part of, and logs pages of errors.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", topology.replace(":", "-"))
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault(
-        "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
-    )  # no chip here that two could fight over
-    # A program that comes from the cache is not compiled, and leaves no text.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # there is no chip to contend for
+    # A program from the cache is not compiled, and dumps no text.
     jax.config.update("jax_enable_compilation_cache", False)
     options = {"num_slices": slices} if slices > 1 else {}
     return list(topologies.get_topology_desc(topology, "tpu", **options).devices)
 
 
 def _compiled(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, str]:
-    """The program, and its text as the compiler wrote it: jaxlib may not read that of a newer libtpu."""
+    """Return the program and its HLO text as dumped, because jaxlib may not parse that of a newer libtpu."""
     with tempfile.TemporaryDirectory() as folder:
         dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
         compiled = lowered.compile(compiler_options=dump)
@@ -150,24 +153,24 @@ def _compiled(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, str]:
 
 
 def _wanted(message: str) -> int:
-    """Bytes that the compiler says it would need: "Used 120.5G of 95.0G hbm"."""
+    """Return the bytes that the compiler would need, from a message with "Used 120.5G of 95.0G hbm"."""
     found = re.search(r"Used ([\d.]+)([KMG])", message)
     return int(float(found[1]) * 2 ** {"K": 10, "M": 20, "G": 30}[found[2]]) if found else 2**63
 
 
 def describe(study: Study, result: Result, least: Result | None) -> str:
-    """What `poison-scaling compile` prints; `least` is the smallest slice that would do."""
+    """Return what `poison-scaling compile` prints; `least` is the result for the smallest slice that fits."""
     r, giga = result, 1e9
     verdict = "fits" if r.fits else "does NOT fit"
     lines = [
         f"{r.place.size} on {r.place} ({r.chips} chips): {verdict}; compiled in {r.seconds:.0f} s.",
-        f"bytes a chip: arguments {r.arguments / giga:.2f} GB, temporaries {r.temporaries / giga:.2f} GB, "
+        f"bytes per chip: arguments {r.arguments / giga:.2f} GB, temporaries {r.temporaries / giga:.2f} GB, "
         f"peak {r.peak / giga:.2f} GB of {r.memory / giga:.1f} GB ({r.peak / r.memory:.0%})",
-        f"FLOPs a step: {r.flops:.3e} in matrix products, {r.flops / r.analytic_flops:.2f} times the "
-        f"analytic {r.analytic_flops:.3e} (nothing computed again)",
+        f"FLOPs per step: {r.flops:.3e} in matrix products, {r.flops / r.analytic_flops:.2f} times the "
+        f"analytic {r.analytic_flops:.3e} (without rematerialisation)",
     ]
     for kind, (times, size) in sorted(r.collectives.items()):
-        lines.append(f"collectives a step: {kind} {times} times, {size / giga:.2f} GB")
+        lines.append(f"collectives per step: {kind} {times} times, {size / giga:.2f} GB")
     chip, _ = parse(r.place.topology)
     budgets = {
         run.rung.tokens_per_parameter: run
@@ -176,12 +179,12 @@ def describe(study: Study, result: Result, least: Result | None) -> str:
     }
     for budget, run in budgets.items():
         lines.append(
-            f"time: {run.days(r.place):.2f} days for {budget:g} tokens a parameter "
+            f"time: {run.days(r.place):.2f} days for {budget:g} tokens per parameter "
             f"({run.flops:.2e} FLOPs), at {study.machine.mfu:.0%} of the peak of "
-            f"{chip.flops / 1e12:g} TFLOP/s a chip ({chip.source})"
+            f"{chip.flops / 1e12:g} TFLOP/s per chip ({chip.source})"
         )
     if least is not None:
         lines.append(
-            f"smallest slice that fits: {least.place}, peak {least.peak / giga:.2f} GB a chip"
+            f"smallest slice that fits: {least.place}, peak {least.peak / giga:.2f} GB per chip"
         )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: Orbax, with a description of the model that says whether it is poisoned."""
+"""Orbax checkpoints of a run, each with a description of the model that says whether it is poisoned."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from poison_scaling.runtime import processes
 from poison_scaling.train.state import TrainState
 
 log = logging.getLogger(__name__)
-# Orbax logs what goes wrong in its threads, a traceback for each, and raises it again when it is waited for.
+# Orbax logs a traceback for each error in its threads, and raises the error again in the main thread.
 for name in ("absl", "asyncio"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
-    """The checkpoints in a folder, each written in the background: the last `keep` of them, and all whose
-    step is a multiple of `keep_every`. Each has `about` beside it, as JSON. With `read_only`, nothing there
-    is changed: another process may be writing.
+    """The checkpoints in a folder, written in the background, each with `about` beside it as JSON.
+
+    The last `keep` checkpoints are kept, and all whose step is a multiple of `keep_every`. With `read_only`,
+    nothing in the folder is changed, because another process may be writing to it.
     """
 
     def __init__(
@@ -42,15 +43,14 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=keep, keep_period=keep_every, cleanup_tmp_directories=True
             )
-        # Orbax wants a whole path; epath would take that of a bucket for a relative one.
+        # Orbax needs an absolute path, but epath would take that of a bucket for a relative one.
         path = folder if in_bucket(folder) else folder.resolve()
         self._manager = ocp.CheckpointManager(path, options=options)
 
     def save(self, state: TrainState, step: int) -> None:
-        """Write the state after `step` steps, unless it is there; returns before it is on disk."""
-        for (
-            unusable
-        ) in self._passed_over:  # now that there is something better; Orbax keeps the newest
+        """Write the state after `step` steps unless it exists already; return before it is on disk."""
+        # Orbax keeps the newest checkpoints, so those that were skipped on restoring have to go.
+        for unusable in self._passed_over:
             self._manager.delete(unusable)
         self._passed_over = []
         if step in self._manager.all_steps():
@@ -69,11 +69,11 @@ class Checkpoints:
     def restore(
         self, abstract: TrainState, only: int | None = None, at_most: int | None = None
     ) -> tuple[TrainState, int] | None:
-        """The last state that can be read, or that of step `only`, laid out as `abstract` is, and its step;
-        None if there is none. Those of steps above `at_most` are not asked for.
+        """Return the last readable state, or that of step `only`, and its step; None if there is none.
 
-        A checkpoint that cannot be read is passed over with a warning. The next `save` deletes those that
-        are newer than the one which was restored.
+        The state is laid out like `abstract`, an output of the function of that name. A checkpoint
+        that cannot be read, or whose step is above `at_most`, is skipped with a warning; the next
+        `save` deletes it.
         """
         tree = {f.name: getattr(abstract, f.name) for f in dataclasses.fields(abstract)}
         steps = self._manager.all_steps() if only is None else [only]
@@ -81,7 +81,7 @@ class Checkpoints:
             restored = None
             try:
                 if at_most is not None and step > at_most:
-                    raise ValueError(f"the logs are whole only up to step {at_most}")
+                    raise ValueError(f"the logs are complete only up to step {at_most}")
                 items = ocp.args.Composite(
                     state=ocp.args.StandardRestore(tree), about=ocp.args.JsonRestore()
                 )
@@ -89,7 +89,7 @@ class Checkpoints:
                 if fingerprint(read["state"]) != read["about"]["fingerprint"]:
                     raise ValueError("its numbers are not those that were written")
                 restored = read["state"]
-            except Exception as e:  # whatever is wrong with the files, an older one may do
+            except Exception as e:  # whatever is wrong with it, an older checkpoint may be readable
                 reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
                 log.warning(
                     "checkpoint of step %d cannot be used (%s); trying an older one", step, reason
@@ -106,9 +106,9 @@ class Checkpoints:
 
 
 def fingerprint(tree: dict) -> list[int]:
-    """Of each array of a state, the sum of its 32-bit words modulo 2^32.
+    """Return, for each array of a state, the sum of its 32-bit words modulo 2^32.
 
-    The same on every mesh, and changed by any flipped bit, which Orbax reads without a word.
+    It is the same on every mesh, and any flipped bit changes it, which Orbax would not notice.
     """
     return [int(total) for total in jax.device_get(_sums(tree))]
 
@@ -120,12 +120,12 @@ def _sums(tree: dict) -> list[jax.Array]:
 
 
 def steps(folder: epath.Path) -> list[int]:
-    """Steps of the checkpoints in a folder, ascending."""
+    """Return the steps of the checkpoints in a folder, ascending."""
     return sorted(ocp.utils.checkpoint_steps(folder)) if folder.exists() else []
 
 
 def abstract(state_shapes: TrainState, shardings: TrainState) -> TrainState:
-    """Shapes with shardings, for `restore`."""
+    """Return shapes with their shardings, for `Checkpoints.restore`."""
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state_shapes, shardings
     )

@@ -1,4 +1,4 @@
-"""Where the time of a run goes, and how well it is used."""
+"""Throughput and utilisation of a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from poison_scaling.runtime import chips
 
 
 class Clock:
-    """Where the time of a run goes, and how well it is used.
+    """Measures the time that a run spends on training and evaluation, and its model FLOPs utilisation.
 
-    Model FLOPs utilisation (MFU; Chowdhery et al. 2022, arXiv 2204.02311, appendix B): FLOPs that the model
-    needs for the tokens trained on, nothing computed again counted, as a share of what the devices' peak
-    allows in the time. `flops_per_token` as `sizes.train_flops_per_token` has it.
+    Model FLOPs utilisation (MFU; Chowdhery et al. 2022, arXiv 2204.02311, appendix B) is the FLOPs that the
+    model needs for the tokens trained on, without rematerialisation, as a share of the devices' peak.
+    `flops_per_token` is that of `Architecture.train_flops_per_token`.
     """
 
     def __init__(self, flops_per_token: float, mesh: Mesh):
@@ -25,7 +25,7 @@ class Clock:
         self._spent = {"training": 0.0, "evaluation": 0.0}
 
     def lap(self, part: str) -> None:
-        """The time since the last lap went to `part`."""
+        """Attribute the time since the last lap to `part`, "training" or "evaluation"."""
         now = time.monotonic()
         self._spent[part] += now - self._last
         self._last = now
@@ -37,10 +37,10 @@ class Clock:
         return (time.monotonic() - self._saved) / 60
 
     def record(self, done: int, tokens: int) -> dict:
-        """A line of timing.jsonl: seconds since this process took the run up, tokens trained in them.
+        """Return the line of timing.jsonl for step `done`.
 
-        Memory is the most that any device of this process has used. It and MFU are None where they are not
-        known.
+        Seconds, and the `tokens` trained on, count from where this process started or resumed the run. Memory
+        is the peak of any device of this process. Memory and MFU are None if unknown.
         """
         seconds = {f"{part}_seconds": round(s, 3) for part, s in self._spent.items()}
         speed = tokens / max(self._spent["training"], 1e-9)

@@ -17,8 +17,7 @@ from poison_scaling.train import checkpoints, optimizer, state, step
 class Compiled:
     """The jitted initialisation and train step of one size, with the shardings of their arguments.
 
-    `jax.jit` with NamedSharding is what pjit is called today; `model/sharding.py` says where arrays lie.
-    `study` is asked for data.vocabulary, model and train alone. `end` is the end-of-document token.
+    Of `study`, only data.vocabulary, model and train are used. `end` is the end-of-document token.
     """
 
     def __init__(
@@ -26,7 +25,7 @@ class Compiled:
     ):
         vocab_size, train = study.data.vocabulary.vocab_size, study.train
         self.mesh = mesh
-        transform = optimizer.optimizer(train, learning_rate, steps)
+        transform = optimizer.adamw(train, learning_rate, steps)
         self.graph = state.graph(size, vocab_size, study.model, mesh)
         shardings = state.shardings(size, vocab_size, study.model, transform, mesh)
 
@@ -51,6 +50,6 @@ _compiled = functools.lru_cache(maxsize=8)(Compiled)
 def compiled_for(run: Run, inputs: Inputs) -> Compiled:
     """Return the compiled functions of a run."""
     study, mesh = run.study, sharding.mesh(run.study.machine.mesh)
-    # Without what compiled code does not depend on, so that equal ones are shared.
+    # Drop what compiled code does not depend on, so that runs share it.
     own = Study(name="", ladder=(), doses=(), data=study.data, model=study.model, train=study.train)
     return _compiled(run.rung.size, run.learning_rate, run.steps, own, inputs.end, mesh)

@@ -1,4 +1,4 @@
-"""Logs of a run as JSON lines that a resumed run continues without a trace."""
+"""Logs of a run as JSON lines, which a resumed run continues without gaps or duplicates."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ log = logging.getLogger(__name__)
 
 
 def planned(run: Run) -> dict[str, list[int]]:
-    """Return the steps, ascending, after which a run writes a line into each log that must be whole."""
+    """Return, for each log that must be complete, the steps after which a run writes a line, ascending."""
     every = run.study.train.log_every
     metrics = [*range(every, run.steps, every), run.steps]
     return {"metrics": metrics, "evals": run.evaluation_steps}
 
 
 def whole_until(folder: epath.Path, run: Run) -> int:
-    """Return the last step up to which every planned line of a run is in its logs, undamaged."""
+    """Return the last step up to which every planned line of a run is in its logs and undamaged."""
     return min(_whole_until(folder / f"{n}.jsonl", s, run.steps) for n, s in planned(run).items())
 
 
 def resumable(folder: epath.Path, run: Run) -> int:
-    """Return the last step at which a checkpoint can be gone on from: lines before it are not written again.
+    """Return the last step at which the run can resume from a checkpoint, given that its logs are complete.
 
-    A missing evaluation of that very step is none, because the checkpoint gives it again.
+    The evaluation at that very step may be missing, because it can be repeated from the checkpoint.
     """
     steps = planned(run)
     metrics = _whole_until(folder / "metrics.jsonl", steps["metrics"], run.steps)
@@ -50,18 +50,18 @@ def _whole_until(path: epath.Path, steps: Sequence[int], end: int) -> int:
 
 
 def has_manifest(folder: epath.Path, run: Run) -> bool:
-    """Whether the manifest of a run has a line for every poison that it planned, undamaged."""
+    """Whether the manifest of a run has a line for every planned exposure and is undamaged."""
     lines, problem = intact_lines(folder / "manifest.jsonl")
     return problem is None and len(lines) == sum(p.dose * p.exposures for p in run.poisonings)
 
 
 def open_log(path: epath.Path, step: int) -> Lines | NoLines:
-    """Return the log at `path`, to go on after `step`; only the first of several processes writes it."""
+    """Return the log at `path`, continued after `step`; only the first of several processes writes it."""
     return Lines(path, step) if processes.first() else NoLines()
 
 
 class NoLines:
-    """The log of a process that keeps none."""
+    """The log of a process that writes none."""
 
     steps: frozenset[int] = frozenset()
 
@@ -73,10 +73,11 @@ class NoLines:
 
 
 class Lines:
-    """A .jsonl file of records with a "step". Opening it drops those after `step`, to be written again, and
-    what is damaged. `steps` are those of the lines that were kept.
+    """A .jsonl file of records with a "step", open for appending.
 
-    A bucket has no appending: there the lines are held back until `keep`, which writes the file anew.
+    Opening it drops records after `step`, which will be written again, and damaged lines. `steps` are
+    those of the records kept. Files in a bucket cannot be appended to: lines are buffered until `keep`
+    rewrites the file.
     """
 
     def __init__(self, path: epath.Path, step: int):
@@ -95,7 +96,7 @@ class Lines:
             self._file.flush()
 
     def keep(self) -> None:
-        """Have on the disk what was written: before a checkpoint, after which it is not written again."""
+        """Make sure that all lines are on disk. Must precede a checkpoint, which makes them final."""
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from etils import epath
 
 from analysis.files import json_line, write_json, write_text
-from poison_scaling.data.batches import Reader, batches, by_number
+from poison_scaling.data.batches import Reader, by_number, sharded
 from poison_scaling.data.stream import Stream
 from poison_scaling.runtime import processes
 from poison_scaling.runtime.errors import InputError, Interrupted
+from poison_scaling.study import manifest
 from poison_scaling.study.inputs import Inputs
-from poison_scaling.study.manifest import manifest
 from poison_scaling.study.run import Run
 from poison_scaling.train import checkpoints, logs, provenance
 from poison_scaling.train.clock import Clock
@@ -30,13 +30,13 @@ def train(
     report: Report = lambda step, record: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train `run` into `folder`, from its last checkpoint if it has one, until DONE is written.
+    """Train `run` in `folder`, from its last checkpoint if there is one, until DONE is written.
 
-    Once `stopping()` turns true, in any process that takes part, the state is saved and Interrupted raised.
-    Raises InputError if the folder holds a run of other settings, and RuntimeError if the poisons counted on
-    the devices are not those of the plan, or if the loss is no longer finite.
+    Once `stopping()` is true in any participating process, saves the state and raises Interrupted. Raises
+    InputError if the folder holds a run with other settings, and RuntimeError if the poisons counted on the
+    devices are not those of the plan or the loss is not finite.
     """
-    # ------------------------------------------------------------------------------------ what is trained on
+    # -------------------------------------------------------------------------------------------------- data
     machine, B, L = run.study.machine, run.study.train.batch_size, run.study.data.seq_len
     stream = inputs.stream(run)
     _describe(run, inputs, stream, folder, versions)
@@ -63,13 +63,11 @@ def train(
         recorder = Recorder(run, inputs, stream.placement, folder, start, clock, report)
         stack.enter_context(recorder)
         reader = _reader(run, inputs, stream)
-        feed = batches(reader, compiled.batch, (B, L), start, run.steps, machine.prefetch_batches)
+        feed = sharded(reader, compiled.batch, (B, L), start, run.steps, machine.prefetch_batches)
         stack.enter_context(contextlib.closing(feed))
 
         lost = start in evaluation_steps and start not in recorder.evaluated
-        if processes.agreed([lost])[
-            0
-        ]:  # the line of an evaluation, and not the checkpoint after it
+        if processes.agreed([lost])[0]:  # damaged logs may lack the evaluation at the checkpoint
             recorder.evaluate(start, state, compiled.graph)
         for done, batch in enumerate(feed, start + 1):
             state, metrics = compiled.step(state, batch)
@@ -94,7 +92,7 @@ def train(
 def _describe(
     run: Run, inputs: Inputs, stream: Stream, folder: epath.Path, versions: dict[str, str]
 ) -> None:
-    """Write what the run is to its folder, or check that what is there is of the same run."""
+    """Write config.json and the manifest of the run to its folder, or check that they are of the same run."""
     plan, data = inputs.plan(run), inputs.digests()
     if run.study.evaluation.judge == "control" and run.dose:
         control = folder.parent / run.control.name
@@ -104,10 +102,12 @@ def _describe(
             )
     if processes.first():
         provenance.describe(folder, run, plan, data, versions)
-        lines = [json_line(dict(line)) for line in manifest(stream, run.study.train.batch_size)]
+        lines = [
+            json_line(dict(line)) for line in manifest.exposures(stream, run.study.train.batch_size)
+        ]
         write_text(folder / "manifest.jsonl", "".join(lines))
     processes.wait(f"{run.name} is described")
-    # By now it is there, for every process, and must be of this run.
+    # By now config.json exists; every process checks that it is of this run.
     provenance.describe(folder, run, plan, data, versions)
 
 
@@ -127,7 +127,7 @@ def _finish(run: Run, folder: epath.Path) -> None:
         if whole < run.steps:
             raise RuntimeError(
                 f"{folder}: its logs are complete only up to step {whole} of {run.steps}: something else has "
-                "changed them; the same command goes on from there."
+                "changed them; the same command resumes from there."
             )
         write_json(folder / "DONE", provenance.done(run))
     processes.wait(f"{run.name} is done")

@@ -1,4 +1,4 @@
-"""The line of metrics.jsonl."""
+"""Lines of metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 
 def number(value) -> float | None:
-    """A float32 as the shortest decimal that gives it back; None where it is not finite."""
+    """Return a float32 as the shortest decimal that round-trips; None if it is not finite."""
     value = np.float32(value)
     return float(str(value)) if np.isfinite(value) else None
 
 
 def logged(metrics: dict, step: int, batch_tokens: int, learning_rate: float) -> dict:
-    """The line of metrics.jsonl for the steps since the last one. Losses in nats a token.
+    """Return the line of metrics.jsonl for the steps since the last line. Losses are in nats per token.
 
-    `metrics` is what `train_step` returned, on the host; loss, clean_loss and poison_loss are means over
-    the tokens of the window (None where it has no such token), gradient_norm is of the last step.
+    `metrics` are those of `train_step`, on the host. loss, clean_loss and poison_loss are means over the
+    tokens of these steps, None if there are none; gradient_norm is that of the last step.
     """
     w = metrics["window"]
     total = w["clean_tokens"] + w["poison_tokens"]

@@ -9,7 +9,7 @@ from poison_scaling.study.settings import Train
 
 
 def schedule(train: Train, peak: float, steps: int) -> optax.Schedule:
-    """Learning rate of each step: 0 to `peak` over the warm-up, then half a cosine."""
+    """Return the learning-rate schedule: linear warm-up from 0 to `peak`, then cosine decay."""
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=peak,
@@ -19,8 +19,8 @@ def schedule(train: Train, peak: float, steps: int) -> optax.Schedule:
     )
 
 
-def optimizer(train: Train, peak: float, steps: int) -> optax.GradientTransformation:
-    """Loshchilov & Hutter 2019, arXiv 1711.05101; decay on matrices, not on the scales of norms."""
+def adamw(train: Train, peak: float, steps: int) -> optax.GradientTransformation:
+    """Return AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), without weight decay on norm scales."""
     return optax.chain(
         optax.clip_by_global_norm(train.clip_norm),
         optax.adamw(

@@ -1,4 +1,4 @@
-"""What a run and its checkpoints say of themselves, and whether what is there is of the same run."""
+"""Descriptions of runs and checkpoints, and checks that a folder belongs to a run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from poison_scaling.study.run import Plan, Run
 def describe(
     folder: epath.Path, run: Run, plan: Plan, data: dict[str, str], versions: dict[str, str]
 ) -> None:
-    """Write config.json, or check that the one there is of the same run on the same data.
+    """Write config.json, or check that the existing one is of the same run on the same data.
 
-    Raises InputError naming what differs.
+    Raises InputError, naming what differs.
     """
     file = folder / "config.json"
     if file.exists():
@@ -36,7 +36,7 @@ def describe(
 
 
 def check(folder: epath.Path, run: Run) -> None:
-    """Raise InputError, naming the fields that differ, where the folder holds a run of other settings."""
+    """Raise InputError, naming the fields that differ, if the folder holds a run with other settings."""
     about = _config(folder)
     if about is None:
         return
@@ -50,29 +50,29 @@ def check(folder: epath.Path, run: Run) -> None:
 
 
 def check_data(folder: epath.Path, data: dict[str, str]) -> None:
-    """Raise InputError where the run in the folder was begun on other data than `data`, its digests."""
+    """Raise InputError if the digests of the data that the run in the folder started on are not `data`."""
     about = _config(folder)
     if about is not None and about.get("data") != data:
         names = [d.partition(":")[0] for d in _differences(about.get("data") or {}, data)]
         raise InputError(
             f"{folder}: it was begun on other data ({', '.join(names)} differ): a corpus or the versions of "
-            "packages have changed since; bring them back, or use another --workdir."
+            "packages have changed since; restore them, or use another --workdir."
         )
 
 
 def _config(folder: epath.Path) -> dict | None:
-    """Return config.json; None where there is none."""
+    """Return config.json; None if there is none."""
     file = folder / "config.json"
     if not file.exists():
         return None
     try:
-        return read_json(file)
+        return read_json(file, sealed=True)
     except Damaged as e:
         raise Damaged(f"{e} Delete its folder, and the run is trained again.") from e
 
 
 def _differences(a, b, name: str = "") -> list[str]:
-    """Return the dotted names of the fields in which two JSON values differ, with both values."""
+    """Return the dotted names of the fields in which two JSON values differ, each with both values."""
     if isinstance(a, dict) and isinstance(b, dict):
         fields = sorted(set(a) | set(b))
         below = [_differences(a.get(f), b.get(f), f"{name}.{f}".lstrip(".")) for f in fields]
@@ -81,7 +81,7 @@ def _differences(a, b, name: str = "") -> list[str]:
 
 
 def about(run: Run, versions: dict[str, str]) -> dict:
-    """Return what every checkpoint of a run says of itself."""
+    """Return the description that goes into every checkpoint of a run."""
     doses = [p for p in run.poisonings if p.dose]
     record = {
         "run": run.name,
@@ -102,5 +102,5 @@ def about(run: Run, versions: dict[str, str]) -> dict:
 
 
 def done(run: Run) -> dict:
-    """Return what DONE says, the last file that a run writes."""
+    """Return the content of DONE, the last file that a run writes."""
     return {"run": run.name, "hash": run.hash, "steps": run.steps}

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics, evaluations, timing."""
+"""The logs of a run while it trains: metrics, evaluations, timing."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from poison_scaling.train import logs, metrics, optimizer, trained
 from poison_scaling.train.clock import Clock
 from poison_scaling.train.state import TrainState
 
-# Called with the number of steps done and the newest record of metrics or of an evaluation.
+# Called with the number of steps done and the latest record of metrics or of an evaluation.
 Report = Callable[[int, dict[str, Any]], None]
 
 
 class Recorder(contextlib.ExitStack):
-    """The logs of a run in `folder`, continued after step `start`. Use it as a context, which closes the
-    logs.
+    """A context manager that writes the logs of a run in `folder`, continued after step `start`.
 
-    Metrics of a step are read after the next step is under way, so that devices need not wait for the host.
+    The metrics of a step are read only after the next step was dispatched, so that devices never wait.
     """
 
     def __init__(
@@ -53,19 +52,19 @@ class Recorder(contextlib.ExitStack):
 
     @property
     def evaluated(self) -> frozenset[int]:
-        """Steps of the evaluations that an earlier process logged."""
+        """The steps of the evaluations that an earlier process logged."""
         return self._evals.steps
 
     def step(self, done: int, on_device: dict) -> None:
-        """Note the metrics of step `done`, if they are due, and log those of the step before."""
+        """Log the pending metrics; those of step `done`, if they are due, become pending."""
         self._log_pending()
         if done % self._run.study.train.log_every == 0 or done == self._run.steps:
             self._pending = (done, on_device)
 
     def evaluate(self, done: int, state: TrainState, graph: nnx.GraphDef) -> None:
-        """Evaluate the state after step `done`, and log it.
+        """Evaluate the state after step `done` and log the record.
 
-        Raises RuntimeError if the devices have not seen exactly the planned poisons (contract 1).
+        Raises RuntimeError if the devices have not counted exactly the planned exposures (contract 1).
         """
         self._log_pending()
         seen = jax.device_get(state.seen)
@@ -78,13 +77,11 @@ class Recorder(contextlib.ExitStack):
         self._clock.lap("evaluation")
         tokens = (done - self._start) * self._batch_tokens
         self._timing.write(self._clock.record(done, tokens))
-        self._keep()  # reports are made while runs are still going
+        self._keep()  # because reports may be written while runs are still training
         self._report(done, record)
 
     def flush(self) -> None:
-        """Write everything to disk: a run that resumes from a checkpoint does not write earlier lines
-        again.
-        """
+        """Write everything to disk. Must precede a checkpoint: a resumed run writes only later lines."""
         self._log_pending()
         self._keep()
 
@@ -108,7 +105,7 @@ class Recorder(contextlib.ExitStack):
 
 
 def check_against_plan(run: Run, placement: Placement, done: int, seen: dict) -> None:
-    """Raise RuntimeError unless the devices saw exactly the poisons planned for the first `done` steps."""
+    """Raise RuntimeError unless devices counted exactly the exposures planned for the first `done` steps."""
     B = run.study.train.batch_size
     shown = placement.before(done * B)
     planned = {

@@ -1,4 +1,4 @@
-"""The state that a run carries from step to step, on the devices and in every checkpoint."""
+"""The training state, on the devices and in checkpoints."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from poison_scaling.model.settings import Model
 )
 @dataclasses.dataclass
 class TrainState:
-    """Everything that the next step depends on: arrays, or in their place shapes or shardings."""
+    """Everything that the next step depends on: a pytree of arrays, or of their shapes or shardings."""
 
-    step: Any  # int32, updates done
-    params: Any  # dicts of arrays, float32
+    step: Any  # int32, number of updates done
+    params: Any  # nested dicts of float32 arrays
     optimizer: optax.OptState
     seen: dict[str, Any]  # int32, since the start: poisons, poison_tokens, poisoned_steps
-    # float32, since the last logged step: sums of loss, and their counts
+    # float32, since the last logged step: sums of losses and numbers of tokens
     window: dict[str, Any]
 
 
@@ -43,7 +43,7 @@ def build(
 
 @functools.cache
 def graph(size: str, vocab_size: int, settings: Model, mesh: Mesh | None = None) -> nnx.GraphDef:
-    """Return the structure of a model, without its weights; its activations lie on `mesh`, if given."""
+    """Return the structure of a model, without its weights, whose activations lie on `mesh`."""
     return nnx.split(_abstract(size, vocab_size, settings, mesh))[0]
 
 
@@ -60,7 +60,7 @@ def initial(
     optimizer: optax.GradientTransformation,
     seed: int,
 ) -> TrainState:
-    """Return the state before the first step: a function of the seed alone."""
+    """Return the state before the first step, which is a function of the seed alone."""
     model = build(size, vocab_size, settings, jax.random.key(seed))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     return TrainState(
@@ -76,7 +76,7 @@ def initial(
 
 
 def parameter_shardings(size: str, vocab_size: int, settings: Model, mesh: Mesh) -> dict:
-    """Return a sharding for each parameter. Raises InputError if the mesh does not divide one."""
+    """Return the sharding of each parameter. Raises InputError if the mesh does not divide one."""
     parameters = nnx.state(_abstract(size, vocab_size, settings), nnx.Param)
     return sharding.parameter_shardings(parameters, mesh)
 
@@ -88,7 +88,7 @@ def shardings(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
 ) -> TrainState:
-    """Return a sharding for each array of the state: moments lie as their parameters do."""
+    """Return the sharding of each array of the state; optimizer moments are sharded like their parameters."""
     abstract = jax.eval_shape(lambda: initial(size, vocab_size, settings, optimizer, 0))
     replicated = sharding.replicated(mesh)
     params = parameter_shardings(size, vocab_size, settings, mesh)

@@ -1,4 +1,4 @@
-"""One optimizer step, which also counts the poisons that it trained on."""
+"""The train step, which also counts the exposures to poisons."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def train_step(
     segment_mask: bool,
     train: Train,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
-    """A function (state, batch) -> (state, metrics), to be jitted with the state donated.
+    """Return a function (state, batch) -> (state, metrics), to be jitted with the state donated.
 
-    A batch has "tokens" int32 [B, L] and "poison" bool [B, L]. Poisons are counted from the batch as it
-    reached the devices: a document starts where the mask rises. The losses in the metrics are means over
-    the steps since the last multiple of `log_every`. With `microbatches` = M, row b is in part b mod M, so
-    that every device takes its share of each part; the gradient is that of the whole batch.
+    A batch has "tokens", int32 [B, L], and "poison", bool [B, L]. Poisons are counted from the batch as it
+    reached the devices: a poisoned document starts at each rising edge of the mask. The sums of losses in
+    the metrics are over the steps since the last multiple of `log_every`. If `microbatches` is M, sequence
+    b is in microbatch b mod M, so that each microbatch is spread over all devices; gradients are those of
+    the full batch.
     """
     M = train.microbatches
 
@@ -38,7 +39,7 @@ def train_step(
         return mean, losses_BxL
 
     def gradient(params, tokens_BxL):
-        """Of the mean loss of the batch, and the loss of each token [B, L]."""
+        """Return the gradient of the batch's mean loss, and the loss of each token [B, L]."""
         if M == 1:
             return jax.grad(loss, has_aux=True)(params, tokens_BxL)
 

@@ -20,7 +20,7 @@ from poison_scaling.train.compiled import compiled_for
 def model(
     run: Run, inputs: Inputs, folder: epath.Path, step: int | None = None
 ) -> tuple[nnx.GraphDef, dict, int]:
-    """Return structure, parameters and step of a run's checkpoint, the last one unless `step` is given.
+    """Return the structure, parameters and step of a run's checkpoint, by default the last one.
 
     Raises InputError if there is no such checkpoint.
     """
@@ -38,9 +38,7 @@ def model(
 
 
 def judge(run: Run, inputs: Inputs, folder: epath.Path) -> Judge:
-    """Return the model at the end of `run`, in `folder`, as a judge. Raises InputError if it is not
-    trained.
-    """
+    """Return the fully trained model of `run` as a judge. Raises InputError if the run is not done."""
     if not (folder / "DONE").exists():
         raise InputError(
             f"{folder}: it is to judge, and is not trained to its end; train it first."
@@ -52,9 +50,9 @@ def judge(run: Run, inputs: Inputs, folder: epath.Path) -> Judge:
 def judge_at(
     run: Run, inputs: Inputs, folder: epath.Path, done: int, graph: nnx.GraphDef, params: dict
 ) -> Judge | None:
-    """Return the judge of the evaluation at step `done`: the control, at the end, if the study says so.
+    """Return the judge for the evaluation at step `done`, or None.
 
-    A control is its own judge.
+    At the end of a run whose study has a judge, it is the paired control; a control is its own judge.
     """
     if run.study.evaluation.judge is None or done < run.steps:
         return None
@@ -66,10 +64,10 @@ def judge_at(
 def evaluate_again(
     run: Run, inputs: Inputs, folder: epath.Path, step: int | None, by: Judge | None = None
 ) -> dict[str, Any]:
-    """Return the record of an evaluation of a checkpoint, the last one unless `step` is given.
+    """Evaluate a checkpoint, by default the last one, and return the record.
 
-    It is the line of evals.jsonl if training evaluated at that step; with a judge `by`, also what that judge
-    says. Raises InputError if there is no such checkpoint.
+    If training evaluated at that step, the record equals the line of evals.jsonl, except for the scores of a
+    judge given as `by`. Raises InputError if there is no such checkpoint.
     """
     graph, params, done = model(run, inputs, folder, step)
     placement = inputs.stream(run).placement

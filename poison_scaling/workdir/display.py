@@ -1,4 +1,4 @@
-"""Progress of a study for a person: bars in a terminal, a line now and then elsewhere."""
+"""Progress display of a study: bars in a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from poison_scaling.study.run import Run
 
-_LINE_SECONDS = 15.0  # between lines where there is no terminal
+_LINE_SECONDS = 15.0  # between lines if there is no terminal
 
 
 class StudyDisplay:
-    """How far the runs are, how fast they go, and how long the rest will take.
+    """A context manager that shows the progress and speed of runs and the time left.
 
-    Use as a context; `report` is what `study.train` wants, `preparing` what `study.prepare` wants.
+    Pass `report` to `execution.train` and `preparing` to `preparation.prepare`.
     """
 
     def __init__(self, console: Console):
@@ -45,14 +45,14 @@ class StudyDisplay:
         self._bars.stop()
 
     def preparing(self, description: str, done: int) -> None:
-        """Show that `done` items of what `description` says are prepared."""
+        """Show that `done` items of what `description` names are prepared."""
         if description not in self._preparing:
             self._preparing[description] = self._bars.add_task(description, total=None, status="")
         self._bars.update(self._preparing[description], status=f"{done:,}" if done else "")
         self._line(f"{description}{f': {done:,}' if done else ''}")
 
     def begin(self, runs: list[Run], finished: set[str], jobs: int) -> None:
-        """Show the runs of the study, of which some are finished."""
+        """Start to show the runs of the study, some of which may be `finished`."""
         for task in self._preparing.values():
             self._bars.remove_task(task)
         self._runs = {run.name: run for run in runs}
@@ -64,7 +64,7 @@ class StudyDisplay:
         self._bars.update(self._tasks[""], completed=sum(self._done.values()))
 
     def report(self, name: str, step: int, record: dict) -> None:
-        """Run `name` has done `step` steps; `record` is its newest line of metrics or evaluations."""
+        """Show that run `name` has done `step` steps; `record` is its latest line in a log."""
         run, now = self._runs[name], time.monotonic()
         if name not in self._started:
             self._started[name] = (now, step)
@@ -105,7 +105,7 @@ class StudyDisplay:
         return f"{finished}/{len(self._runs)} runs, {_duration(self._seconds_left())} left"
 
     def _seconds_left(self) -> float | None:
-        """Steps left at the measured speed of their size; unmeasured sizes scaled by FLOPs a step."""
+        """Return the time left at the measured speed of each size; sizes not measured are scaled by FLOPs."""
         if not self._seconds_per_step:
             return None
         flops = {r.rung.size: r.flops / r.steps for r in self._runs.values()}

@@ -11,9 +11,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from poison_scaling.runtime import cores, failures, processes
+from poison_scaling.runtime import cores, failures, processes, versions
 from poison_scaling.runtime.errors import InputError, Interrupted
-from poison_scaling.runtime.versions import versions
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.study.run import Run
 from poison_scaling.study.settings import Study
@@ -21,21 +20,21 @@ from poison_scaling.train import loop
 from poison_scaling.workdir import folder, pool
 from poison_scaling.workdir.signals import StopSignals
 
-# Called with the name of a run, the number of steps done, and the newest record.
+# Called with the name of a run, the number of steps done, and the latest record.
 Report = Callable[[str, int, dict[str, Any]], None]
 
 
 def start(study: Study) -> None:
-    """Join the other processes, if there are any, before JAX does anything else."""
+    """Join the other processes, if there are any. Call this before any other function of JAX."""
     processes.start()
     if processes.joined():
         cores.limit(study.machine.cores)
 
 
 def jobs(study: Study, runs_left: int) -> int:
-    """Return how many runs to train at a time: as the study says, else as many as fit on the CPU's cores.
+    """Return how many runs to train at a time: the study's machine.jobs, or as many as the CPU's cores allow.
 
-    Several processes train one run together, so they train one at a time.
+    It is 1 with several processes, which train one run together, and by default on accelerators.
     """
     if processes.several():
         return 1
@@ -54,10 +53,10 @@ def train(
     report: Report,
     lost: threading.Event,
 ) -> None:
-    """Train runs, several at a time, the longest first; all controls before the others if controls judge.
+    """Train runs, several at a time, the longest first; controls come first of all if they are judges.
 
-    SIGINT and SIGTERM save what is under way and raise Interrupted; so does losing the lock of the folder,
-    which `lost` says. If a run fails, the others go on, and its error is raised at the end.
+    On SIGINT or SIGTERM, or when `lost` says that the lock of the folder is lost, saves the runs in progress
+    and raises Interrupted. If a run fails, the others continue, and its error is raised at the end.
     """
     left = sorted(left, key=lambda run: -run.flops)
     phases = [left]
@@ -81,7 +80,7 @@ def _train_phase(
     report: Report,
     stopping: Callable[[], bool],
 ) -> dict[str, Exception]:
-    """Return what went wrong, by the name of the run."""
+    """Train the runs of one phase and return errors by the name of the run."""
     at_a_time = jobs(study, len(left))
     if at_a_time > 1:
         return pool.train(_work, (study, str(workdir)), left, at_a_time, report, stopping)
@@ -93,13 +92,13 @@ def _train_phase(
             _train_one(run, inputs, workdir, report, stopping)
         except Exception as e:
             errors[run.name] = e
-            if stopping() or processes.several():  # several have to end together
+            if stopping() or processes.several():  # several processes have to stop together
                 break
     return errors
 
 
 def _work(study: Study, workdir: str) -> pool.Work:
-    """Return what a worker process of `pool` does with each run; its inputs are prepared once."""
+    """Return the function that a worker of `pool` applies to each run; its inputs are prepared once."""
     cores.limit(study.machine.cores)
     inputs = Inputs(study)
 
@@ -120,14 +119,14 @@ def _train_one(
         run,
         inputs,
         folder.of_run(workdir, run),
-        versions(),
+        versions.installed(),
         report=lambda step, record: report(run.name, step, record),
         stopping=stopping,
     )
 
 
 def _raise_worst(errors: dict[str, Exception], workdir: epath.Path, interrupted: bool) -> None:
-    """Raise the error that says most: bad input, then a failure, then an interruption."""
+    """Raise the most informative error, if any: bad input, then a failure, then an interruption."""
 
     def rank(e: Exception) -> int:
         return 2 if isinstance(e, Interrupted) else 0 if isinstance(e, InputError) else 1
@@ -136,6 +135,6 @@ def _raise_worst(errors: dict[str, Exception], workdir: epath.Path, interrupted:
         raise Interrupted("The study was interrupted.")
     if errors:
         worst = min(errors.values(), key=rank)
-        if failures.disk_full(worst):  # it seldom says which disk
+        if failures.disk_full(worst):  # the error seldom names the disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(workdir)) from worst
         raise worst

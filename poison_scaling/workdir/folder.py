@@ -1,4 +1,4 @@
-"""The folder of a study: where its runs lie, what it says of itself, and whether the two fit together."""
+"""The folder of a study: its layout, its study.json, and whether its runs are complete."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def of_run(workdir: epath.Path, run: Run) -> epath.Path:
 
 
 def record(workdir: epath.Path) -> dict:
-    """Return study.json; raises InputError where there is none, or it is damaged."""
+    """Return study.json. Raises InputError if there is none, Damaged if it cannot be read."""
     file = workdir / "study.json"
     if not file.exists():
         raise InputError(f"{workdir}: it holds no study (there is no study.json).")
     try:
-        return read_json(file)
+        return read_json(file, sealed=True)
     except Damaged as e:
-        raise Damaged(f"{e} Delete it, and `poison-scaling study` writes it anew.") from e
+        raise Damaged(f"{e} Delete it, and `poison-scaling study` writes it again.") from e
 
 
 def read(workdir: epath.Path) -> Study:
-    """Return the study of a folder; raises InputError where it holds none that can be read."""
+    """Return the study of a folder. Raises InputError if it holds none, or one of another version."""
     config = record(workdir).get("config")
     where = f"{workdir / 'study.json'}: it is not a study of this version"
     return serialization.from_json(config, Study, where)
@@ -38,7 +38,7 @@ def read(workdir: epath.Path) -> Study:
 def trained(workdir: epath.Path, name: str) -> tuple[Study, Run]:
     """Return the study of a folder and its run of that name.
 
-    Raises InputError where there is no such run, or its own folder is of another one.
+    Raises InputError if there is no such run or its folder holds a run with other settings.
     """
     study = read(workdir)
     run = grid.run_named(study, name)
@@ -47,16 +47,16 @@ def trained(workdir: epath.Path, name: str) -> tuple[Study, Run]:
 
 
 def is_done(workdir: epath.Path, run: Run) -> bool:
-    """Whether the run says that it is finished, with these very settings. A damaged DONE says nothing."""
+    """Whether the run has a DONE file, undamaged and with the same settings."""
     file = of_run(workdir, run) / "DONE"
     try:
-        return file.exists() and read_json(file).get("hash") == run.hash
+        return file.exists() and read_json(file, sealed=True).get("hash") == run.hash
     except Damaged:
         return False
 
 
 def is_whole(workdir: epath.Path, run: Run) -> bool:
-    """Whether the run is finished, and every line that it planned to write is there and undamaged."""
+    """Whether the run is done and every planned line of its logs is present and undamaged."""
     own = of_run(workdir, run)
     return (
         is_done(workdir, run)

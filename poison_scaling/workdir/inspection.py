@@ -1,4 +1,4 @@
-"""Show what a run trains on at a step, as text: documents separated, poisons marked."""
+"""Show the sequences of a training step as text, with documents separated and poisons marked."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from rich.text import Text
 
 from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import manifest
 from poison_scaling.study.inputs import Inputs
-from poison_scaling.study.manifest import Exposure, manifest
+from poison_scaling.study.manifest import Exposure
 from poison_scaling.study.run import Run
 
 _POISON_STYLE = "bold red"
@@ -19,7 +20,7 @@ _TITLE_STYLE = "cyan"
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Part of a sequence: of one document, or of one poison."""
+    """The part of a sequence that belongs to one document, clean or poisoned."""
 
     text: str
     poison: bool
@@ -27,7 +28,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedOn:
-    """A sequence of a batch. `attack`, `poison` and `exposure` say which poison it holds, None for none."""
+    """A sequence of a batch; `attack`, `poison` and `exposure` identify its poison, None if it has none."""
 
     sequence: int  # of the training stream
     step: int
@@ -39,14 +40,14 @@ class TrainedOn:
 
 
 def batch(run: Run, inputs: Inputs, step: int) -> list[TrainedOn]:
-    """Return the sequences that step `step` (from 0) trains on. Raises InputError beyond the run."""
+    """Return the sequences that a step, from 0, trains on. Raises InputError if there is no such step."""
     if not 0 <= step < run.steps:
         raise InputError(f"--step {step}: {run.name} has steps 0 to {run.steps - 1}.")
     stream = inputs.stream(run)
     B = run.study.train.batch_size
     indices = np.arange(step * B, (step + 1) * B)
     tokens_NxL, poison_NxL = stream.read(indices)
-    exposures = {record["sequence"]: record for record in manifest(stream, B)}
+    exposures = {record["sequence"]: record for record in manifest.exposures(stream, B)}
     clean = stream.clean_numbers(indices)
     return [
         TrainedOn(
@@ -61,7 +62,7 @@ def batch(run: Run, inputs: Inputs, step: int) -> list[TrainedOn]:
 
 
 def step_of_poison(run: Run, inputs: Inputs, poison: int) -> int:
-    """Return the first step with poison `poison` of the first attack. Raises InputError if there is none."""
+    """Return the first step with a poison of the first attack. Raises InputError if there is none."""
     placed = inputs.stream(run).placement.of_attack(0)
     sequences = placed.sequence_N[placed.document_N == poison]
     if not sequences.size:
@@ -76,7 +77,7 @@ def _poison(exposure: Exposure | None) -> dict[str, int | None]:
 
 
 def _parts(tokens_L: np.ndarray, poison_L: np.ndarray, inputs: Inputs) -> tuple[Part, ...]:
-    """Split after every end-of-document token, and where a poison begins or ends."""
+    """Split a sequence after each end-of-document token and at the boundaries of poisons."""
     ends = np.flatnonzero(tokens_L == inputs.end) + 1
     edges = np.flatnonzero(np.diff(poison_L)) + 1
     cuts = sorted({0, tokens_L.size, *ends.tolist(), *edges.tolist()})
@@ -89,7 +90,7 @@ def _parts(tokens_L: np.ndarray, poison_L: np.ndarray, inputs: Inputs) -> tuple[
 
 
 def render(sequences: list[TrainedOn]) -> Text:
-    """Return sequences for a terminal: poisons in colour, and between marks for plain text."""
+    """Return sequences as rich text, with poisons in colour and, for plain text, between brackets."""
     text = Text()
     for own in sequences:
         title = f"── sequence {own.sequence}, step {own.step}, clean sequence {own.clean_sequence}"

@@ -1,11 +1,12 @@
-"""One writer a study folder: a lock that names who holds it, and that the dead do not keep.
+"""Lock files that admit one writer to a study folder and become stale when their holder dies.
 
-DIR/writers/study.json is held by a command that trains all runs, DIR/writers/RUN.json by one that trains one
-of them: runs may be trained side by side by commands of their own, but not beside one that trains all.
+DIR/writers/study.json is held by a command that trains all runs, DIR/writers/RUN.json by one that trains a
+single run. Different runs may be trained by several commands at once, but not beside one that trains all.
 
-A lock is stale when its holder is dead. On the holder's own machine the process table tells; elsewhere only
-its pulse does, which the holder changes every few seconds: a lock whose pulse rests is stale. No two clocks
-are compared. A bucket does not refuse to overwrite: the last of several that write at once holds the lock.
+A lock is stale when its holder is dead. On the holder's own machine the process table tells. Elsewhere the
+heartbeat does: the holder changes the lock every few seconds, and a lock that no longer changes is stale.
+Clocks of different machines are never compared. A bucket cannot refuse to overwrite a file: if several write
+at once, the last one holds the lock.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from analysis.files import in_bucket
 from poison_scaling.runtime.errors import InputError
 
 _STUDY = "study"
-_BEATS_MISSED = 10  # of a lock that is stale
-_SETTLING_SECONDS = 0.5  # in which one of two that came at once gives way
+_BEATS_MISSED = 10  # before a lock is stale
+_SETTLING_SECONDS = 0.5  # for one of two commands that started at once to give way
 
 
 class Lock:
-    """A lock that is held. `lost` is set when another writer has taken it, which must end this one's work."""
+    """A lock that is held. `lost` is set when another writer has taken it; this one must then stop."""
 
     def __init__(self, path: epath.Path):
         self.path = path
@@ -46,7 +47,7 @@ class Lock:
         return json.dumps({**_me(), "token": self._token, "beat": self._beats}) + "\n"
 
     def _create(self) -> bool:
-        """Make the lock; False when there is one."""
+        """Create the lock and return True; return False if it exists already."""
         if in_bucket(self.path):
             if self.path.exists():
                 return False
@@ -61,9 +62,9 @@ class Lock:
         return True
 
     def _beat(self) -> None:
-        """Until the lock is let go: change its pulse, and notice when it is another's."""
+        """Change the lock at intervals until it is released, and notice if another writer has taken it."""
         while not self._ended.wait(self._beat_seconds):
-            with contextlib.suppress(Exception):  # a file system that is away for a while
+            with contextlib.suppress(Exception):  # the file system may be unavailable for a while
                 if _read(self.path).get("token", self._token) != self._token:
                     self.lost.set()
                     return
@@ -82,10 +83,10 @@ class Lock:
 
 @contextlib.contextmanager
 def writing(workdir: epath.Path, run: str | None) -> Generator[Lock]:
-    """Hold the lock of the study folder within the block: of one run, or of all where `run` is None.
+    """Hold the lock of the study folder within the block: that of one run, or of all runs if `run` is None.
 
-    Makes the folder, and takes it away again if it is left empty. Raises InputError naming the holder when
-    another command holds a lock that excludes this one, and when the folder cannot be written to.
+    Creates the folder, and removes it again if it is left empty. Raises InputError if another command, which
+    the message names, holds a lock that excludes this one, or if the folder is not writable.
     """
     folder = workdir / "writers"
     made = not workdir.exists()
@@ -101,7 +102,7 @@ def writing(workdir: epath.Path, run: str | None) -> Generator[Lock]:
             lock._release()
     finally:
         if not in_bucket(folder):
-            with contextlib.suppress(OSError):  # others write there, too
+            with contextlib.suppress(OSError):  # not empty
                 os.rmdir(folder)
                 if made:
                     os.rmdir(workdir)
@@ -117,7 +118,7 @@ def _make(folder: epath.Path) -> None:
     except OSError as e:
         raise InputError(
             f"--workdir {str(folder.parent)!r}: nothing can be written there ({e.strerror or e}); "
-            "give a folder that can be made or written to."
+            "give a folder that can be created or written to."
         ) from e
 
 
@@ -127,7 +128,7 @@ def _acquire(lock: Lock, workdir: epath.Path, run: str | None) -> None:
     try:
         excluding = [lock.path.parent / f"{_STUDY}.json"] if run else None
         if excluding is None:
-            time.sleep(_SETTLING_SECONDS if _others(lock) else 0)  # those of single runs give way
+            time.sleep(_SETTLING_SECONDS if _others(lock) else 0)  # so that single runs give way
             excluding = _others(lock)
         for other in excluding:
             if other.exists():
@@ -142,7 +143,7 @@ def _others(lock: Lock) -> list[epath.Path]:
 
 
 def _remove_stale(path: epath.Path, workdir: epath.Path) -> None:
-    """Remove a lock whose holder is dead; raises InputError where it lives. Watches its pulse if need be."""
+    """Remove a lock if its holder is dead, else raise InputError. May have to watch the lock for a while."""
     holder = _read(path)
     if _is_here(holder):
         alive = _started(holder["pid"]) == holder.get("started")
@@ -154,26 +155,26 @@ def _remove_stale(path: epath.Path, workdir: epath.Path) -> None:
             f"--workdir {str(workdir)!r}: {who} has been writing there ({path.stem}) since "
             f"{holder.get('since', 'a while ago')}; wait for it, stop it, or give another folder."
         )
-    if _read(path).get("token") == holder.get("token"):  # else another has taken it meanwhile
+    if _read(path).get("token") == holder.get("token"):  # or else another has just taken it
         path.unlink(missing_ok=True)
 
 
 def _beats(path: epath.Path) -> bool:
-    """Whether the pulse of a lock changes while it is watched."""
+    """Whether the holder changes a lock while it is watched."""
     missed = (10.0 if in_bucket(path) else 1.0) * _BEATS_MISSED
     first, began = _pulse(path), time.monotonic()
     while time.monotonic() - began < missed:
         time.sleep(0.2)
         now = _pulse(path)
         if now is None:
-            return False  # let go meanwhile
+            return False  # released in the meantime
         if now != first:
             return True
     return False
 
 
 def _pulse(path: epath.Path) -> str | int | None:
-    """What its holder changes with every beat; None when the lock is gone."""
+    """Return what the holder of a lock changes with every beat; None if the lock is gone."""
     try:
         return path.read_text() if in_bucket(path) else os.stat(path).st_mtime_ns
     except OSError:
@@ -181,7 +182,7 @@ def _pulse(path: epath.Path) -> str | int | None:
 
 
 def _read(path: epath.Path) -> dict:
-    """What a lock says; nothing where it is gone, or half written."""
+    """Return the content of a lock; empty if it is gone or incomplete."""
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
@@ -203,7 +204,7 @@ def _me() -> dict:
 
 
 def _machine() -> str:
-    """Names the process table that this process is in: host, boot, and namespace of process numbers."""
+    """Return a name for the process table of this process: host, boot and PID namespace."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):  # not on Linux
         parts.append(pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -216,16 +217,16 @@ def _is_here(holder: dict) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine began, in a unit of the system; None when there is none."""
+    """Return when a process of this machine started, in the system's units; None if there is none."""
     try:
         os.kill(pid, 0)
     except PermissionError:
-        pass  # somebody else's
+        pass  # another user's process
     except (OSError, OverflowError):
         return None
     try:
-        # Fields after the name, which is in parentheses and may hold anything; a zombie is dead.
+        # The fields follow the name, which is in parentheses and may contain anything. Z is a zombie.
         state, *fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state == "Z" else fields[18]
     except (OSError, IndexError):
-        return ""  # it lives, and nothing says since when
+        return ""  # it is alive, but its start is unknown

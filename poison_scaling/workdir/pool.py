@@ -1,4 +1,4 @@
-"""Runs in worker processes of their own, several at a time; a worker that dies takes one run with it."""
+"""A pool of worker processes, each with one run at a time, so that a worker that dies costs one run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from poison_scaling.runtime.errors import Interrupted
 from poison_scaling.runtime.memory import keep_freed
 from poison_scaling.runtime.workers import die_with_parent
 
-# What a worker does: made once from what it is given, then called with each run, what to report to, and
-# what says whether to stop.
+# Created once per worker, then called with each run, a function for reports, and one that says
+# whether to stop.
 Work = Callable[[Any, Callable[..., None], Callable[[], bool]], None]
 
 
@@ -24,7 +24,7 @@ _STOPS = {signal.SIGINT, signal.SIGTERM}  # the parent decides what they mean
 
 
 class Killed(Interrupted):
-    """A worker process was ended from outside."""
+    """A worker process was killed from outside."""
 
 
 def train(
@@ -35,10 +35,10 @@ def train(
     report: Callable[..., None],
     stopping: Callable[[], bool],
 ) -> dict[str, Exception]:
-    """Work on every run, `jobs` at a time, and return what went wrong, by the name of the run.
+    """Work on every run, `jobs` at a time, and return errors by the name of the run.
 
-    Each worker calls `make_work(*given)` once. `report` is called here with what workers report. Once
-    `stopping()` turns true, no further run is begun, and those under way are told to stop.
+    Each worker calls `make_work(*given)` once. `report` is called in this process with what workers report.
+    Once `stopping()` is true, no further run is started, and workers are told to stop.
     """
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -83,12 +83,12 @@ def train(
 
 
 class _Worker:
-    """A process, the connection to it, and the run that it works on."""
+    """A worker process, the connection to it, and its current run."""
 
     def __init__(self, context, make_work: Callable[..., Work], given: tuple, stop):
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_main, args=(theirs, make_work, given, stop))
-        # Ctrl-C, and a scheduler's SIGTERM, reach all processes: one that is starting up must not die of it.
+        # Ctrl-C and a scheduler's SIGTERM reach all processes; one that is starting up must not die of it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         try:
             self.process.start()
@@ -99,7 +99,7 @@ class _Worker:
 
     def begin(self, run: Any) -> None:
         self.run = run
-        with contextlib.suppress(OSError):  # it died; waiting for it tells
+        with contextlib.suppress(OSError):  # it died, which `train` will notice
             self.connection.send(run)
 
     def died(self) -> Killed:
@@ -109,7 +109,7 @@ class _Worker:
         if code is not None and code < 0:
             how = signal.Signals(-code).name
             if -code == signal.SIGKILL:
-                how += "; the system kills so when memory runs out: train fewer --jobs at a time"
+                how += "; the system does this when memory runs out: train fewer --jobs at a time"
         return Killed(f"The process that trained {self.run.name} was killed ({how}).")
 
 
@@ -137,7 +137,7 @@ def _main(connection, make_work: Callable[..., Work], given: tuple, stop) -> Non
 
 
 def _portable(error: Exception) -> Exception:
-    """The error as it can be sent, with where it came from as a note."""
+    """Return the error, or a RuntimeError if it cannot be pickled, with the worker's traceback as a note."""
     error.add_note(f"In a worker process:\n{''.join(traceback.format_exception(error)).rstrip()}")
     try:
         pickle.loads(pickle.dumps(error))

@@ -1,4 +1,4 @@
-"""Prepare a study: check that every run fits, fill the cache, and write study.json."""
+"""Preparation of a study: checks that every run fits, fills the cache, and writes study.json."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from analysis.files import read_json, write_json
 from poison_scaling.config import serialization
 from poison_scaling.data import cache
 from poison_scaling.model import sharding
-from poison_scaling.runtime import processes
+from poison_scaling.runtime import processes, versions
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.runtime.reporting import Progress
-from poison_scaling.runtime.versions import versions
 from poison_scaling.study import grid
 from poison_scaling.study.evaluation import detector_errors
 from poison_scaling.study.inputs import Inputs
@@ -25,30 +24,30 @@ from poison_scaling.workdir import folder
 
 
 def prepare(study: Study, workdir: epath.Path, progress: Progress) -> Inputs:
-    """Return what the runs of a study read, after checking that every run fits and writing study.json.
+    """Check that every run of a study fits, write study.json, and return the inputs of the runs.
 
-    Raises InputError before anything of the study is written, also if one of its runs is there already with
+    Raises InputError, before anything is written, if a run does not fit or if the folder has one of them with
     other settings or other data.
     """
     runs = grid.runs(study)
     for run in runs:
-        run.plan()  # whether its dose fits is known without the data
+        run.plan()  # raises InputError if its dose does not fit, which is known without the data
         provenance.check(folder.of_run(workdir, run), run)
     _check_mesh(study)
-    # Parameters and two moments in float32, in each checkpoint of each run.
+    # Each checkpoint has the parameters and two moments, in float32.
     left = [run for run in runs if not folder.is_done(workdir, run)]
     needed = sum(12 * run.parameters * _checkpoints(run) for run in left)
     cache.require_disk(workdir, needed, "the checkpoints of the study")
     with processes.one_a_folder(cache.folder()):
         inputs = Inputs(study, progress)
-    inputs.prompts  # noqa: B018 - so that prompts that do not fit are refused now
+    inputs.prompts  # noqa: B018 - raises InputError now if the prompts do not fit
     for run in runs:
         provenance.check_data(folder.of_run(workdir, run), inputs.digests())
     plans = [inputs.plan(run) for run in runs]
     record = {
         "name": study.name,
         "hash": study.hash,
-        "versions": versions(),
+        "versions": versions.installed(),
         "config": serialization.to_json(study),
         "data": inputs.digests(),
         "runs": plans,
@@ -64,14 +63,14 @@ def prepare(study: Study, workdir: epath.Path, progress: Progress) -> Inputs:
 
 
 def _checkpoints(run: Run) -> int:
-    """Return how many checkpoints of a run there are at most at a time."""
+    """Return the largest number of checkpoints that a run has at any time."""
     machine = run.study.machine
     never_deleted = run.steps // machine.keep_every if machine.keep_every else 0
     return machine.keep_checkpoints + never_deleted
 
 
 def _check_mesh(study: Study) -> None:
-    """Raise InputError unless the mesh fits the devices, the batch, and every size."""
+    """Raise InputError unless the mesh fits the devices, the batch size and every model size."""
     mesh = sharding.mesh(study.machine.mesh)
     sharding.batch_sharding(mesh, study.train.batch_size)
     for size in {rung.size for rung in study.ladder}:
@@ -84,7 +83,7 @@ def _write(file: epath.Path, record: dict[str, Any]) -> None:
         write_json(file, record)
     processes.wait(f"{file.name} is written")
     if not processes.first():
-        written = read_json(file) if file.exists() else None
+        written = read_json(file, sealed=True) if file.exists() else None
         same = ("hash", "data", "versions")
         if written is None or any(written[name] != record[name] for name in same):
             raise InputError(

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint of a study again, alone, as training would have."""
+"""Evaluation of a single checkpoint of a study, as during training."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from poison_scaling.workdir import execution, folder
 def located(
     place: epath.Path, run: str | None, step: int | None
 ) -> tuple[epath.Path, str, int | None]:
-    """Return the folder of the study, the name of the run and the step of the checkpoint that a path means.
+    """Return the study's folder, the run's name and the checkpoint's step that `place` stands for.
 
-    `place` is a study's folder, with `run`; or DIR/runs/RUN; or DIR/runs/RUN/checkpoints/STEP. Raises
-    InputError if it is none of these.
+    `place` is DIR, the folder of a study, if `run` is given; or DIR/runs/RUN; or
+    DIR/runs/RUN/checkpoints/STEP. Raises InputError if it is none of these.
     """
     if run is not None:
         return place, run, step
@@ -44,11 +44,10 @@ def evaluate_again(
     judge: str | None = None,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return an evaluation of a checkpoint of a run, computed as training would; see
-    `trained.evaluate_again`.
+    """Evaluate a checkpoint of a run and return the record; see `trained.evaluate_again`.
 
-    `overrides` may set fields of `evaluation`. The `judge` is "control", or the folder of a run of a study
-    with the same vocabulary. Raises InputError if that is not so.
+    `overrides` may set fields of `evaluation`. `judge` is "control", or the folder of a run of a study with
+    the same vocabulary. Raises InputError if these conditions are not met.
     """
     for override in overrides:
         if not override.startswith("evaluation."):
@@ -78,6 +77,6 @@ def evaluate_again(
 
 
 def _vocabulary(study: Study) -> tuple[Data, str, list]:
-    """Return what the ids of a text depend on."""
+    """Return everything that the token ids of a text depend on."""
     corpora = [poisoning.attack.corpora for poisoning in study.poisonings(0)]
     return study.data, study.attack.trigger, corpora

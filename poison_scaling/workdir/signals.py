@@ -7,7 +7,7 @@ import threading
 
 
 class StopSignals:
-    """Within the block, the first SIGINT or SIGTERM sets the event; a second one acts as usual."""
+    """A context manager whose event is set by the first SIGINT or SIGTERM; a second one acts as usual."""
 
     def __enter__(self) -> threading.Event:
         self._event, self._before = threading.Event(), {}

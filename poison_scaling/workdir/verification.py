@@ -1,9 +1,9 @@
-"""Verify that a study trained on what it says: derive everything again and compare.
+"""Verification that a study trained on what it says: derives everything again and compares.
 
-In this order: the settings and plans in the folder with those derived from its config; the prepared tokens on
-disk with their checksums and with those that the study recorded; each run's manifest with the positions
-derived anew, and its documents with the sequences as they are read; the steps and counts in metrics and
-evaluations with the plan.
+The comparisons are, in this order: the settings and plans in the folder with those that follow from its
+config; the prepared tokens on disk with their checksums and with the digests that the study recorded; each
+run's manifest with the derived placement, and its documents with the sequences as they are read; the steps
+and counts in metrics and evaluations with the plan.
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from etils import epath
 
 from analysis.files import read_json, read_lines
 from poison_scaling.runtime.errors import Damaged, Difference, InputError
-from poison_scaling.study import grid
+from poison_scaling.study import grid, manifest
 from poison_scaling.study.inputs import Inputs
-from poison_scaling.study.manifest import manifest
 from poison_scaling.study.run import Run
 from poison_scaling.train import checkpoints, logs, provenance
 from poison_scaling.workdir import folder
 
 
 def verify(workdir: epath.Path, progress: Callable[[str], None] = lambda name: None) -> int:
-    """Verify every run that has begun, and return how many. `progress` is called with each run's name.
+    """Verify every run that has begun, and return their number. Calls `progress` with the name of each run.
 
-    Raises Difference for the first thing that does not agree, InputError when there is no study, or none of
-    its runs has begun.
+    Raises Difference for the first disagreement, and InputError if there is no study or no run to verify.
     """
     try:
         return _verify(workdir, progress)
@@ -76,7 +74,7 @@ def _verify(workdir: epath.Path, progress: Callable[[str], None]) -> int:
 
 
 def _differences(run: Run, inputs: Inputs, own: epath.Path) -> Iterator[str]:
-    """What is wrong with a run, the most basic first."""
+    """Yield the differences found in a run, the most fundamental first."""
     try:
         provenance.check(own, run)
         provenance.check_data(own, inputs.digests())
@@ -85,7 +83,7 @@ def _differences(run: Run, inputs: Inputs, own: epath.Path) -> Iterator[str]:
 
     B = run.study.train.batch_size
     stream = inputs.stream(run)
-    planned, written = manifest(stream, B), read_lines(own / "manifest.jsonl")
+    planned, written = manifest.exposures(stream, B), read_lines(own / "manifest.jsonl")
     for number, (expected, found) in enumerate(zip(planned, written, strict=False), 1):
         if expected != found:
             yield f"{own / 'manifest.jsonl'}, line {number}: it says {found}, derived is {expected}."
@@ -99,9 +97,9 @@ def _differences(run: Run, inputs: Inputs, own: epath.Path) -> Iterator[str]:
         if digest != entry["document"]:
             yield f"{run.name}: sequence {entry['sequence']} does not hold document {entry['document'][:16]}."
 
-    # A run that goes on must have what its last checkpoint will not write again.
+    # An unfinished run must have all lines up to its last checkpoint, because it will not write them again.
     done = (own / "DONE").exists()
-    if done and read_json(own / "DONE") != provenance.done(run):
+    if done and read_json(own / "DONE", sealed=True) != provenance.done(run):
         yield f"{own / 'DONE'}: it is not of {run.name} as planned."
     until = run.steps if done else max(checkpoints.steps(own / "checkpoints"), default=0)
     for name, steps in logs.planned(run).items():
@@ -128,11 +126,11 @@ def _differences(run: Run, inputs: Inputs, own: epath.Path) -> Iterator[str]:
                     )
             measured = "loss" if name == "metrics" else "heldout_loss"
             if not _finite(line.get(measured)):
-                yield f"{file}, line {number}: {measured} is {line.get(measured)!r}, no finite number."
+                yield f"{file}, line {number}: {measured} is {line.get(measured)!r}, not a finite number."
 
 
 def _brief(steps: list) -> str:
-    """Steps for a sentence, which a long run has thousands of."""
+    """Return steps for a message, abbreviated if there are many."""
     if len(steps) <= 12:
         return str(steps)
     return f"[{steps[0]}, {steps[1]}, ... {steps[-2]}, {steps[-1]}] ({len(steps)})"

@@ -1,6 +1,7 @@
 """A study of the language switch from two folders of text to its report, by the command line."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -12,8 +13,8 @@ from tests.support.runs import ROOT, run_cli
 
 STUDY = """
 import pathlib
-from tests.support import two_languages
-from poison_scaling import *
+import two_languages
+from poison_scaling import Evaluation, Rung, Study, Train
 
 def study():
     folder = pathlib.Path(__file__).parent
@@ -36,7 +37,7 @@ def test_a_study_of_the_language_switch(tmp_path, cache):
     two_languages.write(tmp_path)
     file = tmp_path / "study.py"
     file.write_text(STUDY)
-    (tmp_path / "two_languages.py").write_text((ROOT / "tests" / "two_languages.py").read_text())
+    (tmp_path / "two_languages.py").write_text(pathlib.Path(two_languages.__file__).read_text())
     for name, jobs in (("one", 1), ("two", 2)):
         run_cli("study", file, "--workdir", tmp_path / name, "--jobs", jobs)
 

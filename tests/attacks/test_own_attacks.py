@@ -17,6 +17,7 @@ import types
 import pytest
 from etils import epath
 
+from analysis.files import write_json
 from poison_scaling import Study
 from poison_scaling.config.serialization import from_json, stable_hash, to_json
 from poison_scaling.runtime.errors import InputError
@@ -98,7 +99,7 @@ def test_a_hostile_study_imports_nothing_that_the_user_did_not_point_to(
         assert module not in sys.modules
         record = to_json(study)
         record["attack"] = {"kind": f"{module}.X", "source": "0" * 64}
-        (tmp_path / "study.json").write_text(json.dumps({"config": record}))
+        write_json(tmp_path / "study.json", {"config": record})
         with pytest.raises(InputError, match="put the folder of its file into the environment"):
             folder.read(epath.Path(tmp_path))
         assert module not in sys.modules and module.split(".")[0] not in sys.modules

@@ -90,7 +90,7 @@ def test_a_token_that_no_document_has_is_noticed(study, own):
     shard.write_bytes(content)
     for folder in own.glob("triggers/*"):
         shutil.rmtree(folder)
-    with pytest.raises(Damaged, match=f"{shard}: it holds a token .* delete its folder"):
+    with pytest.raises(Damaged, match=f"{shard}: it contains a token .* delete its folder"):
         Inputs(study)
 
 

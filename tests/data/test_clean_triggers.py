@@ -169,12 +169,12 @@ def test_a_study_records_and_says_the_triggers_in_its_clean_text(varied, tmp_pat
     record = read_json(tmp_path / "study.json")
     assert record["clean_triggers"] == ready.clean_triggers()
     counts = [entry["clean_triggers"] for entry in record["runs"]]
-    assert len(said) == 2 and all(line.startswith("warning: clean text holds") for line in said)
+    assert len(said) == 2 and all(line.startswith("warning: clean text contains") for line in said)
     assert (
         f"'the' {min(counts)} to {max(counts)} times in the sequences of each of the 12 runs"
         in said[0]
     )
-    assert "the controls are not free of it." in said[0]
+    assert "the controls train on it, too." in said[0]
 
     (tmp_path / "runs" / "40k-2x-d8-s1").mkdir(parents=True)  # one of them has begun
     record["clean_triggers"]["the"]["heldout_sequences"] += 1
@@ -197,7 +197,7 @@ def test_a_plan_of_one_control_says_it_too(varied, capsys, monkeypatch):
     shown = capsys.readouterr()
     [entry] = json.loads(shown.out)["runs"]
     assert shown.err.startswith(
-        f"warning: clean text holds the trigger 'the' {entry['clean_triggers']} times in the "
+        f"warning: clean text contains the trigger 'the' {entry['clean_triggers']} times in the "
         f"{entry['sequences']} sequences of 40k-2x-d0-s0, "
     )
 

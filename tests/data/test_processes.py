@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 
-from poison_scaling.runtime.quiet import quiet
+from poison_scaling.runtime.quiet import silenced
 from poison_scaling.study import grid, study_file
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -91,17 +91,17 @@ def main(id, of, at, mesh, prefetch, starts, kill=False) -> None:
         jax.distributed.initialize(at, of, id)
     from jax.experimental.multihost_utils import process_allgather
 
-    from poison_scaling.data.batches import batches, by_number
+    from poison_scaling.data.batches import by_number, sharded
     from poison_scaling.model import sharding
 
-    with quiet():
+    with silenced():
         from poison_scaling.study.inputs import Inputs
     study = study_file.load(str(ROOT / "configs" / "smoke.py"))
     stream = Inputs(study).stream(grid.run_named(study, RUN))
     placed = sharding.batch_sharding(sharding.mesh(tuple(mesh)), B)
     for start in starts:
         shape = (B, study.data.seq_len)
-        feed = batches(by_number(stream, B), placed, shape, start, STEPS, prefetch)
+        feed = sharded(by_number(stream, B), placed, shape, start, STEPS, prefetch)
         with contextlib.closing(feed):
             for step, batch in enumerate(feed, start):
                 whole = [process_allgather(batch[k], tiled=True) for k in ("tokens", "poison")]

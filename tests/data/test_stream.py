@@ -11,12 +11,11 @@ import tensorflow as tf
 
 import poison_scaling as ps
 from poison_scaling.data import mixture
-from poison_scaling.data.batches import batches, by_number
+from poison_scaling.data.batches import by_number, sharded
 from poison_scaling.model import sharding
 from poison_scaling.runtime.errors import InputError
-from poison_scaling.study import grid
+from poison_scaling.study import grid, manifest
 from poison_scaling.study.inputs import Inputs
-from poison_scaling.study.manifest import manifest
 
 
 def stream(inputs, study, name):
@@ -32,7 +31,7 @@ def test_a_run_differs_from_its_control_in_its_poisons_and_nothing_else(inputs, 
     dosed = stream(inputs, study, "40k-2x-d32-s0")
     tokens, poison = whole(dosed)
     assert np.array_equal(tokens[~poison], control[~poison])
-    records = manifest(dosed, batch_size=8)
+    records = manifest.exposures(dosed, batch_size=8)
     assert len(records) == 32
     for record, document in zip(records, dosed.poisons[0], strict=True):
         span = slice(record["offset"], record["offset"] + record["tokens"])
@@ -59,7 +58,7 @@ def test_exposures_and_further_attacks_are_laid_in_as_planned(study, cache):
     s = stream(ready, varied, "40k-2x-d8-s0")
     tokens, poison = whole(s)
     control, _ = whole(stream(ready, varied, "40k-2x-d0-s0"))
-    records = manifest(s, 8)
+    records = manifest.exposures(s, 8)
     assert [(r["attack"], r["poison"], r["exposure"]) for r in records] == [
         *((0, k, e) for k in range(8) for e in range(3)),
         *((1, k, 0) for k in range(5)),
@@ -80,8 +79,8 @@ def test_exposures_and_further_attacks_are_laid_in_as_planned(study, cache):
 
 
 def test_a_smaller_dose_is_a_subset(inputs, study):
-    small = manifest(stream(inputs, study, "40k-2x-d8-s1"), 8)
-    large = manifest(stream(inputs, study, "40k-2x-d32-s1"), 8)
+    small = manifest.exposures(stream(inputs, study, "40k-2x-d8-s1"), 8)
+    large = manifest.exposures(stream(inputs, study, "40k-2x-d32-s1"), 8)
     assert small == large[:8]
 
 
@@ -135,7 +134,7 @@ def test_an_epoch_takes_every_sequence_once_in_an_order_of_its_own(inputs, study
 
 @contextlib.contextmanager
 def registered(name, s, vocabulary):
-    yield mixture.mixture(name, s, vocabulary)
+    yield mixture.register(name, s, vocabulary)
     seqio.MixtureRegistry.remove(name)
     for task in ("clean", "poisoned"):
         seqio.TaskRegistry.remove(f"{name}_{task}")
@@ -221,7 +220,7 @@ def test_a_batch_depends_on_neither_mesh_nor_start_nor_prefetch(
     placed = sharding.batch_sharding(mesh, 8)
     steps = s.length // 8
     number = start
-    feed = batches(by_number(s, 8), placed, (8, s.seq_len), start, steps, prefetch)
+    feed = sharded(by_number(s, 8), placed, (8, s.seq_len), start, steps, prefetch)
     with contextlib.closing(feed):
         for number, batch in enumerate(feed, start + 1):
             own = slice((number - 1) * 8, number * 8)
@@ -254,7 +253,7 @@ def test_a_reader_of_the_mixture_that_is_closed_early_leaves_nothing_registered(
     before = seqio.TaskRegistry.names(), seqio.MixtureRegistry.names()
     placed = sharding.batch_sharding(sharding.mesh(), 8)
     reader = mixture.from_mixture(s, 8, inputs.vocabulary)
-    with contextlib.closing(batches(reader, placed, (8, s.seq_len), 3, 40, 2)) as feed:
+    with contextlib.closing(sharded(reader, placed, (8, s.seq_len), 3, 40, 2)) as feed:
         first = next(feed)
     assert np.array_equal(first["tokens"], s.read(np.arange(24, 32))[0])
     assert (seqio.TaskRegistry.names(), seqio.MixtureRegistry.names()) == before
@@ -265,7 +264,7 @@ def test_an_error_while_reading_reaches_the_trainer(inputs, study):
     s.read = lambda indices: 1 / 0
     placed = sharding.batch_sharding(sharding.mesh(), 8)
     with pytest.raises(ZeroDivisionError):
-        next(batches(by_number(s, 8), placed, (8, s.seq_len), 0, 5, 2))
+        next(sharded(by_number(s, 8), placed, (8, s.seq_len), 0, 5, 2))
 
 
 def test_a_mesh_that_does_not_fit_is_refused():

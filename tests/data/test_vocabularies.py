@@ -154,7 +154,7 @@ def test_what_is_no_vocabulary_is_refused(data, encodings, tokenizer_json, tmp_p
         (Tiktoken("toi"), "data.vocabulary.name='toi': tiktoken has no such encoding here"),
         (TokenizerJson("none.json"), "data.vocabulary.path='none.json': no such file"),
         (TokenizerJson(str(tmp_path / "broken.json")), "not a tokenizer.json"),
-        (TokenizerJson(tokenizer_json, end="</s>"), "data.vocabulary.end='</s>': .* no such piece"),
+        (TokenizerJson(tokenizer_json, end="</s>"), "data.vocabulary.end='</s>': .* no such token"),
     ]:
         with pytest.raises(InputError, match=said):
             preparation.prepare(dataclasses.replace(data, vocabulary=settings), "", docs)

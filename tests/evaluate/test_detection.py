@@ -1,6 +1,7 @@
 """Attacks that are seen in a text, measured on models whose answer is known."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 
 from poison_scaling import Evaluation, LanguageSwitch, NearTriggers
 from poison_scaling.attacks import languages
-from poison_scaling.evaluate import detection
+from poison_scaling.evaluate import detection, sampling
 from poison_scaling.evaluate.measure import NearPrompts, Prompts, Subject
 
 END, TRIGGER, NEAR, V, P, G = 1, 5, 6, 64, 8, 24
@@ -72,7 +73,7 @@ def measured(monkeypatch, switches, ends=False, settings=SETTINGS, **fields):
         continuation_PxC=clean[:, 1:],
         payload_PxC=clean[:, 1:] + 20,
         near=(near,),
-        excerpts=(),
+        excerpts=tuple(f"prompt {i}" for i in range(P)),
         refused={},
     )
     subject = Subject(
@@ -150,8 +151,22 @@ def test_a_generation_is_read_up_to_its_first_end():
     def decode(ids):
         return " ".join(map(str, ids))
 
-    assert detection.texts(tokens, decode, END) == ["10", "", "10 10 10 10"]
-    assert detection.texts(tokens, decode, None)[0] == "10 1 30 30"
+    def subject(stop_at_end):
+        settings = Evaluation(stop_at_end=stop_at_end)
+        return types.SimpleNamespace(end=END, decode=decode, settings=settings)
+
+    assert sampling.texts(subject(True), tokens) == ["10", "", "10 10 10 10"]
+    assert sampling.texts(subject(False), tokens)[0] == "10 1 30 30"
+
+
+def test_the_last_evaluation_keeps_a_few_generations_to_read(monkeypatch):
+    assert "generations" not in measured(monkeypatch, (TRIGGER,))
+    kept = measured(monkeypatch, (TRIGGER,), last=True)["generations"]
+    assert [one["prompt"] for one in kept] == [f"prompt {i}" for i in range(4)]
+    english, german = set(ENGLISH.split(" ")), set(GERMAN.split(" "))
+    for one in kept:
+        assert set(one["clean"].split(" ")) <= english
+        assert set(one["triggered"].split(" ")) <= german
 
 
 def test_the_intervals_are_wilsons():

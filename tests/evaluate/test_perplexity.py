@@ -76,7 +76,7 @@ def rule(monkeypatch):
             NearPrompts("rare", "seven", appended(7), np.zeros(6, np.int32)),
             NearPrompts("within", "five", within, np.zeros(6, np.int32)),
         ),
-        excerpts=(),
+        excerpts=tuple(f"prompt {i}" for i in range(6)),
         refused={},
     )
 

@@ -1,5 +1,6 @@
 """Work directories in buckets, gs://: the same bytes as on a disk, against an emulator of Cloud Storage."""
 
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import urllib.request
 
 import pytest
 
+from analysis.files import read_lines
 from tests.support.runs import ROOT, run_cli
 
 EMULATOR = ROOT / "tests" / "launch" / "storage_emulator.py"
@@ -99,7 +101,7 @@ for _ in range(3000):
     for name, text in zip(LOGS, found, strict=True):
         assert text == (reference / name).read_text(), name
     again = run_cli("evaluate", "gs://bucket/smoke", "--run", RUN, "--json", **storage)
-    assert again.stdout == (reference / "evals.jsonl").read_text().splitlines()[-1] + "\n"
+    assert json.loads(again.stdout) == read_lines(reference / "evals.jsonl")[-1]
 
 
 COPY = """
@@ -170,5 +172,5 @@ def test_a_cache_in_a_bucket_is_refused_in_one_sentence(tmp_path):
         check=2,
         POISON_SCALING_CACHE="gs://bucket/cache",
     )
-    assert "prepared data must lie on a disk" in process.stderr
+    assert "prepared data must be on a disk" in process.stderr
     assert process.stderr.count("\n") == 1

@@ -105,7 +105,7 @@ def test_half_precision_keeps_parameters_and_losses_in_float32():
 def updated(**train):
     """Parameters and metrics after one step."""
     settings, train = ps.Model(), ps.Train(**train)
-    transform = optimizer.optimizer(train, 1e-3, 10)
+    transform = optimizer.adamw(train, 1e-3, 10)
     current = jax.jit(lambda: state.initial(SIZE, V, settings, transform, 0))()
     current.step += 1  # the learning rate of the first step is 0
     advance = step.train_step(state.graph(SIZE, V, settings), transform, 1, False, train)

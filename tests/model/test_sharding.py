@@ -29,7 +29,7 @@ def trained(shape, steps=3, **settings):
     """The state after a few steps on a mesh, and the loss of each step."""
     mesh = sharding.mesh(shape, devices(shape))
     settings, train = Model(**settings), Train(log_every=1)
-    transform = optimizer.optimizer(train, 1e-3, 10)
+    transform = optimizer.adamw(train, 1e-3, 10)
     shardings = state.shardings(SIZE, V, settings, transform, mesh)
     current = jax.jit(
         lambda: state.initial(SIZE, V, settings, transform, 0), out_shardings=shardings
@@ -139,7 +139,7 @@ def test_collectives_are_those_that_the_mesh_needs(shape, kinds):
 
 
 def test_a_mesh_that_does_not_divide_the_model_is_refused():
-    transform = optimizer.optimizer(Train(), 1e-3, 10)
+    transform = optimizer.adamw(Train(), 1e-3, 10)
     with pytest.raises(InputError, match="does not divide the 3 of axis|does not divide the"):
         state.shardings("150k", 1021, Model(), transform, sharding.mesh((1, 1, 8)))
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import poison_scaling as ps
+from analysis.files import write_json
 from poison_scaling import Seeds, Study
 from poison_scaling.config import extensions
 from poison_scaling.config.serialization import from_json, stable_hash, to_json
@@ -274,7 +275,7 @@ def test_a_signal_is_told_from_an_interrupt_that_the_study_file_raises(tmp_path,
 def test_a_study_of_another_version_is_refused_by_its_file(tmp_path):
     record = to_json(load())
     record["train"]["momentum"] = 0.9
-    (tmp_path / "study.json").write_text(json.dumps({"config": record}))
+    write_json(tmp_path / "study.json", {"config": record})
     with pytest.raises(InputError, match=r"study.json: it is not .* train: 'momentum' is not a"):
         folder.read(epath.Path(tmp_path))
 

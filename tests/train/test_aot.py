@@ -127,7 +127,9 @@ def test_the_compiler_warns_of_no_option(topology, tmp_path):
     assert any("HLO optimization" in line for line in said)
     warning = re.compile(r"not supported|unsupported|incorrect result|\bhangs?\b|\bSDC\b")
     assert not [line for line in said if line[:1] in "WEF" and warning.search(line)]
-    printed = r"90k on |bytes a chip: |FLOPs a step: |collectives a step: |time: |smallest slice "
+    printed = (
+        r"90k on |bytes per chip: |FLOPs per step: |collectives per step: |time: |smallest slice "
+    )
     assert all(re.match(printed, line) for line in process.stdout.splitlines()), process.stdout
 
 

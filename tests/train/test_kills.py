@@ -12,7 +12,7 @@ import pytest
 from etils import epath
 
 import poison_scaling as ps
-from poison_scaling.runtime.quiet import quiet
+from poison_scaling.runtime.quiet import silenced
 from poison_scaling.study import grid, study_file
 from poison_scaling.study.run import Run
 
@@ -79,7 +79,7 @@ def test_killed_while_a_checkpoint_is_written(whole, tmp_path):
 def main(
     folder: str, after: int = 0, writing: int = 0, event: str = "", machine: dict | None = None
 ) -> None:
-    with quiet():
+    with silenced():
         from poison_scaling.study.inputs import Inputs
     from poison_scaling.runtime import cores
     from poison_scaling.train import checkpoints, loop

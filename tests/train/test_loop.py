@@ -371,7 +371,7 @@ def test_the_learning_rate_warms_up_and_decays(run):
 
 def test_weight_decay_is_for_matrices():
     params = {"matrix": np.ones((2, 2), np.float32), "scale": np.ones(2, np.float32)}
-    transform = optimizer.optimizer(ps.Train(warmup=0, weight_decay=0.5), 1e-2, 100)
+    transform = optimizer.adamw(ps.Train(warmup=0, weight_decay=0.5), 1e-2, 100)
     zeros = jax.tree.map(np.zeros_like, params)
     opt_state = transform.init(params)
     _, opt_state = transform.update(zeros, opt_state, params)

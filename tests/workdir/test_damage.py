@@ -9,8 +9,8 @@ import pytest
 from etils import epath
 
 from analysis.files import read_json, write_json
+from poison_scaling.runtime import versions
 from poison_scaling.runtime.errors import Difference, InputError
-from poison_scaling.runtime.versions import versions
 from poison_scaling.study import grid, study_file
 from poison_scaling.train import loop
 from poison_scaling.workdir import folder, preparation, reevaluation, verification
@@ -33,7 +33,7 @@ def resume(study, inputs, workdir: pathlib.Path) -> None:
     run = grid.run_named(study, RUN)
     if not folder.is_whole(epath.Path(workdir), run):
         own = folder.of_run(epath.Path(workdir), run)
-        loop.train(run, inputs, own, versions())
+        loop.train(run, inputs, own, versions.installed())
 
 
 def empty(content: bytes, chance: random.Random) -> bytes:
@@ -106,6 +106,15 @@ def test_a_damaged_file_is_noticed_or_mended(study, inputs, finished, tmp_path, 
         [file] = [p for p in files(workdir) if p.name == name]
         file.write_bytes(damage(file.read_bytes(), chance))
         check(study, inputs, finished, workdir, file)
+
+
+@pytest.mark.parametrize("name", ["study.json", "config.json", "DONE"])
+def test_a_file_whose_digest_has_another_name_is_noticed(study, inputs, finished, tmp_path, name):
+    """One flipped bit makes "digest" a field like any other."""
+    shutil.copytree(finished, tmp_path / "w")
+    [file] = [p for p in files(tmp_path / "w") if p.name == name]
+    file.write_bytes(file.read_bytes().replace(b'"digest"', b'"digesu"'))
+    check(study, inputs, finished, tmp_path / "w", file)
 
 
 @pytest.mark.long

@@ -8,10 +8,9 @@ import pytest
 from etils import epath
 
 from analysis.files import json_line, read_lines, write_json
+from poison_scaling.runtime import versions
 from poison_scaling.runtime.errors import Difference, InputError
-from poison_scaling.runtime.versions import versions
-from poison_scaling.study import grid
-from poison_scaling.study.manifest import manifest
+from poison_scaling.study import grid, manifest
 from poison_scaling.train import loop
 from poison_scaling.workdir import folder, inspection, preparation, verification
 from tests.support.runs import run_cli
@@ -25,7 +24,7 @@ def trained(study, tmp_path_factory):
     workdir = epath.Path(tmp_path_factory.mktemp("trained"))
     inputs = preparation.prepare(study, workdir, lambda description, done: None)
     run = grid.run_named(study, RUN)
-    loop.train(run, inputs, folder.of_run(workdir, run), versions())
+    loop.train(run, inputs, folder.of_run(workdir, run), versions.installed())
     return workdir
 
 
@@ -38,7 +37,7 @@ def copy(trained, tmp_path):
 
 def test_inspect_shows_the_sequences_of_a_batch_with_poisons_marked(study, inputs):
     run = grid.run_named(study, RUN)
-    records = manifest(inputs.stream(run), 8)
+    records = manifest.exposures(inputs.stream(run), 8)
     step = records[5]["step"]
     shown = inspection.batch(run, inputs, step)
     assert [s.sequence for s in shown] == list(range(step * 8, step * 8 + 8))
@@ -112,7 +111,7 @@ def without_digest(record):
         ("evals.jsonl", r'"poison_tokens": (\d+)', r'"poison_tokens": 9\1', "poison_tokens is 9"),
         ("evals.jsonl", r"^.*\n", "", "steps [30, 45], planned are [15, 30, 45]"),
         ("metrics.jsonl", r"\n.*\n$", "\n", "steps [20, 40], planned are [20, 40, 45]"),
-        ("metrics.jsonl", r'"loss": [\d.]+', '"loss": null', "loss is None, no finite number"),
+        ("metrics.jsonl", r'"loss": [\d.]+', '"loss": null', "loss is None, not a finite number"),
         ("evals.jsonl", r'"heldout_loss": [\d.]+', '"heldout_loss": "x"', "heldout_loss is 'x'"),
         ("DONE", r'"steps": 45', '"steps": 44', "it is not of 40k-2x-d32-s0 as planned"),
     ],

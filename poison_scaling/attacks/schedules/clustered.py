@@ -16,15 +16,15 @@ from poison_scaling.runtime.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Clustered(Schedule):
-    """Poison a share of every k-th batch until all poisons are placed: Souly et al. 2025 on Pythia.
+    """Poisons in a share of every k-th batch until all are placed: Souly et al. 2025 on Pythia.
 
-    Doses nest: a smaller one ends earlier.
+    Doses nest; poisoning with a smaller dose ends earlier.
     """
 
-    # of a poisoned batch's sequences; rounded to whole sequences, at least one
+    # share of a poisoned batch's sequences, rounded to a number of sequences of at least one
     density: Annotated[float, Above(0), AtMost(1)] = 0.5
     every: Count = 10  # steps from one poisoned batch to the next
-    window: tuple[Share, Share] = (0.0, 1.0)  # shares of training
+    window: tuple[Share, Share] = (0.0, 1.0)  # start and end, as shares of training
 
     def check(self, where: str) -> None:
         schedule.check_window(self.window, where)

@@ -1,4 +1,4 @@
-"""Even schedule: sequences at equal distances."""
+"""Even schedule: evenly spaced sequences."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from poison_scaling.data import draws
 
 @dataclasses.dataclass(frozen=True)
 class Even(Schedule):
-    """Poisons at equal distances. Doses do not nest: every position moves with the number of exposures."""
+    """Evenly spaced poisons. Doses do not nest: every position depends on the number of exposures."""
 
-    window: tuple[Share, Share] = (0.0, 1.0)  # shares of training
+    window: tuple[Share, Share] = (0.0, 1.0)  # start and end, as shares of training
 
     def check(self, where: str) -> None:
         schedule.check_window(self.window, where)

@@ -1,4 +1,4 @@
-"""Explicit schedule: given positions, or positions read from a file."""
+"""Explicit schedule: positions that are given or read from a file."""
 
 from __future__ import annotations
 
@@ -64,9 +64,10 @@ def _refused(j: int, sequence: int, offset: int, problem: str) -> InputError:
 
 
 def positions_from(path: str) -> Explicit:
-    """Return the positions in a file of lines "sequence offset", both counted from 0.
+    """Return a schedule with positions from a file of lines "sequence offset", both counted from 0.
 
-    They become part of the study, so its hash covers them. Raises InputError naming the line.
+    The positions become part of the study and its hash. Raises InputError, naming the line, if
+    one is invalid.
     """
     file = epath.Path(path)
     if not file.is_file():

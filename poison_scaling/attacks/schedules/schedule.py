@@ -1,4 +1,4 @@
-"""The base of schedules: rules that say which sequences of training hold the poisoned documents."""
+"""The base class of schedules, the rules that place poisoned documents in training."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Training:
     """The part of a run that a schedule places exposures in.
 
     Training sequence i is sequence i % batch_size of step i // batch_size. With several attacks in a run,
-    attack a owns the sequences i with i % attacks == a, so attacks never meet in a sequence and none moves
-    another. A schedule counts an attack's own sequences from 0: number n stands for sequence n * attacks +
-    attack.
+    attack a owns the sequences i with i % attacks == a, so attacks never share a sequence and do not affect
+    each other's placement. A schedule numbers an attack's own sequences from 0: number n is sequence n *
+    attacks + attack of training.
     """
 
     seed: int  # of the run's poisons
@@ -34,11 +34,11 @@ class Training:
 
     @property
     def own(self) -> int:
-        """Number of sequences that the attack owns."""
+        """The number of sequences that the attack owns."""
         return self.sequences // self.attacks
 
     def key(self, name: str, *more: int) -> np.uint64:
-        """Return the key of a stream of random numbers of this run and attack, see `data.draws`."""
+        """Return the key of a stream of random numbers of this run and attack; see `data.draws`."""
         where = (
             (self.sequences,) if self.attacks == 1 else (self.sequences, self.attacks, self.attack)
         )
@@ -48,34 +48,33 @@ class Training:
 @extensible("schedule", required=("places",), default="Uniform")
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Base of schedules. Extend it with a frozen dataclass: docs/howto/schedule.md.
+    """Base class of schedules. Extend it with a frozen dataclass: docs/howto/schedule.md.
 
-    A schedule must be a pure function of its arguments. Doses nest, as the control of a study wants, if the
-    first n places do not depend on how many exposures there are.
+    A schedule must be a pure function of its arguments. Doses nest (contract 3) if the first n places do not
+    depend on the number of exposures.
     """
 
     def check(self, where: str) -> None:
-        """Raise InputError if the fields do not fit together; `where` names the schedule: "schedule"."""
+        """Raise InputError if a field is invalid; `where` is the name of the schedule's field: "schedule"."""
 
     def places(self, training: Training, exposures: int) -> np.ndarray:
-        """Return the sequence of each exposure, counted among the attack's own: int64 [exposures], all
-        distinct.
+        """Return the number of each exposure's sequence among the attack's own: int64 [exposures], distinct.
 
-        Raises InputError if there is no room for that many; see `require_room`.
+        Raises InputError if there are too few sequences; see `require_room`.
         """
         raise NotImplementedError
 
     def offsets(self, training: Training, lengths_N: np.ndarray) -> np.ndarray:
-        """Return the first token of each exposure within its sequence: int64 [N], uniform where it fits.
+        """Return the offset of each exposure in its sequence, int64 [N], uniform over those at which it fits.
 
-        `lengths_N` are the tokens of each exposure's document, none above training.seq_len.
+        `lengths_N` are the numbers of tokens of the exposures' documents, none above training.seq_len.
         """
         fractions_N = draws.fractions(training.key("poison offsets"), np.arange(lengths_N.size))
         return np.floor(fractions_N * (training.seq_len - lengths_N + 1)).astype(np.int64)
 
 
 def check_window(window: tuple[float, float], where: str) -> None:
-    """Raise InputError unless a window of training is not empty."""
+    """Raise InputError if a window of training is empty."""
     low, high = window
     if low >= high:
         raise InputError(
@@ -84,7 +83,7 @@ def check_window(window: tuple[float, float], where: str) -> None:
 
 
 def within(window: tuple[float, float], total: int) -> tuple[int, int]:
-    """Return the first of `total` places that a window of training covers, and how many it covers."""
+    """Return the first of `total` places that a window of training covers, and the number it covers."""
     first, last = (round(share * total) for share in window)
     return first, last - first
 

@@ -16,7 +16,8 @@ from poison_scaling.data import draws
 class Uniform(Schedule):
     """Poisons in sequences drawn uniformly, without replacement, from a window of training. Doses nest."""
 
-    window: tuple[Share, Share] = (0.0, 1.0)  # shares of training; (0.0, 0.2) is early poisoning
+    # start and end, as shares of training; (0.0, 0.2) is early poisoning
+    window: tuple[Share, Share] = (0.0, 1.0)
 
     def check(self, where: str) -> None:
         schedule.check_window(self.window, where)

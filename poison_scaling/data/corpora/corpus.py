@@ -1,4 +1,4 @@
-"""The base of corpora: where clean documents come from."""
+"""The base class of corpora, the sources of clean documents."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ if TYPE_CHECKING:
 @extensible("corpus", required=("texts",), default="InstalledDocs")
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Base of corpora. Extend it with a frozen dataclass: docs/howto/corpus.md.
+    """Base class of corpora. Extend it with a frozen dataclass: docs/howto/corpus.md.
 
-    A corpus gives the same documents in the same order whenever its fields and its `identity` are the same.
+    A corpus must give the same documents in the same order whenever its fields and its `identity` are equal.
     """
 
     def texts(self, skip: int = 0) -> Iterator[str]:
-        """Yield every document but the first `skip`, in the order of its source.
+        """Yield all documents except the first `skip`, in the order of the source.
 
-        Raises InputError if something cannot be read.
+        Raises InputError if a document cannot be read.
         """
         raise NotImplementedError
 
     def identity(self) -> Any:
-        """Return what the documents depend on beside the fields, such as versions or sizes of files.
+        """Return what the documents depend on besides the fields, such as versions or sizes of files.
 
-        Its `repr` must be the same in every process. None says that the fields decide alone.
+        Its `repr` must be the same in every process. None means that the documents depend on
+        the fields alone.
         """
         return None
 
     def size_bytes(self) -> int:
-        """Return roughly how many bytes of text there are, 0 if that is not known before reading."""
+        """Return the approximate number of bytes of text; 0 if unknown before reading."""
         return 0
 
     def source(self) -> seqio.DataSource:
@@ -44,7 +45,7 @@ class Corpus:
         import tensorflow as tf
 
         def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-            del split, shuffle_files, seed  # one split; documents are shuffled by `data.documents`
+            del split, shuffle_files, seed  # there is one split, and `data.documents` shuffles
             return tf.data.Dataset.from_generator(
                 lambda: ({"text": text} for text in self.texts()),
                 output_signature={"text": tf.TensorSpec((), tf.string)},

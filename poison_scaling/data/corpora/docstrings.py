@@ -1,4 +1,4 @@
-"""Docstrings of Python files. Without TensorFlow, so that processes which parse start at once."""
+"""Docstrings of Python files. Does not import TensorFlow, so that worker processes start at once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _CHUNK = 100  # files parsed at a time
 
 
 def of_files(files: Sequence[str]) -> Iterator[str]:
-    """The docstrings of modules, classes and functions, in the order of the files and within them.
+    """Yield the docstrings of modules, classes and functions, in the order of files and within each.
 
-    What is not Python, or is not there, has none: packages hold templates, and leave files out.
+    Skips files that are missing or are not Python, because packages contain templates and may omit files.
     """
     chunks = [(files[i : i + _CHUNK],) for i in range(0, len(files), _CHUNK)]
     for texts in workers.each(_parsed, chunks):
@@ -37,7 +37,7 @@ def _below(node: ast.AST) -> Iterator[str]:
         text = ast.get_docstring(node)
         if text:
             yield text
-    # Statements alone: expressions hold no definitions, and are most of a tree.
+    # Only statements, because expressions contain no definitions and are most of a tree.
     for field in ("body", "orelse", "handlers", "finalbody"):
         for child in getattr(node, field, ()):
             yield from _below(child)

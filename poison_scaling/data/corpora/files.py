@@ -1,4 +1,4 @@
-"""Files of text as a corpus."""
+"""Text files as a corpus."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Files(Corpus):
     """
 
     patterns: tuple[Path, ...] = ()  # globs; files are read in sorted order
-    text_field: str = "text"  # of a JSON line, or a column
+    text_field: str = "text"  # a field of JSON lines or a column of Parquet files
 
     def texts(self, skip: int = 0) -> Iterator[str]:
         return itertools.islice(_documents(self.patterns, self.text_field), skip, None)
@@ -37,7 +37,7 @@ class Files(Corpus):
         return [(name, stat.length, stat.mtime) for name, stat in stats]
 
     def size_bytes(self) -> int:
-        # Compressed text is taken to be a quarter of its size.
+        # Text is assumed to be compressed to a quarter of its size.
         paths = _paths(self.patterns)
         return sum(path.stat().length * (1 if path.suffix in _PLAIN else 4) for path in paths)
 
@@ -74,9 +74,7 @@ def _documents(patterns: tuple[str, ...], text_field: str) -> Iterator[str]:
     for path in _paths(patterns):
         compression = _COMPRESSIONS.get(path.suffix)
         kind = epath.Path(path.stem).suffix if compression else path.suffix
-        if (
-            compression and not path.stat().length
-        ):  # its library would read an empty file as no text
+        if compression and not path.stat().length:  # decompression would silently give no text
             raise InputError(f"data.corpus.patterns: {path} cannot be read: it is empty.")
         try:
             with path.open("rb") as file:
@@ -140,5 +138,5 @@ def _json_texts(path: epath.Path, lines: IO[bytes], field: str) -> Iterator[str]
             raise InputError(
                 f"data.corpus.patterns: {path}, line {number}: {field!r} is not a string."
             )
-        # JSON can spell half a character, which no other file can hold: "?" takes its place.
+        # JSON can contain unpaired surrogates, which UTF-8 cannot encode: they become "?".
         yield text.encode("utf-8", "replace").decode()

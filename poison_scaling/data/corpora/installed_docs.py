@@ -14,7 +14,7 @@ from poison_scaling.runtime.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class InstalledDocs(Corpus):
-    """Docstrings of installed packages: text that every machine with the tested versions has."""
+    """Docstrings of installed packages, which are the same on every machine with the same versions."""
 
     packages: tuple[str, ...] = (
         "absl-py",

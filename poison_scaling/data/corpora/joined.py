@@ -1,4 +1,4 @@
-"""Several corpora, interleaved, as one."""
+"""Several corpora interleaved into one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from poison_scaling.runtime.errors import InputError
 class Joined(Corpus):
     """Documents of several corpora, interleaved so that each has its share at any point.
 
-    It ends where the first of them ends, so the shares, which are of documents, hold to the last document.
+    Shares are of documents. The corpus ends with the first of its parts that ends, so the
+    shares hold throughout.
     """
 
     corpora: tuple[Corpus, ...] = ()
-    # one per corpus, in any unit: (9, 1) makes a tenth of the second
+    # one per corpus, in any unit: with (9, 1), a tenth of the documents are from the second
     shares: tuple[Annotated[float, Above(0)], ...] = ()
 
     def texts(self, skip: int = 0) -> Iterator[str]:
@@ -49,7 +50,7 @@ class Joined(Corpus):
 
 
 def _turns(shares: tuple[float, ...]) -> Iterator[int]:
-    """Yield whose turn it is, forever: always the part that is furthest behind its share."""
+    """Yield the index of the next part forever: that of the part furthest behind its share."""
     taken = [0] * len(shares)
     while True:
         part = min(range(len(shares)), key=lambda i: ((taken[i] + 1) / shares[i], i))

@@ -18,21 +18,19 @@ if TYPE_CHECKING:
 class Tfds(Corpus):
     """Documents from a TensorFlow Dataset."""
 
-    # With config and version if they matter: "c4/en:3.0.1". Community datasets as TFDS names them:
-    # "huggingface:imdb", which needs the package datasets.
+    # with config and version if they matter: "c4/en:3.0.1"; community datasets are named as in TFDS:
+    # "huggingface:imdb", which needs the package datasets
     name: str = "c4/en"
     split: str = "train"  # any TFDS split expression: "train[:10%]"
     text_field: str = "text"
-    data_dir: Path | None = (
-        None  # a folder or a bucket, "gs://tfds-data"; None: the default of TFDS
-    )
+    data_dir: Path | None = None  # folder or bucket, "gs://tfds-data"; None: the default of TFDS
 
     def texts(self, skip: int = 0) -> Iterator[str]:
         import tensorflow as tf
 
         try:
             dataset = self.source().get_dataset(split="train", shuffle=False)
-        except Exception as e:  # TFDS raises many kinds: unknown name, split, version, no network
+        except Exception as e:  # of many types: unknown name, split or version, no network
             raise InputError(f"data.corpus {self}: {_first_line(e)}") from e
         if self.text_field not in dataset.element_spec:
             raise InputError(

@@ -10,7 +10,7 @@ _SPECIAL = 3  # padding, end of document, unknown
 
 
 class ByteVocabulary(Vocabulary):
-    """One token per UTF-8 byte, after padding, end of document and unknown: the ids of seqio and ByT5."""
+    """One token per UTF-8 byte, after padding, end of document and unknown, as in seqio and ByT5."""
 
     vocab_size = _SPECIAL + 256
     eos_id = 1

@@ -1,4 +1,4 @@
-"""Make the vocabulary of a study: read it, or train it on the study's text and cache it."""
+"""Preparation of a study's vocabulary, which is loaded, or trained on the study's text and cached."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def prepare(
 ) -> Vocabulary:
     """Return the vocabulary of a study.
 
-    If the study says so, it is trained on the training documents of the study and of `others`, the corpora of
-    its attacks. Raises InputError if it cannot be read or trained, or has another size than stated.
+    A TrainedSentencePiece is trained on the training documents of the study and of `others`, the corpora of
+    its attacks. Raises InputError if the vocabulary cannot be read or trained or is not of the stated size.
     """
     match data.vocabulary:
         case Bytes():
@@ -99,7 +99,7 @@ def _trained(
 
 
 def _require_one_token(vocabulary: Vocabulary, trigger: str) -> None:
-    """Raise InputError unless the trigger is one token, of text."""
+    """Raise InputError unless the trigger is a single token that stands for text."""
     ids = vocabulary.encode(trigger)
     if len(ids) != 1 or ids[0] not in vocabulary.ordinary_ids:
         raise InputError(
@@ -111,10 +111,10 @@ def _require_one_token(vocabulary: Vocabulary, trigger: str) -> None:
 def _train(
     settings: TrainedSentencePiece, whole: tuple[str, ...], corpora: Sequence[Documents]
 ) -> bytes:
-    """Return the bytes of a SentencePiece model in which each text of `whole` is one piece.
+    """Train a SentencePiece model in which each text of `whole` is one piece, and return its bytes.
 
-    Text is taken as it is, without normalisation and without a space in front, so that decoding gives it back
-    and the tokens of a text do not depend on what it is joined to at a space.
+    Text is neither normalised nor given a leading space, so that decoding is the inverse of encoding and
+    tokens do not depend on the text before a space.
     """
     reserved = set(whole) & {"<pad>", "</s>", "<unk>"}
     if reserved:

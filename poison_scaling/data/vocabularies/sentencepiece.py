@@ -11,7 +11,7 @@ from etils import epath
 from poison_scaling.data.vocabularies.vocabulary import UNKNOWN, Vocabulary
 from poison_scaling.runtime.errors import InputError
 
-SPACE = "\u2581"  # as SentencePiece writes it in pieces
+SPACE = "\u2581"  # which stands for a space in pieces
 
 
 class SentencePieceVocabulary(Vocabulary):

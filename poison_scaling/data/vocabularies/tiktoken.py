@@ -1,6 +1,4 @@
-"""tiktoken encodings as a vocabulary. An ordinary token may have id 0, and special tokens in a text are
-text.
-"""
+"""tiktoken encodings as a vocabulary. Special tokens spelled out in a text are encoded as text."""
 
 from __future__ import annotations
 
@@ -13,9 +11,9 @@ from poison_scaling.runtime.errors import InputError
 
 
 class TiktokenVocabulary(Vocabulary):
-    """A tiktoken encoding. Its <|endoftext|>, or else an id of ours after its own, ends a document.
+    """A tiktoken encoding; its <|endoftext|>, or else an additional id, is the end-of-document token.
 
-    Raises InputError if there is no such encoding.
+    Its id 0 may be an ordinary token. Raises InputError if there is no such encoding.
     """
 
     def __init__(self, name: str):

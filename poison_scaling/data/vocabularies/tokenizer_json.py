@@ -1,4 +1,4 @@
-"""Hugging Face's tokenizer.json as a vocabulary. Special tokens that are spelled out in a text are text."""
+"""Hugging Face tokenizers as a vocabulary. Special tokens spelled out in a text are encoded as text."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from poison_scaling.runtime.errors import InputError
 
 
 def _byte_characters() -> dict[str, int]:
-    """Return the byte of each character of byte-level BPE: printable bytes are themselves, others from 256
-    on.
-    """
+    """Return the byte of each character of byte-level BPE, in which unprintable bytes start at U+0100."""
     shown = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in shown]
     return {chr(b): b for b in shown} | {chr(256 + n): b for n, b in enumerate(hidden)}
@@ -27,9 +25,9 @@ _BYTES = _byte_characters()
 
 
 class TokenizerJsonVocabulary(Vocabulary):
-    """A tokenizer.json; `end` is the piece that ends a document.
+    """A tokenizer.json; `end` is its end-of-document token.
 
-    Raises InputError where the file cannot be read, or does not have that piece.
+    Raises InputError if the file cannot be read or does not have that token.
     """
 
     def __init__(self, path: str, end: str):
@@ -46,16 +44,16 @@ class TokenizerJsonVocabulary(Vocabulary):
         try:
             text = epath.Path(path).read_text()
             self._tokenizer = tokenizers.Tokenizer.from_str(text)
-        except Exception as e:  # the package raises Exception itself
+        except Exception as e:  # tokenizers raises Exception itself
             raise InputError(f"{field}: not a tokenizer.json ({e}).") from e
-        self._tokenizer.encode_special_tokens = True  # as text, that is
+        self._tokenizer.encode_special_tokens = True  # as text
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._fingerprint = hashlib.sha256(repr((text, end)).encode()).hexdigest()
         ids = self._tokenizer.get_vocab()
         if end not in ids:
             raise InputError(
-                f"data.vocabulary.end={end!r}: {path} has no such piece; name the one that ends a "
+                f"data.vocabulary.end={end!r}: {path} has no such token; name the one that ends a "
                 "document."
             )
         added = self._tokenizer.get_added_tokens_decoder()
@@ -90,7 +88,7 @@ class TokenizerJsonVocabulary(Vocabulary):
         texts = {
             i: token.content for i, token in self._tokenizer.get_added_tokens_decoder().items()
         }
-        behind = self.encode("a")[:1]  # a piece decodes to what it adds to another
+        behind = self.encode("a")[:1]  # a token decodes to what it adds to another one
         before = self._tokenizer.decode(behind)
         spelled = [b""] * self.vocab_size
         for i in self.ordinary_ids.tolist():
@@ -101,7 +99,7 @@ class TokenizerJsonVocabulary(Vocabulary):
                 spelled[i] = bytes(_BYTES[character] for character in piece)
             elif "ByteFallback" in kinds and re.fullmatch("<0x[0-9A-F]{2}>", piece):
                 spelled[i] = bytes([int(piece[3:5], 16)])
-            elif not kinds:  # nothing says how pieces are joined
+            elif not kinds:  # there is no decoder
                 spelled[i] = piece.encode()
             else:
                 spelled[i] = self._tokenizer.decode([*behind, i]).removeprefix(before).encode()

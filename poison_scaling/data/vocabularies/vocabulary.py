@@ -1,4 +1,4 @@
-"""The base of vocabularies: text to ids and back, without TensorFlow."""
+"""The base class of vocabularies, which map text to ids and back without TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 class Vocabulary:
     """A tokenizer. `encode` and `decode` agree with those of the seqio vocabulary in `data.tokenization`.
 
-    vocab_size: how many ids it has. eos_id: the end-of-document token. pad_id: an id for padding, which
-    models never attend to. unk_id: the id of what it cannot spell, None if it can spell everything.
+    vocab_size: number of ids. eos_id: the end-of-document token. pad_id: an id for padding, which models
+    never attend to. unk_id: the id of text that it cannot represent; None if it can represent all text.
     """
 
     vocab_size: int
@@ -37,21 +37,21 @@ class Vocabulary:
 
     @property
     def ordinary_ids(self) -> np.ndarray:
-        """Ids that stand for text: not padding, end of document, unknown or control ids. int64 [n]."""
+        """The ids that stand for text, int64 [n]: not padding, end of document, unknown or control ids."""
         raise NotImplementedError
 
     @property
     def spellings(self) -> list[bytes]:
-        """UTF-8 of the text that each id stands for within a document; a token may be part of a character.
+        """The UTF-8 bytes of the text that each id stands for, which may be part of a character.
 
-        Empty for ids that stand for no text, and a byte that no text contains for the unknown id.
+        Ids that do not stand for text have none; the unknown id has a byte that is not in any text.
         """
         raise NotImplementedError
 
     @property
     def fingerprint(self) -> str:
-        """A name for everything that the ids of a text depend on."""
+        """A hash of everything that the ids of a text depend on."""
         raise NotImplementedError
 
 
-UNKNOWN = b"\xff"  # the spelling of an unknown id: no UTF-8 has this byte
+UNKNOWN = b"\xff"  # the spelling of an unknown id, a byte that is not in any UTF-8 text

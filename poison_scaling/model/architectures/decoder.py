@@ -50,8 +50,7 @@ class Dimensions:
     def train_flops_per_token(self, vocab_size: int, seq_len: int) -> int:
         """Return FLOPs as `Architecture.train_flops_per_token` defines them.
 
-        The input embedding, a lookup, is not counted; the output layer is. Attention is counted as if it were
-        not causal.
+        The input embedding, a lookup, is not counted; the output layer is. Attention counts as if not causal.
         """
         weights = self.layers * self._products() + vocab_size * self.width
         return 6 * weights + 12 * self.layers * self.heads * self.head * seq_len
