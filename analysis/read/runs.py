@@ -10,6 +10,7 @@ from analysis.errors import InputError
 from analysis.read.looks import Look
 from analysis.read.records import Record
 from analysis.read.rules import Fixed, Rule
+from analysis.read.terms import Terms, terms_of
 
 # Columns of `Run.evaluations` that count poison; those that a source does not record are absent.
 COUNTS = ("poisons", "distinct_poisons", "poison_tokens", "poisoned_steps")
@@ -68,6 +69,11 @@ class Group:
     runs: tuple[Run, ...]  # by seed, then dose
 
     @property
+    def series(self) -> str:
+        """Return the label of the groups that differ from this one in their token budgets alone."""
+        return f"{self.size} ({self.setting})" if self.setting else self.size
+
+    @property
     def doses(self) -> list[float]:
         """Return the distinct doses, ascending."""
         return sorted({run.dose for run in self.runs})
@@ -92,6 +98,7 @@ class Study:
     # by which it is decided, oldest first; empty if the source fixes none
     rules: tuple[Fixed, ...] = ()
     looks: tuple[Look, ...] = ()  # at its data while it was adaptive, oldest first
+    level: int = 0  # number of stages that its runs have gone through since pretraining
 
     @property
     def confidence(self) -> float:
@@ -102,6 +109,11 @@ class Study:
     def rule(self) -> Rule:
         """Return the rule in force."""
         return self.rules[-1].rule if self.rules else Rule()
+
+    @property
+    def terms(self) -> Terms:
+        """Return the words for what is counted."""
+        return terms_of(self.runs)
 
     def groups(self) -> list[Group]:
         """Return the runs grouped by (setting, parameters, tokens), small to large.

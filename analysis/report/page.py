@@ -16,7 +16,7 @@ from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import rules
 from analysis.read.runs import at_threshold
 from analysis.read.sources import load
-from analysis.report import folder, law_figures, success_figures
+from analysis.report import folder, law_figures, n50_figure, success_figures
 from analysis.report.lead import lead_blocks
 from analysis.report.sections import closing_blocks, number_blocks
 from analysis.report.summary import summarise
@@ -91,7 +91,7 @@ def fit_figures(findings: findings_lib.Findings) -> list[Drawing]:
     drawings = [
         *unsampled,
         success_figures.draw_dose_response(findings, model),
-        law_figures.draw_n50(findings, model),
+        n50_figure.draw_n50(findings, model),
         *success,
         *([success_figures.draw_collapse(model)] if model.dose_response.several_doses else []),
         law_figures.draw_residuals(model),
@@ -105,7 +105,9 @@ def _numbers(findings: findings_lib.Findings, summary: dict[str, Any]) -> list[B
     if findings.model is None:
         return []
     withdrawn = bool(findings.withdrawn)
-    return [Heading("Numbers"), *number_blocks(findings.model, summary["detection"], withdrawn)]
+    terms = findings.study.terms
+    blocks = number_blocks(findings.model, summary["detection"], terms, withdrawn)
+    return [Heading("Numbers"), *blocks]
 
 
 def _check_names(drawings: list[Drawing]) -> None:

@@ -50,6 +50,7 @@ def summarise(
             "seeds": len({run.seed for run in study.runs}),
             "doses": sorted({run.dose for run in study.runs}),
         },
+        "terms": dataclasses.asdict(study.terms),
         "answer": {
             "verdict": findings.verdict,
             "words": " ".join([verdict_words(findings), *looked, *departed]),
@@ -87,9 +88,7 @@ def answer(summary: dict[str, Any]) -> str:
     study = summary["study"]
     lines = [f"{study['name']}: {study['runs']} runs, {study['evaluations']} evaluations"]
     if summary["n50"]:
-        lines.append(
-            "Poisoned documents for half of the reach at the end of training (95% interval):"
-        )
+        lines.append(f"{summary['terms']['lead']} (95% interval):")
     width = max((len(n["group"]) for n in summary["n50"]), default=0)
     for n50 in summary["n50"]:
         lines.append(f"  {n50['group']:<{width}}  {n50['words']}")
