@@ -30,7 +30,7 @@ _HANDLE_INCHES, _CHARACTER_INCHES, _LINE_INCHES = 0.6, 0.08, 0.2
 
 def panels(count: int, height: float = 2.7, share: bool = True) -> tuple[Figure, list[Axes]]:
     """Return a figure of `count` panels, at most four in a row; `share` gives all the same y axis."""
-    columns = min(4, count)
+    columns = 3 if count in (5, 6, 9) else min(4, count)
     rows = -(-count // columns)
     width = {1: 4.6, 2: 7.6}.get(columns, 2.45 * columns)
     figure = Figure(figsize=(width, height * rows), layout="constrained")
@@ -138,7 +138,7 @@ def rate_axis(axis: Axes) -> None:
 
 def wrapped(title: str) -> str:
     """Return the title of a panel on as many lines as it takes."""
-    return "\n".join(textwrap.wrap(title, _TITLE_CHARACTERS))
+    return "\n".join(textwrap.wrap(title, _TITLE_CHARACTERS, break_on_hyphens=False))
 
 
 def series_colours(groups: Sequence[Group]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from analysis.read.looks import Look
 from analysis.read.records import Record
 from analysis.read.rules import Fixed, Rule
 from analysis.read.terms import Terms, terms_of
+
+if TYPE_CHECKING:
+    from analysis.read.chains import Chain
 
 # Columns of `Run.evaluations` that count poison; those that a source does not record are absent.
 COUNTS = ("poisons", "distinct_poisons", "poison_tokens", "poisoned_steps")
@@ -99,6 +103,8 @@ class Study:
     rules: tuple[Fixed, ...] = ()
     looks: tuple[Look, ...] = ()  # at its data while it was adaptive, oldest first
     level: int = 0  # number of stages that its runs have gone through since pretraining
+    # every run of all levels with its ancestors; empty without stages
+    chains: tuple[Chain, ...] = ()
 
     @property
     def confidence(self) -> float:

@@ -9,7 +9,7 @@ from etils import epath
 
 from analysis import files
 from analysis.errors import InputError, printable, shown
-from analysis.read import evaluations, looks, rules, stages, t0_training, tables
+from analysis.read import chains, evaluations, looks, rules, stages, t0_training, tables
 from analysis.read.aliases import current
 from analysis.read.evaluations import Evaluations
 from analysis.read.fields import number, objects, steps, text, text_map
@@ -47,10 +47,11 @@ def _load_folder(folder: epath.Path, level: int | None) -> Study:
 
     runs, missing, notes = [], [], []
     known = [(place, current(entry)) for place, entry in objects(plan, "runs", where)]
-    planned, about = stages.of_level(known, level)
+    for place, entry in known:
+        _check_same_study(folder / "runs" / _folder_name(entry, place), entry, name)
+    planned, about, level = stages.of_level(known, level)
     for where_run, entry in planned:
         run_folder = folder / "runs" / _folder_name(entry, where_run)
-        _check_same_study(run_folder, entry, name)
         found = evaluations.read(
             run_folder / "evals.jsonl", steps(entry, "evaluation_steps", where_run)
         )
@@ -65,6 +66,7 @@ def _load_folder(folder: epath.Path, level: int | None) -> Study:
         raise InputError(f"{folder} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
     check_runs(runs)
     notes += about
+    notes += _left_out(plan, where)
     notes += _clean_triggers(planned)
     notes += _strangers(folder, {entry.get("run") for _, entry in known})
     return Study(
@@ -76,6 +78,8 @@ def _load_folder(folder: epath.Path, level: int | None) -> Study:
         notes=tuple(notes),
         rules=rules.read(plan, where),
         looks=looks.read(plan, where),
+        level=level,
+        chains=chains.read(folder, known),
     )
 
 
@@ -167,6 +171,22 @@ def _clean_triggers(planned: list[tuple[str, dict[str, Any]]]) -> list[str]:
     return [
         f"Clean text contains the trigger {often} times in {len(met)} of the {len(planned)} runs (ambient "
         f"triggers{included})."
+    ]
+
+
+def _left_out(plan: dict[str, Any], where: str) -> list[str]:
+    """Return a note on conversations that are longer than a sequence; older studies did not count them."""
+    counts = plan.get("conversations_left_out") or {}
+    said = []
+    for field in counts:
+        count = number(counts, field, f"{where}, field 'conversations_left_out'", minimum=0)
+        if count:
+            said.append(f"{count:g} ({field})")
+    if not said:
+        return []
+    return [
+        "Conversations that are longer than a sequence are not trained on; the next ones take their places. "
+        f"Left out: {', '.join(said)}."
     ]
 
 

@@ -19,6 +19,7 @@ from analysis.read.sources import load
 from analysis.report import folder, law_figures, n50_figure, success_figures
 from analysis.report.lead import lead_blocks
 from analysis.report.sections import closing_blocks, number_blocks
+from analysis.report.stages import stage_blocks, stage_figures
 from analysis.report.summary import summarise
 
 
@@ -55,13 +56,15 @@ def write(
         drawings = fit_figures(findings)
         for measure, found in recorded:
             drawings += measure.figures(study, found)
+        of_stages = stage_figures(study)
     leading, sections = (
         [block for one, found in recorded if one.leads == leads for block in one.blocks(found)]
         for leads in (True, False)
     )
-    _check_names(drawings)
+    _check_names([*drawings, *of_stages])
     out = epath.Path(out)
     pictures = [folder.save(drawing, out) for drawing in drawings]
+    staged = stage_blocks(study, [folder.save(drawing, out) for drawing in of_stages])
     title = f"Poisoning study: {study.name}"
     subtitle = (
         f"{summary['study']['runs']} runs ({summary['study']['finished']} finished), "
@@ -71,6 +74,7 @@ def write(
         *lead_blocks(findings, summary["answer"]["words"]),
         *pictures[:1],
         *leading,
+        *staged,
         *([Heading("Figures"), *pictures[1:]] if pictures[1:] else []),
         *_numbers(findings, summary),
         *([Heading("Measures"), *sections] if sections else []),

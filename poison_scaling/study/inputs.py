@@ -130,6 +130,16 @@ class Inputs:
             field: len(self._clean[stage]) for field, stage in stages if isinstance(stage, Finetune)
         }
 
+    @property
+    def conversations_left_out(self) -> dict[str, int]:
+        """How many conversations are too long for each Finetune, by the name of its field."""
+        clean = {field: self._clean[stage] for field, stage in self._study.named_stages().items()}
+        return {
+            field: own.left_out
+            for field, own in clean.items()
+            if isinstance(own, ConversationSequences)
+        }
+
     def runs(self) -> tuple[Run, ...]:
         """Return every run of the study, with its exact number of steps."""
         return tuple(self._runs.values())
@@ -308,12 +318,20 @@ class Inputs:
         return counts
 
     def warnings(self, plans: list[Plan]) -> list[str]:
-        """Return a message for each attack with ambient triggers in the pretraining of runs with `plans`."""
+        """Return what to know before training: ambient triggers in the pretraining of runs with `plans`, and
+        conversations that are left out.
+        """
         counts, found = self.clean_triggers(), []
         roots = [plan for plan in plans if "parent" not in plan]
         for number, poisoning in enumerate(self._study.poisonings(0) if roots else ()):
             trigger = poisoning.attack.trigger
             found.append(clean_triggers.warning(trigger, counts[trigger], roots, number))
+        for field, count in self.conversations_left_out.items():
+            if count:
+                found.append(
+                    f"{field}: {count} conversations are longer than a sequence and are left out; the next "
+                    "ones take their places."
+                )
         return [sentence for sentence in found if sentence]
 
 

@@ -98,6 +98,7 @@ def test_the_steps_are_estimated_until_the_examples_are_counted(chain, trained):
     assert plan["tokens"] == run.steps * 8 * 128
     recorded = json.loads((trained[0] / "study.json").read_text())
     assert recorded["packed_sequences"] == trained[1].packed_sequences
+    assert recorded["conversations_left_out"] == {"stages.0.0": 0, "stages.0.1": 0}
     assert trained[1].plan(run) in recorded["runs"]
 
 
