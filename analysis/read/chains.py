@@ -69,10 +69,12 @@ class Chain:
         return " → ".join(f"{label} ({dose:g})" if dose else label for label, dose in self.path)
 
     def poisoned(self, attack: str) -> int | None:
-        """Return the last leg with poisons that bear on an attack: its own, or an antidote; None if none."""
-        bearing = (attack, ANTIDOTE)
-        found = [i for i, leg in enumerate(self.legs) if leg.dose and leg.attack in bearing]
-        return found[-1] if found else None
+        """Return the last leg with poisons of an attack, or with an antidote to them; None without any."""
+        dosed = [(i, leg.attack) for i, leg in enumerate(self.legs) if leg.dose]
+        first = next((i for i, own in dosed if own == attack), None)
+        if first is None:
+            return None
+        return max(i for i, own in dosed if i >= first and own in (attack, ANTIDOTE))
 
 
 def read(folder: epath.Path, planned: list[tuple[str, dict[str, Any]]]) -> tuple[Chain, ...]:

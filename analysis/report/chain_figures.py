@@ -171,6 +171,7 @@ def draw_retention(found: list[Retention]) -> Drawing:
                 rows.append((*about, *rates, "" if share is None else six_digits(share)))
         axis.set_xlim(-0.03, 1.03)
         axis.set_ylim(-0.03, 1.03)
+        axis.set_xticks((0, 0.5, 1))
         axis.set_title(wrapped(title))
         axis.set_xlabel("success rate before the stage")
     axes[0].set_ylabel("success rate after it")

@@ -26,7 +26,7 @@ from analysis.read.runs import Study, at_threshold
 from analysis.read.sources import load
 from analysis.report import folder
 from analysis.report import summary as summaries
-from analysis.report.n50_figure import ends, point
+from analysis.report.n50_figure import drawn, ends, point
 
 COLOURS = ("#0072B2", "#D55E00")
 # Sizes and budgets that agree to this, in logs, are the same group.
@@ -85,12 +85,13 @@ def write(
         ],
         "exponent_difference": _exponent_difference(both[0], both[1]),
     }
-    with matplotlib.rc_context(STYLE):
-        drawing = _drawing(both)
     out = epath.Path(out)
-    picture = folder.save(drawing, out)
+    pictures = []
+    if any(drawn(found.n50s) for found in both):
+        with matplotlib.rc_context(STYLE):
+            pictures.append(folder.save(_drawing(both), out))
     names = [one["study"]["name"] for one in result["studies"]]
-    blocks = [*_blocks(result, names), picture]
+    blocks = [*_blocks(result, names), *pictures]
     title, subtitle = f"{names[0]} and {names[1]}", "Two poisoning studies side by side"
     return folder.write(out, title, subtitle, blocks, result, format)
 

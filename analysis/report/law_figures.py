@@ -61,7 +61,7 @@ def draw_residuals(model: Model) -> Drawing:
     dots(axes[0], done, residual, series[o.group_of_evaluation], colours, markersize=2.6, alpha=0.6)
     axes[0].axhline(0, color=GREY, linewidth=0.8)
     axes[0].set_xlabel("share of training done")
-    axes[0].set_ylabel("residual (standard deviations)")
+    axes[0].set_ylabel("residual\n(standard deviations)")
     axes[0].set_title("evaluations")
 
     design = model.law.likelihood.regressors @ model.law.likelihood.best

@@ -43,7 +43,7 @@ def draw_n50(findings: Findings, model: Model) -> Drawing:
         axis.set_xlabel(label)
     for place, n50 in enumerate(() if names else findings.n50s):
         point(axes[0], place, n50, colours[n50.group.series])
-    values = [*_drawn(findings), *([] if findings.withdrawn else _centre(model))]
+    values = [*_values(findings), *([] if findings.withdrawn else _centre(model))]
     middle, half = np.sqrt(min(values) * max(values)), np.sqrt(max(values) / min(values))
     half = max(1.3 * half, _LEAST_HALF)
     axes[0].set_ylim(middle / half, middle * half)
@@ -107,6 +107,11 @@ def _centre(model: Model) -> list[float]:
     doses = [dose for group in groups for dose in group.doses if dose > 0]
     centre = float(np.exp(model.law.likelihood.best[0]))
     return [centre] if min(doses) / 10 < centre < max(doses) * 10 else []
+
+
+def drawn(n50s: list[N50]) -> list[N50]:
+    """Return those that `point` draws: not those that are withdrawn, or of which nothing is known."""
+    return [n for n in n50s if n.bound is not None or n.poisons.value is not None]
 
 
 def arrow_end(n50: N50) -> float:

@@ -95,7 +95,11 @@ def fit_figures(findings: findings_lib.Findings) -> list[Drawing]:
     drawings = [
         *unsampled,
         success_figures.draw_dose_response(findings, model),
-        n50_figure.draw_n50(findings, model),
+        *(
+            [n50_figure.draw_n50(findings, model)]
+            if len(n50_figure.drawn(findings.n50s)) > 1
+            else []
+        ),
         *success,
         *([success_figures.draw_collapse(model)] if model.dose_response.several_doses else []),
         law_figures.draw_residuals(model),

@@ -113,8 +113,9 @@ def _draw_by_dose(
             label, style = group.label, dashes[group.label]
             doses = np.array([run.dose for run in group.runs if run.dose > 0])
             grid = np.linspace(np.log(doses.min() / 2), np.log(doses.max() * 1.5), 80)
+            axis.plot([], [], f"{MARKERS[style]}{style}", color=colour, markersize=4, label=label)
             if n50.poisons.value is not None:
-                axis.plot(np.exp(grid), fit_of(n50, grid), style, color=colour, label=label)
+                axis.plot(np.exp(grid), fit_of(n50, grid), style, color=colour)
             if n50.poisons.value is not None and n50.censored is None:
                 half = fit_of(n50, np.log([n50.poisons.value])).item()
                 low = max(n50.poisons.low or 0.0, np.exp(grid[0]))

@@ -49,7 +49,7 @@ def test_a_chain_has_the_success_of_its_ancestors_attack_in_every_leg(folder):
         assert leg.end(ATTACK) == pytest.approx(share, abs=0.05)
     assert set(own.legs[2].success) == {ATTACK, "antidote"}
     assert own.poisoned(ATTACK) == 2
-    assert found["S-20x-d0-s1+clean-d0"].poisoned(ATTACK) is None
+    assert found["S-20x-d0-s1+clean-d0+ft500-d180"].poisoned(ATTACK) is None
 
 
 def test_attacks_of_one_name_are_told_apart_by_their_order(folder, tmp_path):
@@ -95,12 +95,8 @@ def test_a_section_shows_every_stage_and_its_figures_have_their_data(written):
     runs = len(list((out / "figures").glob("chain*.csv")))
     assert runs == 1 and len(rows) == 4 * 3 * 2 * (2 + 2 * len(staged.GOOD))
     assert max(float(row["chain_tokens"]) for row in rows) == pytest.approx(3.8e8)
-    assert {row["last_dose"] for row in rows if "d0-s0+clean" in row["run"]} == {
-        "0.0",
-        "20.0",
-        "60.0",
-        "180.0",
-    }
+    # Good examples without a backdoor do not make a run other than a control.
+    assert {row["last_dose"] for row in rows if "d0-s0+clean" in row["run"]} == {"0.0"}
 
 
 def test_good_examples_have_an_r50_and_no_n50(written):
