@@ -88,7 +88,7 @@ def _caption(findings: Findings, model: Model, varies: bool) -> str:
     return caption
 
 
-def _drawn(findings: Findings) -> list[float]:
+def _values(findings: Findings) -> list[float]:
     """Return the values that the vertical axis must hold: dots, arrows, and ends of bars near the doses."""
     values = []
     for n50 in findings.n50s:
