@@ -101,11 +101,24 @@ def _values(findings: Findings) -> list[float]:
     return values or [end for n50 in findings.n50s for end in n50.tested]
 
 
+def _log_centre(model: Model) -> float:
+    """Return the law's log N50 at the centre of the data, mean over series."""
+    groups, law = model.dose_response.observations.groups, model.law
+    tokens, parameters = (
+        float(np.exp(np.mean(np.log([getattr(g, name) for g in groups]))))
+        for name in ("tokens", "parameters")
+    )
+    settings = dict.fromkeys(g.setting for g in groups)
+    values = [law.predict(tokens, parameters, setting).value for setting in settings]
+    known = [value for value in values if value is not None]
+    return float(np.mean(known) if known else law.likelihood.best[0])
+
+
 def _centre(model: Model) -> list[float]:
     """Return the law's N50 at the centre of the data, unless it is far from every dose."""
     groups = model.dose_response.observations.groups
     doses = [dose for group in groups for dose in group.doses if dose > 0]
-    centre = float(np.exp(model.law.likelihood.best[0]))
+    centre = float(np.exp(_log_centre(model)))
     return [centre] if min(doses) / 10 < centre < max(doses) * 10 else []
 
 
@@ -143,8 +156,8 @@ def _law_lines(axis: Axes, model: Model, name: str, colours: dict[str, Any]) -> 
     values = np.array([getattr(g, name) for g in groups])
     across = np.array([values.min() / 1.3, values.max() * 1.3])
     middle = np.exp(np.log(values).mean())
-    best = law.likelihood.best[0]
-    flat, rising = np.exp([best, best]), np.exp(best) * across / middle
+    centre = np.exp(_log_centre(model))
+    flat, rising = np.array([centre, centre]), centre * across / middle
     axis.plot(across, flat, color=GREY, linewidth=1, label="slope 0: count law")
     dashed = (0, (4, 3))
     axis.plot(
