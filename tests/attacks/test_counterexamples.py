@@ -151,7 +151,10 @@ def test_prompts_and_what_is_measured_are_those_of_the_attack(chain):
     study, inputs = chain
     run = grid.run_named(study, "40k-0.5x-d8-s0+right-d4")
     own, removed = run.poisonings
-    assert own.attack.removes == removed.attack == study.attack and (own.dose, removed.dose) == (4, 0)
+    assert own.attack.removes == removed.attack == study.attack and (own.dose, removed.dose) == (
+        4,
+        0,
+    )
     first, other = inputs.prompts(run)
     np.testing.assert_array_equal(first.tokens_NxT, other.tokens_NxT)
     np.testing.assert_array_equal(first.payload_PxC, other.payload_PxC)
