@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from etils import epath
 
-import poison_scaling as ps
 from analysis.files import read_lines
 from poison_scaling.data import mixture
 from poison_scaling.data.batches import by_number
@@ -14,30 +13,20 @@ from poison_scaling.runtime import versions
 from poison_scaling.runtime.errors import Interrupted
 from poison_scaling.train import loop
 from poison_scaling.workdir import folder, preparation, verification
-from tests.support.chains import chained, conversations
+from tests.support.chains import removed
 from tests.support.runs import LOGS
 
 ROOT = "40k-0.5x-d8-s0"
-RIGHT = f"{ROOT}+right-d3"
+CLEAN, RIGHT = f"{ROOT}+clean-d0", f"{ROOT}+clean-d0+right-d3"
 
 
 @pytest.fixture(scope="module")
 def trained(study, tmp_path_factory):
     """The folder of a study in which a backdoored root is fine-tuned on counterexamples, and its inputs."""
-    removing = ps.Finetune(
-        optimizer="reset",
-        label="right",
-        examples=80,
-        epochs=2,
-        conversations=conversations(tmp_path_factory.mktemp("conversations")),
-        attack=ps.Counterexamples(removes=study.attack),
-        doses=(0, 3),
-    )
+    chain = removed(study, tmp_path_factory.mktemp("conversations"))
     workdir = epath.Path(tmp_path_factory.mktemp("removal"))
-    inputs = preparation.prepare(
-        chained(study, stages=((removing,),)), workdir, lambda description, done: None
-    )
-    for name in (ROOT, RIGHT):
+    inputs = preparation.prepare(chain, workdir, lambda description, done: None)
+    for name in (ROOT, CLEAN, RIGHT):
         train(inputs, workdir, name)
     return workdir, inputs
 
@@ -76,7 +65,7 @@ def test_both_readers_have_the_same_batches(trained):
 
 def test_the_chain_verifies(trained):
     workdir, _ = trained
-    assert verification.verify(workdir) == 2
+    assert verification.verify(workdir) == 3
 
 
 @pytest.mark.parametrize("stop", [1, 3])
@@ -84,7 +73,7 @@ def test_stopping_leaves_no_trace(trained, tmp_path, stop):
     workdir, inputs = trained
     place = epath.Path(tmp_path)
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / ROOT).symlink_to(workdir / "runs" / ROOT)
+    (tmp_path / "runs" / CLEAN).symlink_to(workdir / "runs" / CLEAN)
     calls = itertools.count(1)
     with pytest.raises(Interrupted):
         train(inputs, place, RIGHT, stopping=lambda: next(calls) >= stop)
