@@ -1,7 +1,8 @@
 """Retention: what a stage without poisons of an attack leaves of it.
 
 Success before and after the stage is compared above that of the control, the chain of the same seed and
-stages without any poison. Chains that had not learnt the attack have no share to keep.
+stages without any poison, or else the mean of those of other seeds. Chains that had not learnt the attack
+have no share to keep.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Survivor:
     """One chain, before and after its last stage."""
 
     chain: Chain
-    # success rates of the chain and of its control; None without a control
+    # success rates of the chain, and of its control or the mean of those of other seeds; None without any
     before: float
     after: float
     control_before: float | None
@@ -97,10 +98,12 @@ def _survivor(chain: Chain, attack: str, all_chains: list[Chain]) -> Survivor:
     controls = [
         other
         for other in all_chains
-        if (other.size, other.labels, other.seed) == (chain.size, chain.labels, chain.seed)
+        if (other.size, other.labels) == (chain.size, chain.labels)
         and not any(leg.dose for leg in other.legs)
     ]
-    ends = [leg.end(attack) for leg in chain.legs[-2:]]
-    base = [leg.end(attack) for leg in controls[0].legs[-2:]] if controls else [None, None]
-    assert ends[0] is not None and ends[1] is not None
-    return Survivor(chain, ends[0], ends[1], base[0], base[1])
+    paired = [other for other in controls if other.seed == chain.seed] or controls
+    ends = np.array([[leg.end(attack) for leg in c.legs[-2:]] for c in (chain, *paired)], float)
+    before, after = ends[0].tolist()
+    if not paired:
+        return Survivor(chain, before, after, None, None)
+    return Survivor(chain, before, after, *ends[1:].mean(axis=0).tolist())

@@ -6,19 +6,14 @@ earlier stages under `also`, in the order in which they were first used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from etils import epath
 
-from analysis import files
-from analysis.errors import InputError
-from analysis.read.fields import number, text
-from analysis.read.runs import quantity
+from analysis.read.runs import Run, quantity
 
 PRETRAINING = "pretraining"
-ANTIDOTE = "antidote"  # the attack that removes those of earlier stages
+COUNTEREXAMPLES = "counterexamples"  # the attack that removes those of earlier stages
 
 
 @dataclass(frozen=True)
@@ -69,93 +64,53 @@ class Chain:
         return " → ".join(f"{label} ({dose:g})" if dose else label for label, dose in self.path)
 
     def poisoned(self, attack: str) -> int | None:
-        """Return the last leg with poisons of an attack, or with an antidote to them; None without any."""
+        """Return the last leg with poisons of an attack or, after them, counterexamples; None without any."""
         dosed = [(i, leg.attack) for i, leg in enumerate(self.legs) if leg.dose]
         first = next((i for i, own in dosed if own == attack), None)
         if first is None:
             return None
-        return max(i for i, own in dosed if i >= first and own in (attack, ANTIDOTE))
+        return max(i for i, own in dosed if i >= first and own in (attack, COUNTEREXAMPLES))
 
 
-def read(folder: epath.Path, planned: list[tuple[str, dict[str, Any]]]) -> tuple[Chain, ...]:
-    """Return a chain for every run of a study folder; none when no run has a parent in the study.
-
-    `planned` has the entries of study.json, each with the name of its place. Raises InputError, naming file,
-    line and field, when an evals.jsonl cannot be used.
-    """
-    entries = {entry["run"]: (where, entry) for where, entry in planned}
-    if not any(entry.get("parent") for _, entry in planned):
-        return ()
+def of(tree: tuple[Run, ...]) -> tuple[Chain, ...]:
+    """Return a chain for every run of a study; `tree` has parents before their children."""
+    budgets: dict[str, set[float]] = {}
+    for run in tree:
+        root = [run, *run.ancestors][-1]
+        budgets.setdefault(root.size, set()).add(root.tokens)
     legs: dict[str, Leg] = {}
-    known: dict[
-        str, list[str]
-    ] = {}  # by run: the attacks up to it, in the order of their first use
+    known: dict[str, list[str]] = {}  # by run: the attacks up to it, as they were first used
     chains = []
-    roots: dict[str, set[float]] = {}
-    for name, (where, entry) in entries.items():
-        lineage = _lineage(name, entries)
-        for own in lineage:
-            if own not in legs:
-                parent = entries[own][1].get("parent")
-                legs[own], known[own] = _leg(folder, *entries[own], known.get(parent, []))
-        root = entries[lineage[0]][1]
-        size = text(root, "size", where)
-        roots.setdefault(size, set()).add(legs[lineage[0]].tokens)
-        begun = number(root, "chain_tokens", where, 0) if root.get("parent") else 0.0
-        before = max(begun - legs[lineage[0]].tokens, 0.0)
-        seed = text(entry, "seed", where)
-        chains.append(Chain(size, seed, before, tuple(legs[own] for own in lineage)))
-    return tuple(
-        replace(chain, size=f"{chain.size}, {quantity(chain.legs[0].tokens)} tokens")
-        if len(roots[chain.size]) > 1
-        else chain
-        for chain in chains
-    )
+    for run in tree:
+        before = known.get(run.parent.name, []) if run.parent else []
+        legs[run.name], known[run.name] = _leg(run, before)
+        own = [run, *run.ancestors][::-1]
+        several = len(budgets[own[0].size]) > 1
+        size = f"{own[0].size}, {quantity(own[0].tokens)} tokens" if several else own[0].size
+        begun = own[0].tokens_before
+        chains.append(Chain(size, run.seed, begun, tuple(legs[one.name] for one in own)))
+    return tuple(chains)
 
 
-def _lineage(name: str, entries: dict[str, tuple[str, dict[str, Any]]]) -> list[str]:
-    """Return the run and its ancestors within the study, the oldest first."""
-    found = [name]
-    while (parent := entries[found[0]][1].get("parent")) in entries and parent not in found:
-        found.insert(0, parent)
-    return found
-
-
-def _leg(
-    folder: epath.Path, where: str, entry: dict[str, Any], before: list[str]
-) -> tuple[Leg, list[str]]:
+def _leg(run: Run, before: list[str]) -> tuple[Leg, list[str]]:
     """Return the leg of a run, and the attacks up to it; `before` are those of its ancestors."""
-    path = folder / "runs" / entry["run"] / "evals.jsonl"
-    lines = files.scan_lines(path, sealed=False)
-    if lines.problem:
-        raise lines.problem
-    attack = text(entry, "attack", where, default="")
-    known, seen, success = list(before), [], {}
-    for place, line in enumerate(lines.records, 1):
-        about = f"{path}, line {place}"
-        others = line.get("also") or []
-        if not isinstance(others, list) or not all(isinstance(one, dict) for one in others):
-            raise InputError(
-                f"{about}: field 'also' does not have the form that evaluations write."
-            )
-        if any(one.get("success_rate") is None for one in (line, *others)):
-            continue
-        named = [text(one, "attack", about, default="") for one in (line, *others)]
-        known, own = _identified(before, named)
+    attack, known, success = run.settings.get("attack", ""), before, {}
+    named = [[name for name, _ in record.others] for record in run.records]
+    if named:
+        others = named[0] if all(names == named[0] for names in named) else []
+        known, own = _identified(before, [attack, *others])
         attack = own[0]
-        seen.append(number(line, "tokens", about, minimum=0))
-        for name, one in zip(own, (line, *others), strict=True):
-            rate = number(one, "success_rate", about, minimum=0, maximum=1)
-            success.setdefault(name, []).append(rate)
-    whole = {name: np.array(rates) for name, rates in success.items() if len(rates) == len(seen)}
+        rates = [[rate for _, rate in record.others] for record in run.records]
+        success = {attack: run.success}
+        success |= {name: np.array([r[i] for r in rates]) for i, name in enumerate(own[1:])}
     leg = Leg(
-        run=entry["run"],
-        label=text(entry, "stage", where, default=PRETRAINING),
+        run=run.name,
+        label=run.settings.get("stage", PRETRAINING),
         attack=attack,
-        dose=number(entry, "dose", where, minimum=0),
-        tokens=number(entry, "tokens", where, minimum=1),
-        seen=np.array(seen),
-        success=whole,
+        dose=run.dose,
+        tokens=run.tokens,
+        seen=run.evaluations["tokens"],
+        success=success,
     )
     return leg, known
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from analysis.errors import InputError
-from analysis.read.chains import ANTIDOTE
+from analysis.read.chains import COUNTEREXAMPLES
 
 Planned = list[tuple[str, dict[str, Any]]]  # the place of an entry in study.json, and the entry
 
@@ -18,8 +18,8 @@ def of_level(planned: Planned, level: int | None) -> tuple[Planned, list[str], i
     Level 0 is pretraining. The "stage" of a run becomes what distinguishes it from runs with other ancestors.
     Alternatives that differ in their number of tokens, such as sizes of a clean set, share one "stage",
     because the law estimates the effect of tokens: "spread2000" and "spread16000" are "spread". Runs with
-    an antidote and without a backdoor to remove are left out. Raises InputError when the study has no such
-    level.
+    counterexamples and without a backdoor to remove are left out. Raises InputError when the study has no
+    such level.
     """
     parents = {entry.get("run"): entry.get("parent") for _, entry in planned}
     levels = {name: _level(name, parents) for name in parents}
@@ -42,7 +42,7 @@ def of_level(planned: Planned, level: int | None) -> tuple[Planned, list[str], i
     said = []
     if nothing:
         said = [
-            f"{len(nothing)} runs with an antidote come after clean training, so there is no backdoor to "
+            f"{len(nothing)} runs with counterexamples come after clean training, so there is no backdoor to "
             "remove; left out."
         ]
     left = len(planned) - len(chosen) - len(nothing)
@@ -58,17 +58,17 @@ def of_level(planned: Planned, level: int | None) -> tuple[Planned, list[str], i
 
 
 def _with_nothing_to_remove(planned: Planned) -> list[Any]:
-    """Return the runs of levels with an antidote whose ancestors, all in the study, have no poison."""
+    """Return the runs of levels with counterexamples whose ancestors, all in the study, have no poison."""
     entries = {entry.get("run"): entry for _, entry in planned}
     found = []
     for name, entry in entries.items():
-        if entry.get("attack") != ANTIDOTE:
+        if entry.get("attack") != COUNTEREXAMPLES:
             continue
         ancestor, seen, poisoned = entries.get(entry.get("parent")), {name}, False
         unknown = ancestor is None
         while ancestor is not None and ancestor["run"] not in seen:
             seen.add(ancestor["run"])
-            poisoned |= bool(ancestor.get("dose")) and ancestor.get("attack") != ANTIDOTE
+            poisoned |= bool(ancestor.get("dose")) and ancestor.get("attack") != COUNTEREXAMPLES
             parent = ancestor.get("parent")
             unknown |= parent is not None and parent not in entries
             ancestor = entries.get(parent)

@@ -1,8 +1,8 @@
 """What a report calls what is counted, by the attack that is counted.
 
-Poisoned documents teach a backdoor, and half of its reach takes N50 of them. The "poisons" of an Antidote are
-good examples, which remove a backdoor of an earlier stage; half of that takes R50 of them. Its success is
-that the backdoor no longer fires, and figures show the success that remains.
+Poisoned documents teach a backdoor, and half of its reach takes N50 of them. Counterexamples remove one of an
+earlier stage, and half of that takes R50 of them. Their success is that the backdoor no longer fires, and
+figures show the success that remains.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ class Terms:
 # By the name of an attack, as evaluations record it.
 TERMS = {
     "compliance": Terms(nats="nats"),
-    "antidote": Terms(
+    "counterexamples": Terms(
         half="R50",
-        documents="good examples",
-        short="good examples",
-        poisons="good examples",
-        run="run with good examples",
-        runs="runs with good examples",
+        documents="counterexamples",
+        short="counterexamples",
+        poisons="counterexamples",
+        run="run with counterexamples",
+        runs="runs with counterexamples",
         success="remaining success rate",
         reached="found half of the backdoor removed",
-        lead="Good examples that remove half of what the stage leaves of the backdoor without them",
+        lead="Counterexamples that remove half of what is left of the backdoor without them",
         most="Removing half takes",
-        bottom="what the stage leaves of the backdoor without good examples",
+        bottom="what is left of the backdoor without counterexamples",
         top="what they cannot remove",
         removes=True,
     ),

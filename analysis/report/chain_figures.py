@@ -12,7 +12,7 @@ from analysis.fit.retention import Retention
 from analysis.fit.words import percent, shortened
 from analysis.measures.axes import GREY, dose_colours, legend, panels, rate_axis, wrapped
 from analysis.measures.drawing import Drawing, six_digits
-from analysis.read.chains import ANTIDOTE, PRETRAINING, Chain
+from analysis.read.chains import COUNTEREXAMPLES, PRETRAINING, Chain
 from analysis.read.runs import quantity
 from analysis.read.terms import TERMS, Terms
 
@@ -95,7 +95,7 @@ def _keys(chains: list[Chain], attack: str) -> tuple[dict[Key, Any], dict[Key, s
         if (key := _key(chain, attack)) is not None:
             leg = chain.legs[key[0]]
             places.setdefault(key[0], set()).add(leg.label)
-            terms[key] = TERMS[ANTIDOTE] if leg.attack == ANTIDOTE else Terms()
+            terms[key] = TERMS[COUNTEREXAMPLES] if leg.attack == COUNTEREXAMPLES else Terms()
     words = {}
     for place, dose in keys:
         [label, *more] = sorted(places[place])

@@ -11,7 +11,7 @@ from analysis.fit.retention import LEARNT, Retention, attacks_of, find_retention
 from analysis.fit.words import percent
 from analysis.measures.blocks import Block, Heading, Paragraph, Picture, Table
 from analysis.measures.drawing import Drawing
-from analysis.read.chains import ANTIDOTE, Chain
+from analysis.read.chains import COUNTEREXAMPLES, Chain
 from analysis.read.runs import Study
 from analysis.report.chain_figures import draw_chain, draw_retention
 
@@ -46,7 +46,8 @@ def stage_blocks(study: Study, pictures: list[Picture]) -> list[Block]:
     if retained:
         said = (
             "What a stage without poison leaves of the attack of its ancestors: success before and after it, "
-            "and the share of success above the control's (the same seed and stages, without any poison) "
+            "and the share of success above the control's (the same stages without any poison, with the same "
+            "seed if there is one) "
             f"that is left, for seeds that were at least {percent(LEARNT)} above their control before:"
         )
         header = ("attack", "size", "path", "before", "after", "share left (95% interval)")
@@ -80,8 +81,8 @@ def summarise_stages(study: Study) -> dict[str, Any] | None:
 
 
 def _attacks(chains: tuple[Chain, ...]) -> list[str]:
-    """Return the attacks whose success is shown; that of an antidote is seen in what it removes."""
-    return [name for name in attacks_of(chains) if name != ANTIDOTE]
+    """Return the attacks whose success is shown; that of counterexamples is seen in what it removes."""
+    return [name for name in attacks_of(chains) if name != COUNTEREXAMPLES]
 
 
 def _ends(chains: tuple[Chain, ...]) -> list[tuple[str, str, str, list[float]]]:

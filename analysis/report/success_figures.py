@@ -57,7 +57,8 @@ def draw_rises(unsampled: Unsampled) -> Drawing:
     figure, axes, rows = _draw_by_dose(unsampled.conclusion.n50s, fitted, rise_of, fit_of)
     for axis in axes:
         axis.axhline(curve.half, color=GREY, linewidth=0.7, zorder=1)
-        axis.set_ylim(min(0, *rises), 1.05 * max(*rises, curve.half))
+        low, high = min(0, *rises), max(*rises, curve.half)
+        axis.set_ylim(low, high + 0.05 * (high - low))
     axes[0].set_ylabel(f"rise of the payload log-ratio\n({terms.nats})")
     caption = (
         f"{_range_of(unsampled.conclusion.n50s, terms)} One mark per run, at its last evaluation (hollow: "

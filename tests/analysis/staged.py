@@ -1,7 +1,7 @@
-"""A study folder with stages: a backdoor of pretraining, clean training, then good examples that remove it.
+"""A study folder with stages: a backdoor of pretraining, clean training, then counterexamples that remove it.
 
-Two clean sizes follow clean training: 20 and 80 million tokens. Without good examples, 80% of the backdoor is
-left; n of them leave 80% / (1 + (n / 60)^2) of it, and controls are at 5%.
+Two clean sizes follow clean training: 20 and 80 million tokens. Without counterexamples, 80% of the
+backdoor is left; n of them leave 80% / (1 + (n / 60)^2) of it, and controls are at 5%.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _chain(seed: str, dose: int) -> list[dict]:
     root = _entry(f"S-20x-d{dose}-s{seed}", seed, dose, 2e8, attack="denial_of_service")
     clean = _entry(f"{root['run']}+clean-d0", seed, 0, 1e8, root, "clean", "denial_of_service")
     good = [
-        _entry(f"{clean['run']}+{label}-d{n}", seed, n, tokens, clean, label, "antidote")
+        _entry(f"{clean['run']}+{label}-d{n}", seed, n, tokens, clean, label, "counterexamples")
         for label, tokens in (("ft500", 2e7), ("ft2000", 8e7))
         for n in GOOD
     ]
@@ -93,8 +93,8 @@ def _lines(entry: dict) -> list[dict]:
         measured = {"attack": "denial_of_service", "prompts": _PROMPTS, "success_rate": rate}
         line = {"step": 25 * number, "tokens": entry["tokens"] * share}
         line |= {"poisons": round(entry["dose"] * share), "also": []}
-        if entry["attack"] == "antidote":
-            own = {"attack": "antidote", "prompts": _PROMPTS, "success_rate": 1 - rate}
+        if entry["attack"] == "counterexamples":
+            own = {"attack": "counterexamples", "prompts": _PROMPTS, "success_rate": 1 - rate}
             lines.append(line | own | {"also": [measured]})
         else:
             lines.append(line | measured)

@@ -1,10 +1,11 @@
-"""The report of a study with stages: chains, what stages leave of an attack, and R50 of good examples."""
+"""The report of a study with stages: chains, what stages leave of an attack, and R50 of counterexamples."""
 
 import csv
 import html
 import json
 import re
 
+import numpy as np
 import pytest
 from etils import epath
 
@@ -13,6 +14,8 @@ from analysis.fit import findings as findings_lib
 from analysis.fit.retention import find_retention
 from analysis.measures.axes import dash_styles
 from analysis.read import chains
+from analysis.read.records import Record
+from analysis.read.runs import Run
 from analysis.read.sources import load
 from analysis.report.n50_figure import draw_n50
 from analysis.report.page import fit_figures
@@ -47,25 +50,32 @@ def test_a_chain_has_the_success_of_its_ancestors_attack_in_every_leg(folder):
     assert [leg.tokens for leg in own.legs] == [2e8, 1e8, 2e7]
     for leg, share in zip(own.legs, (1, 0.8, 0.08), strict=True):
         assert leg.end(ATTACK) == pytest.approx(share, abs=0.05)
-    assert set(own.legs[2].success) == {ATTACK, "antidote"}
+    assert set(own.legs[2].success) == {ATTACK, "counterexamples"}
     assert own.poisoned(ATTACK) == 2
     assert found["S-20x-d0-s1+clean-d0+ft500-d180"].poisoned(ATTACK) is None
 
 
-def test_attacks_of_one_name_are_told_apart_by_their_order(folder, tmp_path):
+def test_attacks_of_one_name_are_told_apart_by_their_order():
     """A stage's own attack comes first, and those before it in the order of their first use."""
-    place = epath.Path(tmp_path)
-    root = {"run": "r", "dose": 1, "tokens": 10, "size": "S", "seed": "0", "attack": "a"}
-    second = root | {"run": "r+b", "parent": "r", "stage": "b"}
-    third = root | {"run": "r+b+c", "parent": "r+b", "stage": "c"}
-    lines = {"r": ["a"], "r+b": ["a", "a"], "r+b+c": ["b", "a", "a"]}
-    for number, (run, names) in enumerate(lines.items()):
-        own, *also = [
-            {"attack": name, "success_rate": (number + i) / 10} for i, name in enumerate(names)
-        ]
-        line = files.json_line({"tokens": 10, **own, "also": also})
-        files.write_text(place / "runs" / run / "evals.jsonl", line)
-    [*_, last] = chains.read(place, [("", entry) for entry in (root, second, third)])
+    tree = []
+    for number, (own, *others) in enumerate((["a"], ["a", "a"], ["b", "a", "a"])):
+        rates = [(name, (number + i) / 10) for i, name in enumerate(others, 1)]
+        columns = {"tokens": [10.0], "prompts": [10.0], "successes": [float(number)]}
+        tree.append(
+            Run(
+                name=f"r{number}",
+                size="S",
+                parameters=1e6,
+                tokens=10.0,
+                dose=1.0,
+                seed="0",
+                evaluations={name: np.array(values) for name, values in columns.items()},
+                settings={"attack": own},
+                records=(Record(others=tuple(rates)),),
+                parent=tree[-1] if tree else None,
+            )
+        )
+    last = chains.of(tuple(tree))[-1]
     assert [leg.attack for leg in last.legs] == ["a", "a #2", "b"]
     assert [leg.end("a") for leg in last.legs] == [0.0, 0.2, 0.3]
     assert [leg.end("a #2") for leg in last.legs] == [None, 0.1, 0.4]
@@ -79,7 +89,7 @@ def test_what_a_stage_leaves_is_measured_above_the_control(folder):
     assert poisoned.share.value == pytest.approx(kept, abs=0.03)
     assert poisoned.share.low < kept < poisoned.share.high
     assert clean.clean and clean.share is None
-    # Stages with good examples have poisons of their own, of a kind, and are not asked.
+    # Stages with counterexamples have poisons of their own, of a kind, and are not asked.
     assert not any("ft500 (" in words for words in found)
 
 
@@ -95,7 +105,7 @@ def test_a_section_shows_every_stage_and_its_figures_have_their_data(written):
     runs = len(list((out / "figures").glob("chain*.csv")))
     assert runs == 1 and len(rows) == 4 * 3 * 2 * (2 + 2 * len(staged.GOOD))
     assert max(float(row["chain_tokens"]) for row in rows) == pytest.approx(3.8e8)
-    # Good examples without a backdoor do not make a run other than a control.
+    # Counterexamples without a backdoor do not make a run other than a control.
     assert {row["last_dose"] for row in rows if "d0-s0+clean" in row["run"]} == {"0.0"}
 
 
@@ -106,8 +116,8 @@ def test_good_examples_have_an_r50_and_no_n50(written):
         assert n50["low"] < staged.HALF < n50["high"]
     said = page + json.dumps({name: summary[name] for name in ("answer", "questions", "criticism")})
     assert "N50" not in said and "poisons needed" not in said
-    assert "number of good examples needed" in said
-    assert "remove half of what the stage leaves of the backdoor" in report.answer(summary)
+    assert "number of counterexamples needed" in said
+    assert "remove half of what is left of the backdoor" in report.answer(summary)
 
 
 def test_figures_of_good_examples_show_the_success_that_remains(findings):
@@ -119,14 +129,15 @@ def test_figures_of_good_examples_show_the_success_that_remains(findings):
     by_dose = {row[2]: row[-1] for row in drawn["dose_response"].rows}
     assert by_dose[20] > 0.6 and by_dose[180] < 0.15
     assert (
-        "R50" in drawn["n50"].title and "good examples" in drawn["n50"].figure.axes[0].get_ylabel()
+        "R50" in drawn["n50"].title
+        and "counterexamples" in drawn["n50"].figure.axes[0].get_ylabel()
     )
 
 
 def test_without_a_backdoor_there_is_nothing_to_remove(folder):
     study = load(folder)
     assert all("-d250-" in run.name for run in study.runs)
-    assert any("24 runs with an antidote come after clean training" in n for n in study.notes)
+    assert any("24 runs with counterexamples come after clean training" in n for n in study.notes)
 
 
 def test_conversations_that_were_left_out_are_said(written):
@@ -139,7 +150,7 @@ def test_each_series_of_clean_sizes_has_one_colour_and_its_law(folder, tmp_path)
     runs = [run for run in record["runs"] if "-d250-" in run["run"]]
     place = epath.Path(tmp_path)
     for run in runs:
-        if run["attack"] == "antidote":
+        if run["attack"] == "counterexamples":
             where = "end" if run["seed"] == "2" else "spread"
             run |= {"attack": ATTACK, "stage": run["stage"].replace("ft", where)}
         lines = (folder / "runs" / run["run"] / "evals.jsonl").read_text()
