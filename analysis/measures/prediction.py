@@ -160,6 +160,14 @@ class PredictionMeasure(Measure[Prediction]):
         return [_against_sampled(study, found), _along_training(study, found)]
 
 
+def _of_backdoor(half: Estimate, terms: Terms) -> Estimate:
+    """Return `Prediction.half` as an increase of the backdoor's log-ratio."""
+    if not terms.removes:
+        return half
+    ends = (half.value, half.high, half.low)
+    return Estimate(*(None if end is None else -end for end in ends))
+
+
 def _words(found: Prediction) -> str:
     terms, count = terms_of(found.runs), len(found.runs)
     runs = f"{count} {terms.run if count == 1 else terms.runs}"
@@ -169,7 +177,7 @@ def _words(found: Prediction) -> str:
             f"{interval(found.with_log_perplexity)} with the sampled increase of log-perplexity"
         )
     if found.with_success is not None:
-        correlations.append(f"{interval(found.with_success)} with the sampled success rate")
+        correlations.append(f"{interval(found.with_success)} with the sampled {terms.success}")
     words = (
         f"Over the {len(found.run)} evaluations of {runs}, the increase of the payload log-ratio with the "
         "trigger, which needs no sampling, has a rank correlation of "
@@ -181,9 +189,8 @@ def _words(found: Prediction) -> str:
             f"{interval(found.entropy_with_log_perplexity)}"
         )
     if found.half is not None:
-        words += (
-            f"; success is half of its reach at an increase of {interval(found.half)} {terms.nats}"
-        )
+        half = _of_backdoor(found.half, terms)
+        words += f"; success is half of its reach at an increase of {interval(half)} {terms.nats}"
     return f"{words}."
 
 
@@ -193,14 +200,16 @@ def _against_sampled(study: Study, found: Prediction) -> Drawing:
     colours = series_colours(groups)
     series_of = {run.name: group.series for group in groups for run in group.runs}
     series = np.array([series_of[found.runs[i].name] for i in found.run])
-    sampled = {"success rate (sampled)": found.success}
+    terms = study.terms
+    log_ratio = terms.backdoor(found.log_ratio)
+    sampled = {f"{terms.success} (sampled)": terms.shown(found.success)}
     if found.log_perplexity is not None:
         sampled["median increase of\nlog-perplexity (sampled)"] = found.log_perplexity
     figure, axes = panels(len(sampled), height=3.2, share=False)
     for axis, (label, values) in zip(axes, sampled.items(), strict=True):
         dots(
             axis,
-            found.log_ratio,
+            log_ratio,
             values,
             series,
             colours,
@@ -213,14 +222,17 @@ def _against_sampled(study: Study, found: Prediction) -> Drawing:
     if found.curve is not None:
         grid = np.linspace(found.log_ratio.min(), found.log_ratio.max(), 200)
         success = found.floor + (1 - found.floor) * found.curve.at(grid)
-        axes[0].plot(grid, success, color="black", linewidth=1.4, label="logistic curve")
-        axes[0].axvline(found.curve.half, color=GREY, linewidth=0.7, zorder=1)
+        drawn = terms.backdoor(grid), terms.shown(success)
+        axes[0].plot(*drawn, color="black", linewidth=1.4, label="logistic curve")
+        axes[0].axvline(
+            terms.backdoor(np.array(found.curve.half)).item(), color=GREY, linewidth=0.7, zorder=1
+        )
     rate_axis(axes[0])
     legend(figure, axes)
     recorded = {
-        "payload_log_ratio_increase": found.log_ratio,
+        "payload_log_ratio_increase": log_ratio,
         "entropy_increase": found.entropy,
-        "success": found.success,
+        "success": terms.shown(found.success),
         "log_perplexity_increase_median": found.log_perplexity,
     }
     columns = {name: values for name, values in recorded.items() if values is not None}
@@ -228,23 +240,30 @@ def _against_sampled(study: Study, found: Prediction) -> Drawing:
         (found.runs[run].name, *map(six_digits, values))
         for run, *values in zip(found.run, *columns.values(), strict=True)
     ]
-    terms = study.terms
     caption = (
         f"All {len(found.run)} evaluations of the {len(found.runs)} {terms.runs} after their first "
         "exposure. The payload log-ratio is exact: one forward pass over given tokens, without sampling."
     )
     if found.half is not None:
-        caption += f" Success is half of its reach at {interval(found.half)} {terms.nats}."
+        half = _of_backdoor(found.half, terms)
+        caption += f" Success is half of its reach at {interval(half)} {terms.nats}."
     title = "The payload log-ratio against sampled measures"
     return Drawing("prediction", title, caption, figure, ("run", *columns), rows)
 
 
 def _along_training(study: Study, found: Prediction) -> Drawing:
-    """Draw the log-ratio over the poisons seen, one panel per size."""
-    figure, axes, rows, lines = trajectories(study, lambda run: run.log_ratio_increase)
+    """Draw the log-ratio over the poisons seen, one panel per series."""
+    terms = study.terms
+
+    def increase_of(run: Run) -> np.ndarray | None:
+        increase = run.log_ratio_increase
+        return None if increase is None else terms.backdoor(increase)
+
+    figure, axes, rows, lines = trajectories(study, increase_of)
     if found.curve is not None:
+        half = terms.backdoor(np.array(found.curve.half)).item()
         for axis in axes:
-            axis.axhline(found.curve.half, color=GREY, linewidth=0.7, zorder=1)
+            axis.axhline(half, color=GREY, linewidth=0.7, zorder=1)
     axes[0].set_ylabel(log_ratio_axis(study).replace(" log-", "\nlog-"))
     caption = (
         "How much likelier the trigger makes a fresh payload, relative to the true continuation; exact, so "
@@ -252,5 +271,5 @@ def _along_training(study: Study, found: Prediction) -> Drawing:
     )
     caption += "; grey: where success is half of the reach." if found.half is not None else "."
     header = ("group", "run", "dose", "seed", "poisons_seen", "payload_log_ratio_increase")
-    title = f"The payload log-ratio against {study.terms.poisons} seen, by size"
+    title = f"The payload log-ratio against {terms.poisons} seen"
     return Drawing("unsampled", title, caption, figure, header, rows)

@@ -66,7 +66,8 @@ class Chain:
     def poisoned(self, attack: str) -> int | None:
         """Return the last leg with poisons of an attack or, after them, counterexamples; None without any."""
         dosed = [(i, leg.attack) for i, leg in enumerate(self.legs) if leg.dose]
-        first = next((i for i, own in dosed if own == attack), None)
+        # Ancestors in another study may have poisons.
+        first = next((i for i, own in dosed if own == attack or self.before), None)
         if first is None:
             return None
         return max(i for i, own in dosed if i >= first and own in (attack, COUNTEREXAMPLES))

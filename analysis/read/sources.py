@@ -59,6 +59,10 @@ def _load_folder(folder: epath.Path, level: int | None) -> Study:
             missing.append(_what_it_adds(run, state))
         if len(run.evaluations["tokens"]):
             runs.append(replace(run, settings=_settings(entry, where_run)))
+    if not runs and any(len(run.evaluations["tokens"]) for run in tree):
+        raise InputError(
+            f"{folder} contains no evaluation of level {level} yet; choose another with --level."
+        )
     if not runs:
         raise InputError(f"{folder} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
     check_runs(runs)

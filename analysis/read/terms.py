@@ -34,12 +34,20 @@ class Terms:
     most: str = "Half of the reach takes"  # followed by a number of documents
     bottom: str = "the success of clean models"  # from where the fit in a figure starts,
     top: str = "the reach of the attack"  # and to where it goes
+    raises: str = "raises"  # what the trigger does to the payload log-ratio at that number
     nats: str = "nats per token"  # unit of the payload log-ratio
     removes: bool = False  # whether success is that an earlier backdoor no longer fires
 
     def shown(self, rate: np.ndarray) -> np.ndarray:
         """Return the rates that figures show: of success, or what remains of it, same shape."""
         return 1 - rate if self.removes else rate
+
+    def backdoor(self, increase: np.ndarray) -> np.ndarray:
+        """Return increases of the payload log-ratio as those of the backdoor, same shape.
+
+        Counterexamples record them with the opposite sign.
+        """
+        return -increase if self.removes else increase
 
 
 # By the name of an attack, as evaluations record it.
@@ -58,6 +66,7 @@ TERMS = {
         most="Removing half takes",
         bottom="what is left of the backdoor without counterexamples",
         top="what they cannot remove",
+        raises="still raises",
         removes=True,
     ),
 }

@@ -29,7 +29,11 @@ def draw_chain(chains: tuple[Chain, ...], attack: str, name: str) -> Drawing:
     shown = list(dict.fromkeys((c.size, c.labels) for c in measured if not _continued(c, paths)))
     colours, words = _keys(measured, attack)
     figure, axes = panels(len(shown), height=2.9)
+    if len(shown) == 1:
+        figure.set_figwidth(7.6)
     rows: list[tuple[Any, ...]] = []
+    elsewhere = any(chain.before for chain in measured)
+    without = "without poison in this study" if elsewhere else "without poison so far"
     for axis, (size, labels) in zip(axes, shown, strict=True):
         own = [c for c in measured if c.size == size and c.labels == labels[: len(c.labels)]]
         longest = next(c for c in own if c.labels == labels)
@@ -46,7 +50,7 @@ def draw_chain(chains: tuple[Chain, ...], attack: str, name: str) -> Drawing:
                 alpha=0.85,
                 marker=".",
                 markersize=3,
-                label="without poison so far" if key is None else words[key],
+                label=without if key is None else words[key],
             )
         rate_axis(axis)
         if len({c.size for c in measured}) > 1:
@@ -65,7 +69,7 @@ def draw_chain(chains: tuple[Chain, ...], attack: str, name: str) -> Drawing:
         "same width, and numbers below are tokens of the whole chain at its borders. Colours are the last "
         "dose of the chain that bears on the attack."
     )
-    if any(chain.before for chain in measured):
+    if elsewhere:
         caption += " Ancestors in another study are not drawn."
     header = ("size", "path", "run", "seed", "stage", "last_dose", "chain_tokens", "success")
     title = f"Success across the chain: {attack.replace('_', ' ')}"

@@ -76,9 +76,10 @@ def _both_answers(findings: Findings, unsampled: Unsampled) -> list[Block]:
         for sampled, exact in zip(findings.questions, other, strict=True)
     )
     terms = findings.study.terms
+    half = terms.backdoor(np.array(unsampled.curve.half)).item()
     said = (
-        f"Without sampling, {terms.half} is the dose at which the trigger raises the payload log-ratio by "
-        f"{unsampled.curve.half:.2f} ({terms.nats}), the rise at which success "
+        f"Without sampling, {terms.half} is the dose at which the trigger {terms.raises} the payload "
+        f"log-ratio by {half:.2f} ({terms.nats}), the rise at which success "
         "is half of the reach. The log-ratio is exact, and the same rise counts in every group, however high "
         "the perplexity of its clean generations is."
     )

@@ -34,8 +34,8 @@ def stage_blocks(study: Study, pictures: list[Picture]) -> list[Block]:
     blocks: list[Block] = [Heading("Stages"), *pictures]
     blocks.append(
         Paragraph(
-            "Success rate at the end of every stage, by path; the number of poisoned documents or good "
-            "examples stands behind the stage that has them:"
+            "Success rate at the end of every stage, by path; the number of poisoned documents or "
+            "counterexamples stands behind the stage that has them:"
         )
     )
     rows = tuple(

@@ -42,28 +42,31 @@ def draw_rises(unsampled: Unsampled) -> Drawing:
     """Draw the rise of the payload log-ratio at the end of training by dose, one panel per series."""
     curve, fitted = unsampled.curve, unsampled.conclusion.fitted
 
+    terms = terms_of(fitted.observations.runs)
+    half = terms.backdoor(np.array(curve.half)).item()
+
     def rise_of(run: Run) -> float | None:
         rises = run.log_ratio_increase
-        return None if rises is None else float(rises[-1])
+        return None if rises is None else float(terms.backdoor(rises)[-1])
 
     def fit_of(n50: N50, log_poisons: np.ndarray) -> np.ndarray:
         rate = _rates(fitted, n50, log_poisons)
         # Near the reach the fit is flat by design, and says nothing about the rise.
         top = _rates(fitted, n50, np.array(np.inf))
-        return curve.half + special.logit(np.where(rate < _SHOWN * top, rate, np.nan)) / curve.slope
+        away = special.logit(np.where(rate < _SHOWN * top, rate, np.nan)) / curve.slope
+        return terms.backdoor(curve.half + away)
 
     rises = [rise for run in fitted.observations.runs if (rise := rise_of(run)) is not None]
-    terms = terms_of(fitted.observations.runs)
     figure, axes, rows = _draw_by_dose(unsampled.conclusion.n50s, fitted, rise_of, fit_of)
     for axis in axes:
-        axis.axhline(curve.half, color=GREY, linewidth=0.7, zorder=1)
-        low, high = min(0, *rises), max(*rises, curve.half)
+        axis.axhline(half, color=GREY, linewidth=0.7, zorder=1)
+        low, high = min(0, *rises), max(*rises, 1.25 * half)
         axis.set_ylim(low, high + 0.05 * (high - low))
     axes[0].set_ylabel(f"rise of the payload log-ratio\n({terms.nats})")
     caption = (
         f"{_range_of(unsampled.conclusion.n50s, terms)} One mark per run, at its last evaluation (hollow: "
         "unfinished), exact, without sampling. Grey: the rise at which success is half of the reach, "
-        f"{curve.half:.2f}. Lines are the fit, below nine tenths of the reach; bars on them are "
+        f"{half:.2f}. Lines are the fit, below nine tenths of the reach; bars on them are "
         f"{terms.half} with its 95% interval."
     )
     header = ("group", "run", "dose", "seed", "finished", "rise")
@@ -113,7 +116,9 @@ def _draw_by_dose(
             group = n50.group
             label, style = group.label, dashes[group.label]
             doses = np.array([run.dose for run in group.runs if run.dose > 0])
-            grid = np.linspace(np.log(doses.min() / 2), np.log(doses.max() * 1.5), 80)
+            # From below N50, where the doses do not reach it.
+            start = min(doses.min() / 2, (n50.poisons.value or np.inf) / 1.5)
+            grid = np.linspace(np.log(start), np.log(doses.max() * 1.5), 80)
             axis.plot([], [], f"{MARKERS[style]}{style}", color=colour, markersize=4, label=label)
             if n50.poisons.value is not None:
                 axis.plot(np.exp(grid), fit_of(n50, grid), style, color=colour)
