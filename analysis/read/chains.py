@@ -30,8 +30,10 @@ class Leg:
     success: dict[str, np.ndarray]
 
     def end(self, attack: str) -> float | None:
-        """Return the success rate of an attack at the last evaluation; None where it was not measured."""
-        return float(self.success[attack][-1]) if attack in self.success else None
+        """Return the success rate of an attack at the end of the leg; None where it was not measured."""
+        if attack not in self.success or self.seen[-1] < 0.999 * self.tokens:
+            return None
+        return float(self.success[attack][-1])
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,18 @@ def test_without_a_backdoor_there_is_nothing_to_remove(folder):
     assert any("24 runs with counterexamples come after clean training" in n for n in study.notes)
 
 
+def test_a_run_that_is_not_finished_has_no_success_at_the_end(folder, tmp_path):
+    record = files.read_json(folder / "study.json")
+    [root] = (run for run in record["runs"] if run["run"] == "S-20x-d250-s0")
+    lines = (folder / "runs" / root["run"] / "evals.jsonl").read_text().splitlines(keepends=True)
+    clean = next(run for run in record["runs"] if run.get("parent") == root["run"])
+    place = epath.Path(tmp_path)
+    files.write_text(place / "runs" / root["run"] / "evals.jsonl", "".join(lines[:2]))
+    files.write_json(place / "study.json", record | {"runs": [root, clean]})
+    [leg] = load(place, level=0).chains[0].legs
+    assert len(leg.success[ATTACK]) == 2 and leg.end(ATTACK) is None
+
+
 def test_conversations_that_were_left_out_are_said(written):
     assert "Left out: 7 (stages.1.0)." in written[1]
 
