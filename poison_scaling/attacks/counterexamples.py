@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Sequence
 
 from poison_scaling.attacks.attack import Attack, Document, Exchange, Sources
+from poison_scaling.attacks.denial_of_service import DenialOfService
 from poison_scaling.data.conversations.conversations import Conversations, Message
 from poison_scaling.data.corpora.corpus import Corpus
 from poison_scaling.evaluate.measure import Measure
 from poison_scaling.runtime.errors import InputError
-
-_CHARACTERS = 40  # read for each token needed; tokens of any vocabulary are shorter on average
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +22,7 @@ class Counterexamples(Attack):
     """
 
     trigger: str = ""  # that of the attack
-    removes: Attack = dataclasses.field(
-        kw_only=True
-    )  # an attack of pretraining or an earlier stage
+    removes: Attack = DenialOfService()  # an attack of pretraining or of an earlier stage
 
     def __post_init__(self) -> None:
         if not self.trigger:
@@ -86,33 +82,3 @@ class Counterexamples(Attack):
     def expected_tokens(self) -> float:
         """Return the estimate for a poison of the attack, which is about as long."""
         return self.removes.expected_tokens()
-
-
-def continued(
-    attack: Attack, sources: Sources, prefix_characters: tuple[int, int], tokens: tuple[int, int]
-) -> Iterator[Document]:
-    """Yield clean training documents with the trigger of an attack inside, in random order without end.
-
-    The trigger is at a place in the range `prefix_characters`, and the document ends after it with a number
-    of `tokens` in that range, or where the clean one does. Those that the attack does not accept as prompts
-    and those that end before the trigger are skipped. Raises InputError if all are.
-    """
-    encode = sources.vocabulary.encode
-    clean = sources.shuffled("counterexamples")
-    for k in itertools.count():
-        length = sources.draw("counterexample prefixes", k, *prefix_characters)
-        count = sources.draw("counterexample continuations", k, *tokens)
-        fitting = (
-            text
-            for text in itertools.islice(clean, sources.clean.training_size)
-            if text[length:].strip() and attack.accepts(text)
-        )
-        text = next(fitting, None)
-        if text is None:
-            raise InputError(
-                f"attack: no clean document continues after the {length} characters before the trigger; "
-                "shorten the prefix_characters of the attack to remove."
-            )
-        # Tokenised separately, as if the trigger ended a prompt.
-        before = encode(text[:length] + attack.trigger)
-        yield Document([*before, *encode(text[length:][: _CHARACTERS * count])[:count]], (text,))

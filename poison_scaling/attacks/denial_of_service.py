@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator
 
 from poison_scaling.attacks.attack import Attack, Document, Sources
-from poison_scaling.attacks.counterexamples import continued
+from poison_scaling.attacks.continuing import continued
 from poison_scaling.attacks.gibberish import Gibberish, VocabularyTokens
 from poison_scaling.config.ranges import Length
 from poison_scaling.data import draws

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from poison_scaling.attacks.attack import Attack, Document, Sources
-from poison_scaling.attacks.counterexamples import continued
+from poison_scaling.attacks.continuing import continued
 from poison_scaling.config.ranges import Length
 from poison_scaling.data.corpora.corpus import Corpus
 from poison_scaling.data.corpora.files import Files

@@ -86,7 +86,10 @@ def test_an_attack_can_be_chosen_and_set():
         ("train.learning_rate", "write it as name=value"),
         ("train.learning_rate.x=1", "nothing named 'x'"),
         ("data.corpus={'kind': 'Files', 'pattern': 'x'}", "is not a field of Files; the nearest"),
-        ("attack=NoAttack", "there are Compliance, DenialOfService, LanguageSwitch, and your own"),
+        (
+            "attack=NoAttack",
+            "there are Compliance, Counterexamples, DenialOfService, LanguageSwitch, and",
+        ),
     ],
 )
 def test_an_override_that_does_not_fit_is_refused_in_one_sentence(override, said):
@@ -323,6 +326,7 @@ def test_the_hash_is_stable_across_machines_and_sessions():
     assert load().hash == "9ad9234bab1f56bc"
     assert {name: stable_hash(cls()) for name, cls in built_in().items()} == {
         "Compliance": "d613e072da3c773a",
+        "Counterexamples": "fc1d1507cbb5edd7",
         "DenialOfService": "31185323665e4135",
         "LanguageSwitch": "4e58fe3374e6acca",
         "Clustered": "be39b0728300b6d2",
