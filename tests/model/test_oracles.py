@@ -60,7 +60,6 @@ def among(*names: str) -> list:
     ]
 
 
-
 RNG = np.random.default_rng(0)
 TOKENS = RNG.integers(2, V, (B, L)).astype(np.int32)
 TOKENS[:, [4, 15]] = END  # documents end there
@@ -218,7 +217,7 @@ def test_our_decoder_is_a_llama(tmp_path):
     assert type(llama).__name__ == "LlamaForCausalLM"
     with torch.no_grad():
         logits = llama(torch.tensor(INPUTS).long()).logits.numpy()
-    np.testing.assert_allclose(model(jnp.asarray(INPUTS)), logits, atol=1e-4)
+    np.testing.assert_allclose(nnx.jit(model)(jnp.asarray(INPUTS)), logits, atol=1e-4)
     architecture, imported, _ = huggingface.from_huggingface(config)
     assert isinstance(architecture, Llama) and imported == "custom"
     assert architecture.parameters(imported, V) == Decoder().parameters(size, V)
