@@ -83,6 +83,12 @@ def _validate_rung(study: Study, rung: Rung, where: str) -> None:
         having = [name for name, other in others if rung.size in other().sizes()]
         hint = f"model.architecture={having[0]} has it" if having else f"the nearest is {near!r}"
         raise InputError(f"{where}.size: there is no size {shown(rung.size)}; {hint}.")
+    window = getattr(sizes[rung.size], "window", None)
+    _require(
+        window is None or study.data.seq_len <= window,
+        f"data.seq_len={study.data.seq_len}: {rung.size} attends to the last {window} tokens only, a sliding "
+        f"window, which is not supported; choose at most {window}.",
+    )
     if study.start is None:
         validate_steps(
             Run(study, rung, 0, Seeds()),

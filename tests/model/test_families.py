@@ -158,7 +158,7 @@ def test_a_sliding_window_is_refused_where_it_matters():
 
     assert shape(8, logits).shape == (1, 8, 50) and len(shape(8, cache)) == 2
     for use in (logits, cache):
-        with pytest.raises(InputError, match=r"data.seq_len=9: .* at most 8 tokens"):
+        with pytest.raises(InputError, match=r"data.seq_len=9: .* sliding window, .* at most 8"):
             shape(9, use)
 
 
