@@ -66,11 +66,13 @@ class ConfigJson:
         def get(*names: str, default: float | None = None) -> float:
             given = [(n, of[n]) for n in names for of in (fields, self.fields) if n in of]
             given = [(name, value) for name, value in given if value is not None]
-            if not given and default is None:
+            if given:
+                return _number(*given[0])
+            if default is None:
                 raise InputError(
                     f"config.json: it has no field {names[0]!r}, which {kind!r} needs."
                 )
-            return _number(*given[0]) if given else default
+            return default
 
         scaling = None
         if kind == "llama3":
