@@ -76,12 +76,11 @@ class ConfigJson:
 
         scaling = None
         if kind == "llama3":
-            context = get("original_max_position_embeddings", "max_position_embeddings")
             scaling = RotaryScaling(
                 factor=get("factor"),
                 low=get("low_freq_factor"),
                 high=get("high_freq_factor"),
-                context=int(context),
+                context=int(get("original_max_position_embeddings", "max_position_embeddings")),
             )
         elif kind != "default":
             raise InputError(
