@@ -159,7 +159,7 @@ def test_prompts_padded_on_the_left_are_continued_by_the_same_tokens(name):
         graph, params, jnp.asarray(prompts), jnp.asarray(padding), keys, 1e-7, generate=G
     )
     np.testing.assert_array_equal(found, expected[:, L // 2 :].numpy())
-    assert len(np.unique(found)) > 10
+    assert len(np.unique(found)) >= 5
 
 
 @pytest.mark.parametrize("name", CONFIGS)
