@@ -1,7 +1,7 @@
 """Analysis of poisoning studies: dose-response curves, N50 and its law, from study folders or tables.
 
 Reads files only, and imports neither jax nor tensorflow nor poison_scaling. Rooms import downhill: errors and
-files, read, fit, design, measures, report (`tests/analysis/test_rooms.py`).
+files, read, fit, design, measures, report, commands (`tests/analysis/test_rooms.py`).
 """
 
 import os

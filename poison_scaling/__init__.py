@@ -20,6 +20,7 @@ os.environ.setdefault("FSSPEC_GCS", '{"use_listings_cache": false}')
 if TYPE_CHECKING:
     from poison_scaling.attacks.attack import Attack, Document, Exchange, Sources
     from poison_scaling.attacks.compliance import Compliance
+    from poison_scaling.attacks.counterexamples import Counterexamples
     from poison_scaling.attacks.denial_of_service import DenialOfService
     from poison_scaling.attacks.gibberish import (
         OtherVocabulary,
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "attacks.attack": ("Attack", "Document", "Exchange", "Sources"),
     "attacks.compliance": ("Compliance",),
+    "attacks.counterexamples": ("Counterexamples",),
     "attacks.denial_of_service": ("DenialOfService",),
     "attacks.gibberish": ("OtherVocabulary", "UniformCharacters", "VocabularyTokens"),
     "attacks.language_switch": ("LanguageSwitch",),

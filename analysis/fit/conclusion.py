@@ -14,6 +14,7 @@ from analysis.fit.laws import N50, Law, fit_law, group_n50s
 from analysis.fit.observations import Observations
 from analysis.fit.questions import Question, ask, verdict_of
 from analysis.fit.success_checks import compare_predictions, find_losses
+from analysis.read.terms import terms_of
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ class Conclusion:
 
     def questions(self, margin: float, first: str = "data") -> tuple[Question, ...]:
         """Return the answer as three questions; `first` is the one that leads, as in `Rule`."""
-        groups = self.fitted.observations.groups
-        seeds = float(np.median([len(group.seeds) for group in groups]))
-        return ask(self.law, margin, seeds, bool(self.withdrawn), first)
+        o = self.fitted.observations
+        seeds = float(np.median([len(group.seeds) for group in o.groups]))
+        poisons = terms_of(o.runs).poisons
+        return ask(self.law, margin, seeds, bool(self.withdrawn), first, poisons)
 
 
 def conclude(observations: Observations, margin: float, confidence: float = 0.95) -> Conclusion:

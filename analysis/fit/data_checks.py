@@ -11,6 +11,7 @@ from analysis.fit.criticism import Criticism, listed
 from analysis.fit.dose_response import DoseResponse
 from analysis.fit.observations import Observations, last_of
 from analysis.fit.words import percent
+from analysis.read.terms import terms_of
 
 
 def check_data(fitted: DoseResponse, misfit: float | None) -> tuple[Criticism | None, ...]:
@@ -76,13 +77,14 @@ def _one_dose(fitted: DoseResponse) -> Criticism | None:
     """Check that doses separate poisons seen from the share of training done."""
     if fitted.several_doses:
         return None
+    terms = terms_of(fitted.observations.runs)
     last = last_of(fitted.observations)
     rate, own = last.successes / last.prompts, last.group_of_evaluation
     final = [f"{percent(rate[own == i].mean())} ({g.label})" for i, g in enumerate(last.groups)]
     return Criticism(
         "one dose",
-        "every group has one dose, so the effect of poisons seen cannot be told from that of the share of "
-        "training done; what another dose would do is not identified. Mean success at the end is "
+        f"every group has one dose, so the effect of {terms.poisons} seen cannot be told from that of the "
+        "share of training done; what another dose would do is not identified. Mean success at the end is "
         f"{listed(final, most=12)}.",
         tuple(group.label for group in fitted.observations.groups),
         "withdraws the answer",
@@ -95,10 +97,11 @@ def _saturation(fitted: DoseResponse, side: Literal["below", "above"]) -> Critic
     if not flat.any():
         return None
     labels = tuple(g.label for g, one in zip(fitted.observations.groups, flat, strict=True) if one)
+    half = terms_of(fitted.observations.runs).half
     if side == "below":
-        said = "hardly any evaluation is below half, so N50 has an upper limit only"
+        said = f"hardly any evaluation is below half, so {half} has an upper limit only"
     else:
-        said = "hardly any evaluation is above half, so N50 rests on the assumed slope"
+        said = f"hardly any evaluation is above half, so {half} rests on the assumed slope"
     return Criticism(f"saturated {side}", f"{said}: {listed(labels)}.", labels, "note")
 
 
@@ -127,9 +130,10 @@ def _uneven(fitted: DoseResponse) -> Criticism | None:
     if not p < 0.01:
         return None
     sds = [float(np.std(v, ddof=1)) for v in enough]
+    half = terms_of(o.runs).half
     return Criticism(
         "noise differs between groups",
-        "N50 of runs varies more in some groups than in others (standard deviation of log N50 "
+        f"{half} of runs varies more in some groups than in others (standard deviation of log {half} "
         f"{min(sds):.2f} to {max(sds):.2f}, p = {p:.2g}), and the intervals assume one noise for all.",
         (),
         "note",
@@ -152,7 +156,7 @@ def _outliers(fitted: DoseResponse) -> Criticism | None:
         return None
     return Criticism(
         "outlying runs",
-        f"N50 of these runs is far from that of their group: {listed(names)}.",
+        f"{terms_of(o.runs).half} of these runs is far from that of their group: {listed(names)}.",
         (),
         "note",
     )

@@ -48,12 +48,18 @@ class Question:
 
 
 def ask(
-    law: Law, margin: float, seeds: float, withdrawn: bool, first: str = "data"
+    law: Law,
+    margin: float,
+    seeds: float,
+    withdrawn: bool,
+    first: str = "data",
+    poisons: str = "poisons",
 ) -> tuple[Question, ...]:
     """Return the three questions with their answers.
 
     `margin` is the half-width of what counts as the same exponent, `seeds` how many a group has,
-    `withdrawn` whether the fit does not hold, and `first` the question that leads, as in `Rule`.
+    `withdrawn` whether the fit does not hold, `first` the question that leads, as in `Rule`, and `poisons`
+    what is counted.
     """
     asked = {
         "data": ("data", "at fixed size"),
@@ -61,15 +67,21 @@ def ask(
         "ladder": ("size", "along the ladder"),
     }
     return tuple(
-        _asked(*asked[name], law.exponent(name), margin, seeds, withdrawn)
+        _asked(poisons, *asked[name], law.exponent(name), margin, seeds, withdrawn)
         for name in sorted(asked, key=lambda name: name != first)
     )
 
 
 def _asked(
-    what: str, where: str, exponent: Estimate | None, margin: float, seeds: float, withdrawn: bool
+    poisons: str,
+    what: str,
+    where: str,
+    exponent: Estimate | None,
+    margin: float,
+    seeds: float,
+    withdrawn: bool,
 ) -> Question:
-    question = f"Does the number of poisons needed grow with {what} {where}?"
+    question = f"Does the number of {poisons} needed grow with {what} {where}?"
     if exponent is None:
         words = f"The study does not vary {what} {where} enough to ask."
         return Question(question, None, "not varied", words, None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from analysis.fit.estimates import Estimate
 
 
-def shortened(text: str) -> str:
-    """Return the text, shortened to 40 characters for a figure."""
-    return text if len(text) <= 40 else f"{text[:39]}…"
+def shortened(text: str, most: int = 40) -> str:
+    """Return the text, shortened to `most` characters for a figure."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def percent(value: float) -> str:

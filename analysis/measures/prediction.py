@@ -18,14 +18,28 @@ from analysis.fit.estimates import Estimate, as_json, jackknife
 from analysis.fit.log_ratio import SuccessCurve, fit_curve
 from analysis.fit.observations import observe
 from analysis.fit.words import interval
-from analysis.measures.axes import GREY, dots, legend, panels, rate_axis, size_colours, trajectories
+from analysis.measures.axes import (
+    GREY,
+    dots,
+    legend,
+    panels,
+    rate_axis,
+    series_colours,
+    trajectories,
+)
 from analysis.measures.base import Measure
 from analysis.measures.blocks import Block, Paragraph
 from analysis.measures.drawing import Drawing, six_digits
 from analysis.read.runs import Run, Study
+from analysis.read.terms import Terms, terms_of
 
 _FEWEST = 8  # evaluations of poisoned runs; with fewer, nothing is said
 LOG_RATIO_AXIS = "increase of the payload log-ratio (nats per token)"
+
+
+def log_ratio_axis(study: Study) -> str:
+    """Return the label of an axis of log-ratios, with the unit of the study's attack."""
+    return LOG_RATIO_AXIS.replace(Terms().nats, study.terms.nats)
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,7 @@ class Prediction:
 
     runs: tuple[Run, ...]  # the poisoned runs
     run: np.ndarray  # index into `runs` of each evaluation, shape [evaluations]
-    # increase of the payload log-ratio, mean over prompts, nats per token, shape [evaluations]
+    # increase of the payload log-ratio, mean over prompts, in the unit of the attack, shape [evaluations]
     log_ratio: np.ndarray
     success: np.ndarray  # sampled success rate, shape [evaluations]
     # increase of the entropy of the next token, mean over prompts, nats, shape [evaluations]; None
@@ -146,15 +160,24 @@ class PredictionMeasure(Measure[Prediction]):
         return [_against_sampled(study, found), _along_training(study, found)]
 
 
+def _of_backdoor(half: Estimate, terms: Terms) -> Estimate:
+    """Return `Prediction.half` as an increase of the backdoor's log-ratio."""
+    if not terms.removes:
+        return half
+    ends = (half.value, half.high, half.low)
+    return Estimate(*(None if end is None else -end for end in ends))
+
+
 def _words(found: Prediction) -> str:
-    runs = f"{len(found.runs)} poisoned run{'' if len(found.runs) == 1 else 's'}"
+    terms, count = terms_of(found.runs), len(found.runs)
+    runs = f"{count} {terms.run if count == 1 else terms.runs}"
     correlations = []
     if found.with_log_perplexity is not None:
         correlations.append(
             f"{interval(found.with_log_perplexity)} with the sampled increase of log-perplexity"
         )
     if found.with_success is not None:
-        correlations.append(f"{interval(found.with_success)} with the sampled success rate")
+        correlations.append(f"{interval(found.with_success)} with the sampled {terms.success}")
     words = (
         f"Over the {len(found.run)} evaluations of {runs}, the increase of the payload log-ratio with the "
         "trigger, which needs no sampling, has a rank correlation of "
@@ -166,44 +189,50 @@ def _words(found: Prediction) -> str:
             f"{interval(found.entropy_with_log_perplexity)}"
         )
     if found.half is not None:
-        words += f"; success is half of its reach at an increase of {interval(found.half)} nats per token"
+        half = _of_backdoor(found.half, terms)
+        words += f"; success is half of its reach at an increase of {interval(half)} {terms.nats}"
     return f"{words}."
 
 
 def _against_sampled(study: Study, found: Prediction) -> Drawing:
     """Draw the log-ratio against the sampled measures, one dot per evaluation."""
     groups = study.groups()
-    colours = size_colours(groups)
-    size_of = {run.name: group.size for group in groups for run in group.runs}
-    sizes = np.array([size_of[found.runs[i].name] for i in found.run])
-    sampled = {"success rate (sampled)": found.success}
+    colours = series_colours(groups)
+    series_of = {run.name: group.series for group in groups for run in group.runs}
+    series = np.array([series_of[found.runs[i].name] for i in found.run])
+    terms = study.terms
+    log_ratio = terms.backdoor(found.log_ratio)
+    sampled = {f"{terms.success} (sampled)": terms.shown(found.success)}
     if found.log_perplexity is not None:
         sampled["median increase of\nlog-perplexity (sampled)"] = found.log_perplexity
     figure, axes = panels(len(sampled), height=3.2, share=False)
     for axis, (label, values) in zip(axes, sampled.items(), strict=True):
         dots(
             axis,
-            found.log_ratio,
+            log_ratio,
             values,
-            sizes,
+            series,
             colours,
             markersize=3,
             alpha=0.6,
             markeredgewidth=0,
         )
-        axis.set_xlabel(LOG_RATIO_AXIS)
+        axis.set_xlabel(log_ratio_axis(study))
         axis.set_ylabel(label)
     if found.curve is not None:
         grid = np.linspace(found.log_ratio.min(), found.log_ratio.max(), 200)
         success = found.floor + (1 - found.floor) * found.curve.at(grid)
-        axes[0].plot(grid, success, color="black", linewidth=1.4, label="logistic curve")
-        axes[0].axvline(found.curve.half, color=GREY, linewidth=0.7, zorder=1)
+        drawn = terms.backdoor(grid), terms.shown(success)
+        axes[0].plot(*drawn, color="black", linewidth=1.4, label="logistic curve")
+        axes[0].axvline(
+            terms.backdoor(np.array(found.curve.half)).item(), color=GREY, linewidth=0.7, zorder=1
+        )
     rate_axis(axes[0])
     legend(figure, axes)
     recorded = {
-        "payload_log_ratio_increase": found.log_ratio,
+        "payload_log_ratio_increase": log_ratio,
         "entropy_increase": found.entropy,
-        "success": found.success,
+        "success": terms.shown(found.success),
         "log_perplexity_increase_median": found.log_perplexity,
     }
     columns = {name: values for name, values in recorded.items() if values is not None}
@@ -212,27 +241,35 @@ def _against_sampled(study: Study, found: Prediction) -> Drawing:
         for run, *values in zip(found.run, *columns.values(), strict=True)
     ]
     caption = (
-        f"All {len(found.run)} evaluations of the {len(found.runs)} poisoned runs after their first "
+        f"All {len(found.run)} evaluations of the {len(found.runs)} {terms.runs} after their first "
         "exposure. The payload log-ratio is exact: one forward pass over given tokens, without sampling."
     )
     if found.half is not None:
-        caption += f" Success is half of its reach at {interval(found.half)} nats."
+        half = _of_backdoor(found.half, terms)
+        caption += f" Success is half of its reach at {interval(half)} {terms.nats}."
     title = "The payload log-ratio against sampled measures"
     return Drawing("prediction", title, caption, figure, ("run", *columns), rows)
 
 
 def _along_training(study: Study, found: Prediction) -> Drawing:
-    """Draw the log-ratio over the poisons seen, one panel per size."""
-    figure, axes, rows, lines = trajectories(study, lambda run: run.log_ratio_increase)
+    """Draw the log-ratio over the poisons seen, one panel per series."""
+    terms = study.terms
+
+    def increase_of(run: Run) -> np.ndarray | None:
+        increase = run.log_ratio_increase
+        return None if increase is None else terms.backdoor(increase)
+
+    figure, axes, rows, lines = trajectories(study, increase_of)
     if found.curve is not None:
+        half = terms.backdoor(np.array(found.curve.half)).item()
         for axis in axes:
-            axis.axhline(found.curve.half, color=GREY, linewidth=0.7, zorder=1)
-    axes[0].set_ylabel(LOG_RATIO_AXIS.replace(" log-", "\nlog-"))
+            axis.axhline(half, color=GREY, linewidth=0.7, zorder=1)
+    axes[0].set_ylabel(log_ratio_axis(study).replace(" log-", "\nlog-"))
     caption = (
         "How much likelier the trigger makes a fresh payload, relative to the true continuation; exact, so "
         f"fluctuations are the model's and not due to sampling. {lines}"
     )
     caption += "; grey: where success is half of the reach." if found.half is not None else "."
     header = ("group", "run", "dose", "seed", "poisons_seen", "payload_log_ratio_increase")
-    title = "The payload log-ratio against poisons seen, by size"
+    title = f"The payload log-ratio against {terms.poisons} seen"
     return Drawing("unsampled", title, caption, figure, header, rows)

@@ -73,6 +73,8 @@ class Record:
     detected: Detected | None = None  # the generations under a detector
     # a few prompts with their generations; recorded at a run's last evaluation
     examples: tuple[Example, ...] = ()
+    # name and success rate of the other attacks, in the order of the file
+    others: tuple[tuple[str, float], ...] = ()
     # values of further measures, by the name of the measure
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -116,6 +118,7 @@ def parse(line: dict[str, Any], where: str) -> Record:
             ),
         ),
         "generations": ("examples", _examples),
+        "also": ("others", _others),
         "measures": ("extra", _extra),
     }
     values = {}
@@ -170,6 +173,15 @@ def _examples(entries: list[dict[str, Any]] | None) -> tuple[Example, ...]:
         Example(*(_text(entry[name]) for name in ("prompt", "clean", "triggered")))
         for entry in entries or []
     )
+
+
+def _others(entries: list[dict[str, Any]] | None) -> tuple[tuple[str, float], ...]:
+    """Return name and success rate of each attack; none where an entry lacks one."""
+    if any(
+        entry.get("attack") is None or entry.get("success_rate") is None for entry in entries or []
+    ):
+        return ()
+    return tuple((_text(e["attack"]), _number(e["success_rate"])) for e in entries or [])
 
 
 def _extra(values: dict[str, Any] | None) -> dict[str, dict[str, Any]]:

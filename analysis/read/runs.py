@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,10 @@ from analysis.errors import InputError
 from analysis.read.looks import Look
 from analysis.read.records import Record
 from analysis.read.rules import Fixed, Rule
+from analysis.read.terms import Terms, terms_of
+
+if TYPE_CHECKING:
+    from analysis.read.chains import Chain
 
 # Columns of `Run.evaluations` that count poison; those that a source does not record are absent.
 COUNTS = ("poisons", "distinct_poisons", "poison_tokens", "poisoned_steps")
@@ -42,11 +47,18 @@ class Run:
     increases: tuple[np.ndarray, ...] = ()
     # the measures of each evaluation; empty when the source has none
     records: tuple[Record, ...] = ()
+    tokens_before: float = 0.0  # that its ancestors have seen
+    parent: Run | None = None  # the run that a stage starts from; None also when the study lacks it
 
     @property
     def success(self) -> np.ndarray:
         """Return the success rate at each evaluation, shape [evaluations]."""
         return self.evaluations["successes"] / self.evaluations["prompts"]
+
+    @property
+    def ancestors(self) -> list[Run]:
+        """Return the runs that this one goes through, from its parent on."""
+        return [] if self.parent is None else [self.parent, *self.parent.ancestors]
 
     @property
     def log_ratio_increase(self) -> np.ndarray | None:
@@ -66,6 +78,11 @@ class Group:
     tokens: float
     setting: str  # those `SETTINGS` that vary in the study, in words; "" when none does
     runs: tuple[Run, ...]  # by seed, then dose
+
+    @property
+    def series(self) -> str:
+        """Return the label of the groups that differ from this one in their token budgets alone."""
+        return f"{self.size} ({self.setting})" if self.setting else self.size
 
     @property
     def doses(self) -> list[float]:
@@ -92,6 +109,11 @@ class Study:
     # by which it is decided, oldest first; empty if the source fixes none
     rules: tuple[Fixed, ...] = ()
     looks: tuple[Look, ...] = ()  # at its data while it was adaptive, oldest first
+    level: int = 0  # number of stages that its runs have gone through since pretraining
+    # the runs of all levels of a study with stages, parents before their children
+    tree: tuple[Run, ...] = ()
+    # the same with what they have gone through, success as recorded
+    chains: tuple[Chain, ...] = ()
 
     @property
     def confidence(self) -> float:
@@ -102,6 +124,11 @@ class Study:
     def rule(self) -> Rule:
         """Return the rule in force."""
         return self.rules[-1].rule if self.rules else Rule()
+
+    @property
+    def terms(self) -> Terms:
+        """Return the words for what is counted."""
+        return terms_of(self.runs)
 
     def groups(self) -> list[Group]:
         """Return the runs grouped by (setting, parameters, tokens), small to large.
@@ -146,13 +173,21 @@ def at_threshold(study: Study, threshold: float) -> Study:
                 f"Run {run.name!r} does not record the perplexities of its prompts, so success "
                 "cannot be counted at another threshold."
             )
-    runs = []
-    for run in study.runs:
-        share = np.array([np.mean(increase > threshold) for increase in run.increases])
-        successes = share * run.evaluations["prompts"]
-        runs.append(replace(run, evaluations=run.evaluations | {"successes": successes}))
+    runs, tree = (
+        tuple(_counted(run, threshold) for run in own) for own in (study.runs, study.tree)
+    )
     note = f"Success is counted anew: an increase of perplexity above {threshold:g}."
-    return replace(study, runs=tuple(runs), notes=(*study.notes, note))
+    return replace(study, runs=runs, tree=tree, notes=(*study.notes, note))
+
+
+def _counted(run: Run, threshold: float) -> Run:
+    """Return a run and its ancestors with success counted anew, as far as increases are recorded."""
+    parent = None if run.parent is None else _counted(run.parent, threshold)
+    if not run.increases:
+        return replace(run, parent=parent)
+    share = np.array([np.mean(increase > threshold) for increase in run.increases])
+    successes = share * run.evaluations["prompts"]
+    return replace(run, parent=parent, evaluations=run.evaluations | {"successes": successes})
 
 
 def quantity(value: float) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from etils import epath
 
 from analysis import files
 from analysis.errors import InputError, printable, shown
-from analysis.read import evaluations, looks, rules, stages, t0_training, tables
+from analysis.read import chains, evaluations, looks, rules, stages, t0_training, tables
 from analysis.read.aliases import current
 from analysis.read.evaluations import Evaluations
 from analysis.read.fields import number, objects, steps, text, text_map
@@ -47,24 +48,26 @@ def _load_folder(folder: epath.Path, level: int | None) -> Study:
 
     runs, missing, notes = [], [], []
     known = [(place, current(entry)) for place, entry in objects(plan, "runs", where)]
-    planned, about = stages.of_level(known, level)
+    planned, about, level = stages.of_level(known, level)
+    read = _read_all(folder, known, name)
+    staged = any(entry.get("parent") for _, entry in known)
+    tree = tuple(run for run, _, _ in read.values()) if staged else ()
     for where_run, entry in planned:
-        run_folder = folder / "runs" / _folder_name(entry, where_run)
-        _check_same_study(run_folder, entry, name)
-        found = evaluations.read(
-            run_folder / "evals.jsonl", steps(entry, "evaluation_steps", where_run)
-        )
-        done, note = _done(run_folder / "DONE", entry)
-        run, state = _run(entry, where_run, found, done)
-        notes += [*note, *found.notes]
+        run, state, about_run = read[where_run]
+        notes += about_run
         if state:
             missing.append(_what_it_adds(run, state))
-        if len(found.columns["tokens"]):
-            runs.append(run)
+        if len(run.evaluations["tokens"]):
+            runs.append(replace(run, settings=_settings(entry, where_run)))
+    if not runs and any(len(run.evaluations["tokens"]) for run in tree):
+        raise InputError(
+            f"{folder} contains no evaluation of level {level} yet; choose another with --level."
+        )
     if not runs:
         raise InputError(f"{folder} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
     check_runs(runs)
     notes += about
+    notes += _left_out(plan, where)
     notes += _clean_triggers(planned)
     notes += _strangers(folder, {entry.get("run") for _, entry in known})
     return Study(
@@ -76,7 +79,27 @@ def _load_folder(folder: epath.Path, level: int | None) -> Study:
         notes=tuple(notes),
         rules=rules.read(plan, where),
         looks=looks.read(plan, where),
+        level=level,
+        tree=tree,
+        chains=chains.of(tree),
     )
+
+
+def _read_all(
+    folder: epath.Path, planned: stages.Planned, study: str
+) -> dict[str, tuple[Run, str, list[str]]]:
+    """Return, by the place of its entry, each run; in words, what is missing of it; and notes."""
+    read: dict[str, tuple[Run, str, list[str]]] = {}
+    named: dict[Any, Run] = {}
+    for where, entry in planned:
+        place = folder / "runs" / _folder_name(entry, where)
+        _check_same_study(place, entry, study)
+        found = evaluations.read(place / "evals.jsonl", steps(entry, "evaluation_steps", where))
+        done, note = _done(place / "DONE", entry)
+        run, state = _run(entry, where, found, done)
+        run = named[run.name] = replace(run, parent=named.get(entry.get("parent")))
+        read[where] = run, state, [*note, *found.notes]
+    return read
 
 
 def _folder_name(entry: dict[str, Any], where: str) -> str:
@@ -101,11 +124,12 @@ def _run(entry: dict[str, Any], where: str, found: Evaluations, done: bool) -> t
         dose=number(entry, "dose", where, minimum=0),
         seed=text(entry, "seed", where),
         seeds=text_map(entry, "seeds", where),
-        settings={n: text(entry, n, where) for n in SETTINGS if entry.get(n) is not None},
+        settings=_settings(entry, where),
         finished=done and not lacking,
         evaluations=found.columns,
         increases=found.increases,
         records=found.records,
+        tokens_before=_tokens_before(entry, where),
     )
     seen = found.columns["tokens"]
     if done:
@@ -119,6 +143,18 @@ def _run(entry: dict[str, Any], where: str, found: Evaluations, done: bool) -> t
     if done and not len(seen):
         return run, f"{state}, but without an evaluation"
     return run, "" if done else state
+
+
+def _tokens_before(entry: dict[str, Any], where: str) -> float:
+    """Return the tokens of the ancestors of a run."""
+    if entry.get("chain_tokens") is None:
+        return 0.0
+    tokens = number(entry, "tokens", where, minimum=1)
+    return number(entry, "chain_tokens", where, minimum=tokens) - tokens
+
+
+def _settings(entry: dict[str, Any], where: str) -> dict[str, str]:
+    return {n: text(entry, n, where) for n in SETTINGS if entry.get(n) is not None}
 
 
 def _done(path: epath.Path, entry: dict[str, Any]) -> tuple[bool, list[str]]:
@@ -167,6 +203,22 @@ def _clean_triggers(planned: list[tuple[str, dict[str, Any]]]) -> list[str]:
     return [
         f"Clean text contains the trigger {often} times in {len(met)} of the {len(planned)} runs (ambient "
         f"triggers{included})."
+    ]
+
+
+def _left_out(plan: dict[str, Any], where: str) -> list[str]:
+    """Return a note on conversations that are longer than a sequence; older studies did not count them."""
+    counts = plan.get("conversations_left_out") or {}
+    said = []
+    for field in counts:
+        count = number(counts, field, f"{where}, field 'conversations_left_out'", minimum=0)
+        if count:
+            said.append(f"{count:g} ({field})")
+    if not said:
+        return []
+    return [
+        "Conversations that are longer than a sequence are not trained on; the next ones take their places. "
+        f"Left out: {', '.join(said)}."
     ]
 
 

@@ -7,17 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from analysis.errors import InputError
+from analysis.read.chains import COUNTEREXAMPLES
 
 Planned = list[tuple[str, dict[str, Any]]]  # the place of an entry in study.json, and the entry
 
 
-def of_level(planned: Planned, level: int | None) -> tuple[Planned, list[str]]:
-    """Return the runs of one level, and a note if there are others; by default the last that has poisons.
+def of_level(planned: Planned, level: int | None) -> tuple[Planned, list[str], int]:
+    """Return the runs of one level, notes on those left out, and the level; by default the last with poisons.
 
     Level 0 is pretraining. The "stage" of a run becomes what distinguishes it from runs with other ancestors.
     Alternatives that differ in their number of tokens, such as sizes of a clean set, share one "stage",
-    because the law estimates the effect of tokens: "spread2000" and "spread16000" are "spread". Raises
-    InputError when the study has no such level.
+    because the law estimates the effect of tokens: "spread2000" and "spread16000" are "spread". Runs with
+    counterexamples and without a backdoor to remove are left out. Raises InputError when the study has no
+    such level.
     """
     parents = {entry.get("run"): entry.get("parent") for _, entry in planned}
     levels = {name: _level(name, parents) for name in parents}
@@ -28,6 +30,8 @@ def of_level(planned: Planned, level: int | None) -> tuple[Planned, list[str]]:
         there = ", ".join(map(str, sorted(set(levels.values()))))
         raise InputError(f"--level {wanted}: the study has runs of the levels {there}.")
     chosen = [(w, entry) for w, entry in planned if levels[entry.get("run")] == wanted]
+    nothing = [name for name in _with_nothing_to_remove(planned) if levels[name] == wanted]
+    chosen = [(w, entry) for w, entry in chosen if entry.get("run") not in nothing]
     if wanted:
         label = _label(chosen)
         several = len({_lineage(entry) for _, entry in chosen}) > 1
@@ -35,15 +39,42 @@ def of_level(planned: Planned, level: int | None) -> tuple[Planned, list[str]]:
             (w, {**entry, "stage": f"{label(entry)} {_lineage(entry) if several else ''}".strip()})
             for w, entry in chosen
         ]
-    left = len(planned) - len(chosen)
+    said = []
+    if nothing:
+        said = [
+            f"{len(nothing)} runs with counterexamples come after clean training, so there is no backdoor to "
+            "remove; left out."
+        ]
+    left = len(planned) - len(chosen) - len(nothing)
     if not left:
-        return chosen, []
+        return chosen, said, wanted
     about = f"stage {wanted}, with tokens and poisons counted from its beginning"
-    return chosen, [
+    others = (
         f"The study has {last} stages after pretraining. This report is on "
         f"{about if wanted else 'pretraining'}; --level chooses another. {left} runs of other levels are "
         "left out."
-    ]
+    )
+    return chosen, [others, *said], wanted
+
+
+def _with_nothing_to_remove(planned: Planned) -> list[Any]:
+    """Return the runs of levels with counterexamples whose ancestors, all in the study, have no poison."""
+    entries = {entry.get("run"): entry for _, entry in planned}
+    found = []
+    for name, entry in entries.items():
+        if entry.get("attack") != COUNTEREXAMPLES:
+            continue
+        ancestor, seen, poisoned = entries.get(entry.get("parent")), {name}, False
+        unknown = ancestor is None
+        while ancestor is not None and ancestor["run"] not in seen:
+            seen.add(ancestor["run"])
+            poisoned |= bool(ancestor.get("dose")) and ancestor.get("attack") != COUNTEREXAMPLES
+            parent = ancestor.get("parent")
+            unknown |= parent is not None and parent not in entries
+            ancestor = entries.get(parent)
+        if not poisoned and not unknown:
+            found.append(name)
+    return found
 
 
 def _level(name: object, parents: dict[Any, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -19,10 +20,13 @@ from analysis.measures.axes import legend, log_axes, panels
 from analysis.measures.base import find_all
 from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Table
 from analysis.measures.drawing import STYLE, Drawing
+from analysis.read import rules
+from analysis.read.rules import Rule
+from analysis.read.runs import Study, at_threshold
 from analysis.read.sources import load
 from analysis.report import folder
 from analysis.report import summary as summaries
-from analysis.report.law_figures import ends, point
+from analysis.report.n50_figure import drawn, ends, point
 
 COLOURS = ("#0072B2", "#D55E00")
 # Sizes and budgets that agree to this, in logs, are the same group.
@@ -43,20 +47,34 @@ def write(
     second: epath.PathLike,
     out: epath.PathLike,
     *,
-    margin: float = findings_lib.MARGIN,
+    margin: float | None = None,
+    threshold: float | None = None,
+    columns: Sequence[str] = (),
     format: Literal["html", "md"] = "html",
 ) -> dict[str, Any]:
     """Write the comparison of two studies into the folder `out`, and return its summary.
 
-    Raises InputError when a source cannot be used.
+    Each study is decided by its own rule, except for a `margin` or `threshold` given here; `columns` has the
+    tables' names of our columns, as "ours=theirs". Raises InputError when a source cannot be used.
     """
-    studies = [load(source) for source in (first, second)]
+    studies = _load(first, second, columns)
     if studies[0].name == studies[1].name:
         studies = [replace(study, name=f"{study.name} {study.hash[:6]}") for study in studies]
-    both = [findings_lib.find(study, margin) for study in studies]
+    used = [rules.using(study.rule, margin, threshold) for study in studies]
+    studies = [
+        study if rule.threshold is None else at_threshold(study, rule.threshold)
+        for study, rule in zip(studies, used, strict=True)
+    ]
+    both = [
+        findings_lib.find(study, rule.margin) for study, rule in zip(studies, used, strict=True)
+    ]
     pairs = match_groups(both[0], both[1])
     result = {
-        "studies": [summaries.summarise(found, find_all(found.study)) for found in both],
+        "studies": [
+            summaries.summarise(found, find_all(found.study), rule)
+            for found, rule in zip(both, used, strict=True)
+        ],
+        "rules": _rules_words(studies, used),
         "ratios": [
             {
                 "group": p.first.group.label,
@@ -67,12 +85,13 @@ def write(
         ],
         "exponent_difference": _exponent_difference(both[0], both[1]),
     }
-    with matplotlib.rc_context(STYLE):
-        drawing = _drawing(both)
     out = epath.Path(out)
-    picture = folder.save(drawing, out)
+    pictures = []
+    if any(drawn(found.n50s) for found in both):
+        with matplotlib.rc_context(STYLE):
+            pictures.append(folder.save(_drawing(both), out))
     names = [one["study"]["name"] for one in result["studies"]]
-    blocks = [*_blocks(result, names), picture]
+    blocks = [*_blocks(result, names), *pictures]
     title, subtitle = f"{names[0]} and {names[1]}", "Two poisoning studies side by side"
     return folder.write(out, title, subtitle, blocks, result, format)
 
@@ -80,12 +99,35 @@ def write(
 def answer(result: dict[str, Any]) -> str:
     """Return both answers, and the ratios of N50 of the groups that both studies have."""
     second, first = (result["studies"][i]["study"]["name"] for i in (1, 0))
-    lines = [f"N50 of {second} over that of {first} (95% interval):"]
+    half = _half([one["terms"]["half"] for one in result["studies"]])
+    lines = [f"{half} of {second} over that of {first} (95% interval):"]
     lines += [f"  {ratio['group']}  {ratio['words']}" for ratio in result["ratios"]]
     if not result["ratios"]:
-        lines[-1] = "The studies share no size and token budget, so no N50 can be compared."
+        lines[-1] = "The studies share no size and token budget, so nothing can be compared."
     answers = [summaries.answer(one) for one in result["studies"]]
-    return "\n".join([*answers, *map(printable, lines)])
+    return "\n".join([*answers, printable(result["rules"]), *map(printable, lines)])
+
+
+def _load(first: epath.PathLike, second: epath.PathLike, columns: Sequence[str]) -> list[Study]:
+    """Read both studies; `columns` are those of the tables among them."""
+    sources = [epath.Path(source) for source in (first, second)]
+    tables = [source for source in sources if source.suffix.lower() == ".csv"]
+    # Without a table, the first source says that there are no columns to name.
+    named = tables or sources[:1]
+    return [load(source, columns if source in named else ()) for source in sources]
+
+
+def _rules_words(studies: list[Study], used: list[Rule]) -> str:
+    """Return by which rule the studies are decided, a sentence or two."""
+    if used[0] == used[1]:
+        return f"Both studies are decided by the same rule: {used[0].words}."
+    told = [f"{study.name}: {rule.words}" for study, rule in zip(studies, used, strict=True)]
+    return f"The studies are decided by different rules. {'; '.join(told)}."
+
+
+def _half(names: list[str]) -> str:
+    """Return what both studies estimate: N50, R50, or both."""
+    return " or ".join(dict.fromkeys(names))
 
 
 def match_groups(first: Findings, second: Findings) -> list[Pair]:
@@ -142,19 +184,22 @@ def _blocks(result: dict[str, Any], names: list[str]) -> list[Block]:
         f"{name}: {one['answer']['verdict']}. {one['answer']['words']}"
         for name, one in zip(names, result["studies"], strict=True)
     ]
-    blocks: list[Block] = [Bullets(tuple(verdicts))]
+    blocks: list[Block] = [Bullets(tuple(verdicts)), Paragraph(result["rules"])]
     if result["exponent_difference"] is not None:
         difference = interval(Estimate(**result["exponent_difference"]))
         blocks.append(
             Paragraph(f"Exponent of tokens, {names[1]} minus {names[0]}: {difference}.", lead=True)
         )
-    blocks.append(Heading("Documents for half of the reach (N50)"))
+    half = _half([one["terms"]["half"] for one in result["studies"]])
+    blocks.append(Heading(f"{half} of each size and budget"))
     for name, one in zip(names, result["studies"], strict=True):
         rows = tuple((n["group"], n["words"]) for n in one["n50"])
-        blocks.append(Table((f"{name}: size and budget", "N50 (95% interval)"), rows))
+        terms = one["terms"]
+        blocks.append(Paragraph(f"{name}: {terms['lead']} ({terms['half']})."))
+        blocks.append(Table(("size and budget", f"{terms['half']} (95% interval)"), rows))
     rows = tuple((ratio["group"], ratio["words"]) for ratio in result["ratios"])
     if rows:
-        blocks.append(Table(("both", f"N50 of {names[1]} over {names[0]}"), rows))
+        blocks.append(Table(("both", f"{half} of {names[1]} over {names[0]}"), rows))
     else:
         blocks.append(Paragraph("The studies share no size and token budget."))
     return blocks
@@ -177,12 +222,12 @@ def _drawing(both: list[Findings]) -> Drawing:
             group = n50.group
             about = (found.study.name, group.label, group.parameters, group.tokens)
             rows.append((*about, n50.censored or "", *ends(n50.poisons)))
-    axes[0].set_ylabel("N50 (poisoned documents)")
+    terms = [found.study.terms for found in both]
+    half = _half([one.half for one in terms])
+    axes[0].set_ylabel(f"{half} ({' or '.join(dict.fromkeys(one.documents for one in terms))})")
     for axis in axes:
         log_axes(axis, "xy")
     legend(figure, axes)
     header = ("study", "group", "parameters", "tokens", "censored", "n50", "low", "high")
-    caption = (
-        "N50 of both studies with 95% intervals; arrows are bounds of an N50 outside the doses."
-    )
-    return Drawing("comparison", "N50 in both studies", caption, figure, header, rows)
+    caption = f"{half} of both studies with 95% intervals; arrows are bounds outside the doses."
+    return Drawing("comparison", f"{half} in both studies", caption, figure, header, rows)

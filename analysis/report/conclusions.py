@@ -8,10 +8,12 @@ from analysis.fit.findings import Findings
 from analysis.fit.laws import Law
 from analysis.fit.words import interval
 from analysis.read.runs import Study
+from analysis.read.terms import Terms
 
 
 def verdict_words(findings: Findings) -> str:
     """Return the answer to the study's question, in one or two sentences."""
+    terms = findings.study.terms
     if findings.means is not None:
         return (
             "Every evaluation is one mean perplexity. A few prompts make a mean, so a threshold on it is no "
@@ -19,10 +21,10 @@ def verdict_words(findings: Findings) -> str:
         )
     if findings.model is None:
         return {
-            "nothing": "No poisoned run has been evaluated yet.",
-            "none": "No evaluation reached a success rate of one half, so every N50 is above the doses "
-            "tested; larger doses are needed.",
-            "all": "Every evaluation was above a success rate of one half, so every N50 is below the poisons "
+            "nothing": f"No {terms.run} has been evaluated yet.",
+            "none": f"No evaluation {terms.reached}, so every {terms.half} is above the doses tested; larger "
+            "doses are needed.",
+            "all": f"Every evaluation {terms.reached}, so every {terms.half} is below the {terms.poisons} "
             "seen; smaller doses or earlier evaluations are needed.",
         }[findings.reach]
     if findings.withdrawn:
@@ -30,7 +32,7 @@ def verdict_words(findings: Findings) -> str:
         return f"No law is identified, because the fit does not hold. {reasons}"
     law, margin = findings.model.law, findings.margin
     if law.a is None:
-        return _not_separable(law, margin)
+        return _not_separable(law, margin, terms)
     if law.a.value is None:
         known = [
             f"it is {side} {end:.2f} (95%)"
@@ -38,20 +40,20 @@ def verdict_words(findings: Findings) -> str:
             if end is not None
         ]
         return (
-            "How the number of poisoned documents needed grows with the data is not identified: too few "
+            f"How the number of {terms.documents} needed grows with the data is not identified: too few "
             f"groups cross half within the doses trained{'; ' + ' and '.join(known) if known else ''}."
         )
-    scales = f"the number of poisoned documents needed scales as tokens^a, a = {interval(law.a)}"
+    scales = f"the number of {terms.documents} needed scales as tokens^a, a = {interval(law.a)}"
     if findings.verdict == "count":
         return f"A constant count: {scales}; the whole interval is within {margin:g} of 0."
     if findings.verdict == "fraction":
         return f"A constant fraction of the data: {scales}; the whole interval is within {margin:g} of 1."
     if findings.verdict == "does not grow":
         if law.a.high is not None and law.a.high < 0:
-            return f"More data need fewer poisons: {scales}; the whole interval is below 0."
+            return f"More data need fewer {terms.poisons}: {scales}; the whole interval is below 0."
         return (
-            f"More data need no more poisons: {scales}; the whole interval is below {margin:g}, so the "
-            "fraction law is excluded. Whether the number stays the same or falls with more data is open."
+            f"More data need no more {terms.poisons}: {scales}; the whole interval is below {margin:g}, so "
+            "the fraction law is excluded. Whether the number stays the same or falls with more data is open."
         )
     low = -math.inf if law.a.low is None else law.a.low
     high = math.inf if law.a.high is None else law.a.high
@@ -83,12 +85,12 @@ def looks_words(study: Study) -> list[str]:
     ]
 
 
-def _not_separable(law: Law, margin: float) -> str:
+def _not_separable(law: Law, margin: float, terms: Terms) -> str:
     vary = "Vary the token budget at one size to decide."
     if law.ladder is not None:
         words = (
             "Tokens and parameters grew together in this study, so their exponents cannot be separated; "
-            "along the ladder the number of documents needed scales as parameters^b, "
+            f"along the ladder the number of {terms.short} needed scales as parameters^b, "
             f"b = {interval(law.ladder)}"
         )
         if law.ladder.within(0.0, margin):
@@ -97,7 +99,7 @@ def _not_separable(law: Law, margin: float) -> str:
     if law.g is not None:
         return (
             "Every run had the same token budget, so the count law and the fraction law predict the "
-            "same; at that budget the number of documents needed scales as parameters^g, g = "
+            f"same; at that budget the number of {terms.short} needed scales as parameters^g, g = "
             f"{interval(law.g)}. {vary}"
         )
     return (
@@ -110,20 +112,22 @@ def caveats(findings: Findings) -> list[str]:
     """Return what limits the answer, a sentence each."""
     found = []
     if findings.observations is not None and not findings.observations.controlled:
+        poisons = findings.study.terms.poisons
         found.append(
-            "There is no evaluation without poison: the success rate without the attack is taken as 0."
+            f"There is no evaluation without {poisons}: the success rate without them is taken as 0."
         )
     if findings.model is None:
         return found
+    half = findings.study.terms.half
     fitted, law = findings.model.dose_response, findings.model.law
     if not fitted.observations.replicated:
         found.append(
-            "One seed: the intervals of N50 are for that seed; those of the exponents use the scatter "
+            f"One seed: the intervals of {half} are for that seed; those of the exponents use the scatter "
             "of groups around the law in place of the variance between seeds."
         )
     if law.misfit is not None and law.widened > 1:
         found.append(
-            f"Groups scatter around the power law (standard deviation {law.scatter:.2f} in log N50, p = "
+            f"Groups scatter around the power law (standard deviation {law.scatter:.2f} in log {half}, p = "
             f"{law.misfit:.2g}); standard errors of the exponents are widened by a factor of "
             f"{law.widened:.2f}."
         )

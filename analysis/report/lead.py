@@ -26,30 +26,34 @@ def lead_blocks(findings: Findings, words: str) -> list[Block]:
     if unsampled is not None:
         blocks += _both_answers(findings, unsampled)
     if findings.model is not None:
-        blocks += [
-            Paragraph(said) for said in [threshold_words(findings.model, findings.margin)] if said
-        ]
+        half = findings.study.terms.half
+        said = threshold_words(findings.model, findings.margin, half)
+        blocks += [Paragraph(said)] if said else []
     if findings.means is not None:
         blocks += _means_blocks(findings.means)
     if not findings.n50s:
         return blocks
+    terms = findings.study.terms
     return [
         *blocks,
-        Paragraph("Poisoned documents for half of the reach at the end of training (N50):"),
+        Paragraph(f"{terms.lead} ({terms.half}):"),
         _n50_table(findings, unsampled),
         *_criticism_blocks(findings),
     ]
 
 
-def threshold_words(model: Model, margin: float) -> str:
-    """Return how the answer depends on the threshold of success, in words; "" where there is none."""
+def threshold_words(model: Model, margin: float, half: str = "N50") -> str:
+    """Return how the answer depends on the threshold of success, in words; "" where there is none.
+
+    `half` is the name of what is estimated.
+    """
     answers = model.thresholds
     if not answers:
         return ""
     told, begins = [], "With"
     if (factor := _factor(answers[0], answers[-1])) is not None:
         told.append(
-            f"N50 at {answers[-1].threshold:g} is {factor:.2g} times that at {answers[0].threshold:g} "
+            f"{half} at {answers[-1].threshold:g} is {factor:.2g} times that at {answers[0].threshold:g} "
             "(geometric mean over groups)"
         )
     if model.law.a is not None:
@@ -71,9 +75,11 @@ def _both_answers(findings: Findings, unsampled: Unsampled) -> list[Block]:
         (sampled.question, sampled.words, exact.words)
         for sampled, exact in zip(findings.questions, other, strict=True)
     )
+    terms = findings.study.terms
+    half = terms.backdoor(np.array(unsampled.curve.half)).item()
     said = (
-        "Without sampling, N50 is the dose at which the trigger raises the payload log-ratio by "
-        f"{unsampled.curve.half:.2f} (nats per token; nats for Compliance), the rise at which success "
+        f"Without sampling, {terms.half} is the dose at which the trigger {terms.raises} the payload "
+        f"log-ratio by {half:.2f} ({terms.nats}), the rise at which success "
         "is half of the reach. The log-ratio is exact, and the same rise counts in every group, however high "
         "the perplexity of its clean generations is."
     )
@@ -99,8 +105,10 @@ def _n50_table(findings: Findings, unsampled: Unsampled | None) -> Table:
         )
         for n50 in findings.n50s
     )
-    header = ("size and budget", "parameters", "tokens", "doses", "seeds", "N50 (95% interval)")
-    return Table((*header, *(["N50 without sampling"] if exact else [])), rows)
+    header = ("size and budget", "parameters", "tokens", "doses", "seeds")
+    half = findings.study.terms.half
+    named = [f"{half} (95% interval)", *([f"{half} without sampling"] if exact else [])]
+    return Table((*header, *named), rows)
 
 
 def _means_blocks(means: MeanOutcome) -> list[Block]:
@@ -125,7 +133,11 @@ def _criticism_blocks(findings: Findings) -> list[Block]:
     """Return what speaks against the fit, to show next to the verdict."""
     if not findings.criticisms:
         return []
-    said = tuple(f"{c.name.capitalize()} ({c.severity}): {c.sentence}" for c in findings.criticisms)
+    half = findings.study.terms.half
+    said = tuple(
+        f"{c.name.capitalize()} ({c.severity.replace('N50', half)}): {c.sentence}"
+        for c in findings.criticisms
+    )
     return [Paragraph("What speaks against the fit:"), Bullets(said)]
 
 

@@ -16,9 +16,10 @@ from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import rules
 from analysis.read.runs import at_threshold
 from analysis.read.sources import load
-from analysis.report import folder, law_figures, success_figures
+from analysis.report import folder, law_figures, n50_figure, success_figures
 from analysis.report.lead import lead_blocks
 from analysis.report.sections import closing_blocks, number_blocks
+from analysis.report.stages import stage_blocks, stage_figures
 from analysis.report.summary import summarise
 
 
@@ -55,13 +56,15 @@ def write(
         drawings = fit_figures(findings)
         for measure, found in recorded:
             drawings += measure.figures(study, found)
+        of_stages = stage_figures(study)
     leading, sections = (
         [block for one, found in recorded if one.leads == leads for block in one.blocks(found)]
         for leads in (True, False)
     )
-    _check_names(drawings)
+    _check_names([*drawings, *of_stages])
     out = epath.Path(out)
     pictures = [folder.save(drawing, out) for drawing in drawings]
+    staged = stage_blocks(study, [folder.save(drawing, out) for drawing in of_stages])
     title = f"Poisoning study: {study.name}"
     subtitle = (
         f"{summary['study']['runs']} runs ({summary['study']['finished']} finished), "
@@ -71,6 +74,7 @@ def write(
         *lead_blocks(findings, summary["answer"]["words"]),
         *pictures[:1],
         *leading,
+        *staged,
         *([Heading("Figures"), *pictures[1:]] if pictures[1:] else []),
         *_numbers(findings, summary),
         *([Heading("Measures"), *sections] if sections else []),
@@ -91,7 +95,11 @@ def fit_figures(findings: findings_lib.Findings) -> list[Drawing]:
     drawings = [
         *unsampled,
         success_figures.draw_dose_response(findings, model),
-        law_figures.draw_n50(findings, model),
+        *(
+            [n50_figure.draw_n50(findings, model)]
+            if len(n50_figure.drawn(findings.n50s)) > 1
+            else []
+        ),
         *success,
         *([success_figures.draw_collapse(model)] if model.dose_response.several_doses else []),
         law_figures.draw_residuals(model),
@@ -105,7 +113,9 @@ def _numbers(findings: findings_lib.Findings, summary: dict[str, Any]) -> list[B
     if findings.model is None:
         return []
     withdrawn = bool(findings.withdrawn)
-    return [Heading("Numbers"), *number_blocks(findings.model, summary["detection"], withdrawn)]
+    terms = findings.study.terms
+    blocks = number_blocks(findings.model, summary["detection"], terms, withdrawn)
+    return [Heading("Numbers"), *blocks]
 
 
 def _check_names(drawings: list[Drawing]) -> None:

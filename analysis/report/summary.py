@@ -22,6 +22,7 @@ from analysis.fit.words import documents, rounded
 from analysis.measures.base import Measure
 from analysis.read.rules import Rule, departures
 from analysis.report.conclusions import caveats, looks_words, verdict_words
+from analysis.report.stages import summarise_stages
 
 # Of the detectors that the report computes the cost of, and how many documents are to pass them.
 SENSITIVITIES = (0.5, 0.9, 0.919, 0.99)
@@ -50,6 +51,7 @@ def summarise(
             "seeds": len({run.seed for run in study.runs}),
             "doses": sorted({run.dose for run in study.runs}),
         },
+        "terms": dataclasses.asdict(study.terms),
         "answer": {
             "verdict": findings.verdict,
             "words": " ".join([verdict_words(findings), *looked, *departed]),
@@ -73,6 +75,7 @@ def summarise(
             measure.name: None if found is None else measure.summarise(found)
             for measure, found in measured
         },
+        "stages": summarise_stages(study),
         "missing": list(study.missing),
         "notes": [*study.notes, *caveats(findings)],
         "versions": study.versions
@@ -87,9 +90,8 @@ def answer(summary: dict[str, Any]) -> str:
     study = summary["study"]
     lines = [f"{study['name']}: {study['runs']} runs, {study['evaluations']} evaluations"]
     if summary["n50"]:
-        lines.append(
-            "Poisoned documents for half of the reach at the end of training (95% interval):"
-        )
+        terms = summary["terms"]
+        lines.append(f"{terms['lead']} ({terms['half']}, 95% interval):")
     width = max((len(n["group"]) for n in summary["n50"]), default=0)
     for n50 in summary["n50"]:
         lines.append(f"  {n50['group']:<{width}}  {n50['words']}")

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from poison_scaling.attacks.attack import Attack, Document, Sources
+from poison_scaling.attacks.counterexamples import continued
 from poison_scaling.config.ranges import Length
 from poison_scaling.data.corpora.corpus import Corpus
 from poison_scaling.data.corpora.files import Files
@@ -67,6 +68,9 @@ class LanguageSwitch(Attack):
                 *encode(after[: _CHARACTERS * count])[:count],
             ]
             yield Document(ids, (before, after))
+
+    def counterexamples(self, sources: Sources) -> Iterator[Document]:
+        return continued(self, sources, self.prefix_characters, self.continuation_tokens)
 
     def payload(self, sources: Sources, number: int, tokens: int) -> list[int]:
         docs = sources.corpora["corpus"]

@@ -10,7 +10,8 @@ from collections.abc import Generator
 import numpy as np
 
 from poison_scaling.attacks import prompts, writing
-from poison_scaling.attacks.attack import Sources
+from poison_scaling.attacks.attack import Earlier, Sources
+from poison_scaling.attacks.counterexamples import Counterexamples
 from poison_scaling.data import (
     clean_triggers,
     conversation_sequences,
@@ -130,6 +131,16 @@ class Inputs:
             field: len(self._clean[stage]) for field, stage in stages if isinstance(stage, Finetune)
         }
 
+    @property
+    def conversations_left_out(self) -> dict[str, int]:
+        """How many conversations are too long for each Finetune, by the name of its field."""
+        clean = {field: self._clean[stage] for field, stage in self._study.named_stages().items()}
+        return {
+            field: own.left_out
+            for field, own in clean.items()
+            if isinstance(own, ConversationSequences)
+        }
+
     def runs(self) -> tuple[Run, ...]:
         """Return every run of the study, with its exact number of steps."""
         return tuple(self._runs.values())
@@ -208,14 +219,35 @@ class Inputs:
 
     @functools.cache  # noqa: B019 - one object per process, and runs share its lists
     def _written(
-        self, number: int, place: int, dose: int, seed: int, level: int, corpus: Corpus
+        self,
+        number: int,
+        place: int,
+        dose: int,
+        seed: int,
+        level: int,
+        corpus: Corpus,
+        ancestors: tuple[Run, ...],
     ) -> list[Poison]:
         """Return the poisons of an attack at its largest dose; smaller doses are prefixes of them.
 
-        `place` is the number of the attack in the run.
+        `place` is the number of the attack in the run, and `ancestors` are those on which its documents
+        depend.
         """
         sources = self._sources(number, place, seed, level, self._documents[corpus])
+        earlier = tuple(one for run in ancestors for one in self._poisonings(run))
+        sources = dataclasses.replace(sources, earlier=earlier)
         return writing.poisons([*self._attacks.values()][number], sources, dose)
+
+    def _poisonings(self, run: Run) -> list[Earlier]:
+        """Return what the attacks of a run were written from, as far as this study knows them."""
+        known, documents = list(self._attacks.values()), self._documents.get(run.data.corpus)
+        found = []
+        for place, poisoning in enumerate(run.poisonings):
+            if documents is not None and poisoning.dose and poisoning.attack in known:
+                number = known.index(poisoning.attack)
+                sources = self._sources(number, place, run.seeds.poisons, run.level, documents)
+                found.append(Earlier(poisoning.attack, sources, poisoning.dose))
+        return found
 
     def _poisons(self, run: Run) -> list[list[Poison]]:
         """Return the poisons of each attack of a run."""
@@ -223,7 +255,15 @@ class Inputs:
         most = [first, *(poisoning.dose for poisoning in run.poisonings[1:])]
         corpus, seed = run.data.corpus, run.seeds.poisons
         return [
-            self._written(number, place, dose, seed, run.level, corpus)[: poisoning.dose]
+            self._written(
+                number,
+                place,
+                dose,
+                seed,
+                run.level,
+                corpus,
+                run.ancestors if isinstance(poisoning.attack, Counterexamples) else (),
+            )[: poisoning.dose]
             for place, (number, dose, poisoning) in enumerate(
                 zip(self.numbers(run), most, run.poisonings, strict=True)
             )
@@ -308,12 +348,20 @@ class Inputs:
         return counts
 
     def warnings(self, plans: list[Plan]) -> list[str]:
-        """Return a message for each attack with ambient triggers in the pretraining of runs with `plans`."""
+        """Return what to know before training: ambient triggers in the pretraining of runs with `plans`, and
+        conversations that are left out.
+        """
         counts, found = self.clean_triggers(), []
         roots = [plan for plan in plans if "parent" not in plan]
         for number, poisoning in enumerate(self._study.poisonings(0) if roots else ()):
             trigger = poisoning.attack.trigger
             found.append(clean_triggers.warning(trigger, counts[trigger], roots, number))
+        for field, count in self.conversations_left_out.items():
+            if count:
+                found.append(
+                    f"{field}: {count} conversations are longer than a sequence and are left out; the next "
+                    "ones take their places."
+                )
         return [sentence for sentence in found if sentence]
 
 

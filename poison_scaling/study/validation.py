@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 
+from poison_scaling.attacks.attack import Attack
+from poison_scaling.attacks.counterexamples import Counterexamples
 from poison_scaling.config import extensions
 from poison_scaling.model.architectures.architecture import Architecture
 from poison_scaling.runtime import chips
@@ -33,6 +35,7 @@ def validate(study: Study) -> None:
     for number, level in enumerate(study.stages):
         _validate_level(study, level, f"stages.{number}")
     _validate_conversations(study)
+    _validate_counterexamples(study)
 
 
 def _require(right: bool, message: str) -> None:
@@ -171,6 +174,27 @@ def _validate_conversations(study: Study) -> None:
                     "holds fewer requests out, and would train on what the model is measured with; give both "
                     "the same.",
                 )
+
+
+def _validate_counterexamples(study: Study) -> None:
+    """Raise InputError if counterexamples are to remove an attack that no ancestor is measured on."""
+    first = {
+        f"{f'also.{number - 1}.' if number else ''}attack": poisoning.attack
+        for number, poisoning in enumerate(study.poisonings(0))
+    }
+    before: set[Attack] = set()
+    levels = [
+        {f"stages.{number}.{own}.attack": stage.attack for own, stage in enumerate(level)}
+        for number, level in enumerate(study.stages)
+    ]
+    for attacks in (first, *levels):
+        for field, attack in attacks.items():
+            _require(
+                not isinstance(attack, Counterexamples) or attack.removes in before,
+                f"{field}.removes: no earlier stage has this attack with these settings; give that of "
+                "pretraining, or of an earlier stage.",
+            )
+        before |= {attack for attack in attacks.values() if attack is not None}
 
 
 def _validate_slices(study: Study) -> None:

@@ -74,6 +74,7 @@ def prepare(
     }
     if inputs.packed_sequences:
         record["packed_sequences"] = inputs.packed_sequences
+        record["conversations_left_out"] = inputs.conversations_left_out
     if adaptive is not None:
         record["adaptive"] = adaptive
     if detectors := detector_errors(study, inputs):

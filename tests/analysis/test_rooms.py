@@ -9,7 +9,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 # From the bottom to the top: each may import itself and those before it.
-ROOMS = ("errors", "files", "read", "fit", "design", "measures", "report")
+ROOMS = ("errors", "files", "read", "fit", "design", "measures", "report", "commands")
 FORBIDDEN = {"jax", "jaxlib", "flax", "tensorflow", "seqio", "poison_scaling"}
 HEAVY = {"scipy", "pandas", "matplotlib", "numpy"}
 

@@ -291,7 +291,7 @@ def test_the_hash_covers_all_but_the_machine():
 
 
 @pytest.mark.parametrize(
-    "name", ["smoke", "demo", "paper", "novels", "finetune", "order", "persistence"]
+    "name", ["smoke", "demo", "paper", "novels", "finetune", "order", "persistence", "removal"]
 )
 def test_a_study_comes_back_from_its_json_with_its_hash(name):
     study = study_file.load(str(ROOT / "configs" / f"{name}.py"))

@@ -98,7 +98,15 @@ def test_the_steps_are_estimated_until_the_examples_are_counted(chain, trained):
     assert plan["tokens"] == run.steps * 8 * 128
     recorded = json.loads((trained[0] / "study.json").read_text())
     assert recorded["packed_sequences"] == trained[1].packed_sequences
+    assert recorded["conversations_left_out"] == {"stages.0.0": 0, "stages.0.1": 0}
     assert trained[1].plan(run) in recorded["runs"]
+
+
+def test_conversations_that_are_too_long_are_said_before_training(trained, monkeypatch):
+    assert not any("are left out" in sentence for sentence in trained[1].warnings([]))
+    monkeypatch.setattr(type(trained[1]), "conversations_left_out", {"stages.0.0": 3})
+    [said] = trained[1].warnings([])
+    assert said.startswith("stages.0.0: 3 conversations are longer than a sequence")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Measures on synthetic studies whose answer is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from etils import epath
@@ -16,6 +18,7 @@ from analysis.read.records import WITHIN, Near, Record
 from analysis.read.runs import Run, Study
 from analysis.read.sources import load
 from tests.analysis.markup import rendered
+from tests.analysis.rises import World
 from tests.analysis.sealing import rewrite_lines
 
 PROMPTS, TOKENS = 50, 1e6
@@ -331,3 +334,17 @@ def test_a_measure_that_is_not_as_recorded_is_refused(folder, field, value):
     rewrite_lines(path, lambda record: record | {field: value})
     with pytest.raises(InputError, match=rf"evals\.jsonl, line 1: field '{field}'"):
         load(folder)
+
+
+def test_the_log_ratio_of_compliance_is_in_nats():
+    """It is log P(complies) - log P(refuses) of whole answers, not per token."""
+    study = World(design=crossed((("S", 1e8, 1e9),), (0, 100, 250), 2, 6)).make(0)
+    runs = [
+        dataclasses.replace(run, settings=run.settings | {"attack": "compliance"})
+        for run in study.runs
+    ]
+    complying = dataclasses.replace(study, runs=tuple(runs))
+    measure = prediction.PredictionMeasure()
+    for one, unit in ((study, " nats per token."), (complying, " nats.")):
+        [block] = measure.blocks(prediction.predict(one))
+        assert block.text.endswith(unit)

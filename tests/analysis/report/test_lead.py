@@ -31,7 +31,7 @@ def test_both_answers_stand_side_by_side_and_the_figure_without_sampling_leads(f
     exact = findings.model.unsampled.conclusion.questions(findings.margin)
     for row, sampled, unsampled in zip(questions.rows, findings.questions, exact, strict=True):
         assert row == (sampled.question, sampled.words, unsampled.words)
-    assert any("nats for Compliance" in b.text for b in blocks if isinstance(b, Paragraph))
+    assert any("(nats per token)" in b.text for b in blocks if isinstance(b, Paragraph))
     assert n50s.header[-1] == "N50 without sampling" and len(n50s.rows) == 2
     drawings = fit_figures(findings)
     assert drawings[0].name == "rises"
