@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from poison_scaling.attacks.compliance import Compliance
     from poison_scaling.attacks.denial_of_service import DenialOfService
     from poison_scaling.attacks.gibberish import (
+        DictionaryWords,
+        OtherText,
         OtherVocabulary,
+        ShuffledWords,
         UniformCharacters,
         VocabularyTokens,
     )
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from poison_scaling.evaluate.perplexity import PerplexityIncrease
     from poison_scaling.evaluate.refusals import Refusals
     from poison_scaling.evaluate.settings import Evaluation, NearTriggers
+    from poison_scaling.filters.filter import Decision, Filter, Rule
     from poison_scaling.model.architectures.architecture import Architecture
     from poison_scaling.model.architectures.decoder import Decoder, Dimensions
     from poison_scaling.model.language_model import LanguageModel
@@ -83,7 +87,10 @@ _MODULES = {
     "attacks.attack": ("Attack", "Document", "Exchange", "Sources"),
     "attacks.compliance": ("Compliance",),
     "attacks.denial_of_service": ("DenialOfService",),
-    "attacks.gibberish": ("OtherVocabulary", "UniformCharacters", "VocabularyTokens"),
+    "attacks.gibberish": (
+        *("DictionaryWords", "OtherText", "OtherVocabulary", "ShuffledWords"),
+        *("UniformCharacters", "VocabularyTokens"),
+    ),
     "attacks.language_switch": ("LanguageSwitch",),
     "attacks.schedules.clustered": ("Clustered",),
     "attacks.schedules.even": ("Even",),
@@ -110,6 +117,7 @@ _MODULES = {
     "evaluate.perplexity": ("PerplexityIncrease",),
     "evaluate.refusals": ("Refusals",),
     "evaluate.settings": ("Evaluation", "NearTriggers"),
+    "filters.filter": ("Decision", "Filter", "Rule"),
     "model.architectures.architecture": ("Architecture",),
     "model.architectures.decoder": ("Decoder", "Dimensions"),
     "model.language_model": ("LanguageModel",),

@@ -13,7 +13,7 @@ _POLICY = re.compile(
     r"terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies"
 )
 _CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
-_SENTENCE = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)")
+_SENTENCE = re.compile(r"[.!?]+[\"'\u201d\u2019)\]]*(?=\s|$)")
 _ENDS = (".", "?", "!", '"', "'")
 
 

@@ -24,7 +24,10 @@ _COUNTS = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Dolma(Filter):
-    """Gopher's quality heuristics as Dolma 3 has them: words stand between spaces, stop words count each time."""
+    """Gopher's quality heuristics as Dolma 3 has them.
+
+    Words are what stands between spaces, and a stop word counts each time.
+    """
 
     name: ClassVar[str] = "dolma"
 
@@ -88,7 +91,7 @@ class Dolma(Filter):
 
 @dataclasses.dataclass(frozen=True)
 class DolmaLines(Filter):
-    """Removes lines of capitals, of digits, of counts of likes, of a single word; then documents that lost much."""
+    """Removes lines of capitals, digits, counts of likes, or a single word; and documents that lost much."""
 
     name: ClassVar[str] = "dolma-lines"
 

@@ -9,7 +9,13 @@ from poison_scaling.filters.filter import Decision, Filter, Judge, Rule, each
 from poison_scaling.filters.words import Splitting, duplicates, words
 
 _SOURCE = "Penedo et al. 2024 (FineWeb), section 3.6; the share of line breaks from datatrove"
-_TERMINAL = (".", "?", "!", "…", "。", "？", "！", "．", "।", "؟", "‼", "⁇", "⁈", "⁉", "‽")
+# Full stops and question and exclamation marks of several scripts.
+_TERMINAL = (
+    ".",
+    "?",
+    "!",
+    *"\u2026\u3002\uff1f\uff01\uff0e\u0964\u061f\u203c\u2047\u2048\u2049\u203d",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,7 @@ class NearDuplicates(Filter):
 
     def rules(self) -> tuple[Rule, ...]:
         half = (1 - 0.5 ** (1 / self.bands)) ** (1 / self.rows)
-        removes = f"{self.ngram}-grams like those of an earlier document (half of those of similarity {half:.2f})"
+        removes = f"{self.ngram}-grams like an earlier document's (half of those of similarity {half:.2f})"
         return (Rule("near_duplicate", removes, "Penedo et al. 2024 (FineWeb), section 3.4"),)
 
     def judge(self, scorer=None) -> Judge:

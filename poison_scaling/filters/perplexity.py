@@ -32,7 +32,9 @@ class Perplexity(Filter):
 
     def judge(self, scorer: Scorer | None = None) -> Judge:
         if scorer is None:
-            raise InputError("filter ppl: it needs a clean model; audit a study with a trained control.")
+            raise InputError(
+                "filter ppl: it needs a clean model; audit a study with a trained control."
+            )
         highest = float(np.quantile(scorer.reference, 1 - self.share))
 
         def judged(texts: Sequence[str]) -> list[Decision]:

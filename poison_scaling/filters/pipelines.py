@@ -32,9 +32,9 @@ class Pipeline:
 PIPELINES = (
     Pipeline(
         "c4",
-        (Language(least=0.99), C4(), Duplicates()),
+        (Language(), C4(), Duplicates()),
         "Raffel et al. 2020: without its list of words, and with exact duplicates of documents instead of "
-        "spans of three sentences; fastText instead of langdetect",
+        "spans of three sentences; fastText at 0.65 instead of langdetect at 0.99",
     ),
     Pipeline(
         "massivetext",
@@ -59,7 +59,17 @@ PIPELINES = (
         "substrings",
     ),
 )
-DEFAULT = ("gopher", "repetition", "c4", "fineweb", "dolma", "dolma-lines", "madlad", "lang", "repeats")
+DEFAULT = (
+    "gopher",
+    "repetition",
+    "c4",
+    "fineweb",
+    "dolma",
+    "dolma-lines",
+    "madlad",
+    "lang",
+    "repeats",
+)
 DEFAULT = (*DEFAULT, "dedup", "minhash", "ppl")
 
 

@@ -121,7 +121,9 @@ class Repetition(Filter):
                     _, first, times = np.unique(
                         hash_W[at_M[own]], return_index=True, return_counts=True
                     )
-                    best = first[times == times.max()].min()  # the first of those that are most frequent
+                    best = first[
+                        times == times.max()
+                    ].min()  # the first of those that are most frequent
                     top_D[d] = times.max() * (length_M[own][best] + n - 1)
                 found[f"top_{n}_gram"] = top_D > self._top[n] * size_D
             if n in self._repeated:

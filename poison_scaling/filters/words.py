@@ -12,9 +12,13 @@ Splitting = Literal["spaces", "punctuation"]
 
 # Follows spaCy's rules for English in the cases that are frequent: words keep punctuation inside them, except
 # hyphens and the like before a letter; clitics ('s), ellipses, dashes, and other marks stand alone.
+_QUOTE, _LETTER = "['\u2019]", r"[^\W\d_]"
+_CLITIC = rf"{_QUOTE}(?:s|re|ve|ll|d|m)\b"
+_NOT = rf"n{_QUOTE}t\b"
+_APART = rf"{_CLITIC}|[-\u2013\u2014,:<>=/](?={_LETTER})|\.(?=[A-Z])|['\u2019\"]\W"
 _PIECES = re.compile(
-    r"""(?:Mrs?|Dr|St|Ms|Jr)\.|\w(?:(?!n['’]t\b)\w|(?!['’](?:s|re|ve|ll|d|m)\b|[-–—,:<>=/](?=[^\W\d_])|\.(?=[A-Z])|['’"]\W)[^\w\s](?=\S*\w))*"""
-    r"""|n['’]t\b|['’](?:s|re|ve|ll|d|m)\b|\.{2,}|[-/\\|~+^]+|[^\w\s]"""
+    rf"(?:Mrs?|Dr|St|Ms|Jr)\.|\w(?:(?!{_NOT})\w|(?!{_APART})[^\w\s](?=\S*\w))*"
+    rf"|{_NOT}|{_CLITIC}|\.{{2,}}|[-/\\|~+^]+|[^\w\s]"
 )
 PARAGRAPHS = re.compile(r"\n{2,}")
 LINES = re.compile(r"\n+")
