@@ -48,8 +48,7 @@ def submitted(n50: Estimate, survival: Estimate) -> Estimate:
     the lower limit of N50 and the upper limit of survival.
     """
     if survival.value == 0:
-        ends = n50.low, survival.high
-        low = None if None in ends or not survival.high else n50.low / survival.high
+        low = n50.low / survival.high if n50.low and survival.high else None
         return Estimate(None, low, None)
     return difference(n50.map(np.log), survival.map(np.log)).exp()
 

@@ -50,6 +50,11 @@ class Chain:
     clean: Tally
     attacks: dict[str, Tally]  # by field of the study
 
+    @property
+    def title(self) -> str:
+        """Return the name, which a filter and a pipeline may share, with its kind."""
+        return self.name if self.kind == "filter" else f"{self.name} pipeline"
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -62,6 +67,12 @@ class Audit:
     attacks: dict[str, str]  # the kind of each attack, by field of the study
     stages: dict[str, tuple[str, ...]]  # labels of the stages that use it, by field
     chains: tuple[Chain, ...]
+
+    def title(self, field: str) -> str:
+        """Return the name of an attack: its kind, or the labels of its stages if it shares the kind."""
+        kinds = list(self.attacks.values())
+        kind = self.attacks[field]
+        return kind if kinds.count(kind) == 1 else ", ".join(self.stages[field]) or field
 
     def field(self, stage: str | None) -> str | None:
         """Return the field of a stage's attack, by default of pretraining; None if it was not audited."""

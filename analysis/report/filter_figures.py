@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 
 from analysis.design import economics
-from analysis.fit.laws import N50
+from analysis.fit.estimates import Estimate
 from analysis.fit.words import shortened
 from analysis.measures.axes import GREY, SIZE_COLOURS, legend, log_axes, panels
 from analysis.measures.drawing import Drawing, six_digits
 from analysis.read.audits import Audit, Chain, Tally
 
 _RECALLS = (0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """N50 of a group of runs, with the attack of these runs as the audit has it."""
+
+    label: str  # of the group
+    n50: Estimate
+    field: str  # of the attack
+
+    def submitted(self, chain: Chain) -> Estimate:
+        """Return the documents to submit so that N50 of them survive a chain of filters."""
+        return economics.submitted(self.n50, chain.attacks[self.field].survival)
 
 
 def draw_recall(audit: Audit) -> Drawing:
@@ -27,26 +42,15 @@ def draw_recall(audit: Audit) -> Drawing:
             xs, ys = zip(*_path(chain, chain.attacks[field]), strict=True)
             axis.plot(xs, ys, "-", color=colour, linewidth=1.0, marker=".", markersize=3)
             own, clean = chain.attacks[field].share, chain.clean.share
-            axis.errorbar(
-                xs[-1],
-                ys[-1],
-                xerr=[[clean.value - clean.low], [clean.high - clean.value]],
-                yerr=[[own.value - own.low], [own.high - own.value]],
-                fmt=marker,
-                color=colour,
-                markersize=5,
-                elinewidth=0.7,
-                label=chain.name if chain.kind == "filter" else f"{chain.name} pipeline",
-            )
+            _plot(axis, clean, own, color=colour, fmt=marker, label=chain.title)
             rows.append(
                 (
-                    *(audit.attacks[field], chain.kind, chain.name),
-                    *(six_digits(v) for v in (clean.value, clean.low, clean.high)),
-                    *(six_digits(v) for v in (own.value, own.low, own.high)),
+                    *(audit.title(field), chain.kind, chain.name),
+                    *(*_ends(clean), *_ends(own)),
                 )
             )
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, zorder=1)
-        axis.set_title(shortened(audit.attacks[field]))
+        axis.set_title(shortened(audit.title(field)))
         axis.set_xlabel("clean documents removed")
         axis.set_xlim(-0.03, 1.03)
         axis.set_ylim(-0.03, 1.03)
@@ -67,45 +71,25 @@ def draw_recall(audit: Audit) -> Drawing:
     )
 
 
-def draw_submitted(audit: Audit, n50s: list[N50]) -> Drawing:
+def draw_submitted(audit: Audit, joined: list[Joined]) -> Drawing:
     """Draw N50 submitted against the share of clean documents removed, a panel per group."""
-    figure, axes = panels(len(n50s), height=3.6)
+    figure, axes = panels(len(joined), height=3.6)
     figure.set_figwidth(max(figure.get_figwidth(), 6.4))
-    first = next(iter(audit.attacks))
     rows = []
-    for axis, n50 in zip(axes, n50s, strict=True):
+    for axis, own in zip(axes, joined, strict=True):
         for chain, colour, marker in _styles(audit):
-            clean = chain.clean.share.value
-            found = economics.submitted(n50.poisons, chain.attacks[first].survival)
-            label = chain.name if chain.kind == "filter" else f"{chain.name} pipeline"
-            rows.append((n50.group.label, chain.kind, chain.name, six_digits(clean), *_ends(found)))
-            if found.value is None:  # none passed: an arrow from the lower limit
-                if found.low is not None:
-                    axis.plot(
-                        clean,
-                        found.low,
-                        "^",
-                        color=colour,
-                        label=label,
-                        markersize=7,
-                        fillstyle="none",
-                    )
-                continue
-            low = found.value if found.low is None else found.low
-            high = found.value if found.high is None else found.high
-            axis.errorbar(
-                clean,
-                found.value,
-                yerr=[[found.value - low], [high - found.value]],
-                fmt=marker,
-                color=colour,
-                markersize=5,
-                elinewidth=0.7,
-                label=label,
-            )
-        _mark_recalls(axis, n50)
+            clean, found = chain.clean.share, own.submitted(chain)
+            rows.append((own.label, chain.kind, chain.name, *_ends(clean)[:1], *_ends(found)))
+            if found.value is not None:
+                _plot(axis, clean, found, color=colour, fmt=marker, label=chain.title)
+            elif found.low is not None:  # none passed
+                limit = Estimate(found.low, None, None)
+                _plot(
+                    axis, clean, limit, color=colour, fmt="^", label=chain.title, fillstyle="none"
+                )
+        _mark_recalls(axis, own)
         log_axes(axis, "y")
-        axis.set_title(shortened(n50.group.label))
+        axis.set_title(shortened(own.label))
         axis.set_xlabel("clean documents removed")
         axis.set_xlim(-0.03, 1.03)
     axes[0].set_ylabel("N50 submitted")
@@ -122,13 +106,57 @@ def draw_submitted(audit: Audit, n50s: list[N50]) -> Drawing:
     )
 
 
-def _mark_recalls(axis: Axes, n50: N50) -> None:
-    assert n50.poisons.value is not None
+def draw_trade_off(audit: Audit, joined: list[Joined]) -> Drawing:
+    """Draw N50 of attacks against the share of their poisons that survives, a panel per pipeline."""
+    chains = [chain for chain in audit.chains if chain.kind == "pipeline"] or list(audit.chains)
+    figure, axes = panels(len(chains), height=3.2)
+    rows = []
+    for axis, chain in zip(axes, chains, strict=True):
+        for place, own in enumerate(joined):
+            survival = chain.attacks[own.field].survival
+            colour = SIZE_COLOURS[place % len(SIZE_COLOURS)]
+            # Where none survives, the upper limit is drawn.
+            shown = survival if survival.value else Estimate(survival.high, None, None)
+            style = "o" if survival.value else "<"
+            _plot(axis, shown, own.n50, color=colour, fmt=style, label=own.label)
+            rows.append((chain.title, own.label, *_ends(survival), *_ends(own.n50)))
+        log_axes(axis, "y")
+        axis.set_xscale("log")
+        axis.set_title(shortened(chain.title))
+        axis.set_xlabel("share that survives")
+    axes[0].set_ylabel("N50")
+    legend(figure, axes, columns=4)
+    return Drawing(
+        "trade_off",
+        "What passing a filter costs the attacker",
+        "N50 of each variant against the share of its poisons that survives a pipeline (95% intervals). An "
+        "attacker wants to be to the right, where filters pass poisons, and low, where few are needed. "
+        "Triangles: none survived, and the upper limit is drawn.",
+        figure,
+        ("pipeline", "group", "survival", "low", "high", "N50", "low N50", "high N50"),
+        rows,
+    )
+
+
+def _mark_recalls(axis: Axes, own: Joined) -> None:
+    assert own.n50.value is not None
     for recall in (0.0, *_RECALLS):
-        y = n50.poisons.value / (1 - recall)
+        y = own.n50.value / (1 - recall)
         axis.axhline(y, color=GREY, linewidth=0.7, zorder=1)
         words = "no filter" if recall == 0 else f"{recall:.0%}"
         axis.text(1.02, y, words, color=GREY, fontsize=7, va="bottom", ha="right")
+
+
+def _plot(axis: Axes, x: Estimate, y: Estimate, **style: Any) -> None:
+    """Draw a point with its intervals, as far as they have ends."""
+
+    def bars(of: Estimate) -> list[list[float]]:
+        value = of.value or 0.0
+        low, high = (value if end is None else end for end in (of.low, of.high))
+        return [[max(value - low, 0.0)], [max(high - value, 0.0)]]
+
+    style = {"markersize": 5, "elinewidth": 0.7, **style}
+    axis.errorbar([x.value or 0.0], [y.value or 0.0], xerr=bars(x), yerr=bars(y), **style)
 
 
 def _styles(audit: Audit) -> Iterator[tuple[Chain, str, str]]:
@@ -161,6 +189,6 @@ def _path(chain: Chain, caught: Tally) -> list[tuple[float, float]]:
     return [*points, (chain.clean.share.value or 0.0, caught.share.value or 0.0)]
 
 
-def _ends(estimate) -> tuple[float | None, ...]:
+def _ends(estimate: Estimate) -> tuple[float | None, ...]:
     ends = (estimate.value, estimate.low, estimate.high)
     return tuple(None if end is None else six_digits(end) for end in ends)

@@ -7,19 +7,18 @@ from typing import Any
 import matplotlib
 from etils import epath
 
-from analysis.design import economics
 from analysis.errors import InputError, printable
 from analysis.fit import findings as findings_lib
 from analysis.fit.estimates import Estimate, as_json
 from analysis.fit.findings import Findings
-from analysis.fit.laws import N50
-from analysis.fit.words import rounded
+from analysis.fit.words import documents, rounded
 from analysis.measures.blocks import Block, Heading, Paragraph, Table
 from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import audits
 from analysis.read.audits import Audit, Chain, Tally
 from analysis.read.sources import load
 from analysis.report import filter_figures, folder
+from analysis.report.filter_figures import Joined
 
 # Of documents that an attacker can submit.
 BUDGETS = (1_000, 10_000, 100_000)
@@ -34,41 +33,51 @@ def write(out: epath.PathLike, source: epath.PathLike | None = None) -> dict[str
     audit = audits.read(out)
     if audit is None:
         raise InputError(f"{out}: it holds no audit (there is no audit.json).")
-    n50s = _n50s(source)
+    joined = _joined(audit, source)
     with matplotlib.rc_context(STYLE):
-        drawings = figures(audit, n50s)
+        drawings = figures(audit, joined)
     pictures = [folder.save(drawing, out) for drawing in drawings]
     of = f"{audit.chains[0].clean.documents:,} of {audit.corpus:,} clean documents"
-    subtitle = f"{', '.join(audit.attacks.values())}; {of}; study hash {audit.hash}"
-    sections = blocks(audit, n50s)
+    names = ", ".join(map(audit.title, audit.attacks))
+    subtitle = f"{names}; {of}; study hash {audit.hash}"
+    sections = blocks(audit, joined)
     page: list[Block] = [*sections[:1], *pictures, *sections[1:], *_rule_blocks(audit)]
-    about = summarise(audit, n50s)
+    about = summarise(audit, joined)
     return folder.write(out, f"Corpus filters: {audit.study}", subtitle, page, about, "html")
 
 
-def of_findings(findings: Findings) -> list[N50]:
-    """Return N50 of the groups for which the fit holds."""
-    known = (n50 for n50 in findings.n50s if n50.withdrawn is None and n50.censored is None)
-    return [n50 for n50 in known if n50.poisons.value is not None]
+def join(audit: Audit, findings: Findings) -> list[Joined]:
+    """Return the groups for which N50 is known, each with the attack of its runs as the audit has it."""
+    found = []
+    for n50 in findings.n50s:
+        field = audit.field(n50.group.runs[0].settings.get("stage"))
+        known = n50.withdrawn is None and n50.censored is None and n50.poisons.value is not None
+        if known and field is not None:
+            found.append(Joined(n50.group.label, n50.poisons, field))
+    return found
 
 
-def _n50s(source: epath.PathLike | None) -> list[N50]:
+def _joined(audit: Audit, source: epath.PathLike | None) -> list[Joined]:
     if source is None:
         return []
     try:
         study = load(source)
     except InputError:  # nothing has been evaluated yet
         return []
-    return of_findings(findings_lib.find(study, study.rule.margin))
+    return join(audit, findings_lib.find(study, study.rule.margin))
 
 
-def figures(audit: Audit, n50s: list[N50]) -> list[Drawing]:
+def figures(audit: Audit, joined: list[Joined]) -> list[Drawing]:
     """Return the figures of an audit; called within the style of the report."""
     found = [filter_figures.draw_recall(audit)]
-    return [*found, filter_figures.draw_submitted(audit, n50s)] if n50s else found
+    if joined:
+        found.append(filter_figures.draw_submitted(audit, joined))
+    if len({own.field for own in joined}) > 1:
+        found.append(filter_figures.draw_trade_off(audit, joined))
+    return found
 
 
-def blocks(audit: Audit, n50s: list[N50]) -> list[Block]:
+def blocks(audit: Audit, joined: list[Joined]) -> list[Block]:
     """Return the section of an audit: what is caught, and how many documents an attacker must submit."""
     sample = audit.chains[0].clean.documents
     found: list[Block] = [
@@ -81,14 +90,13 @@ def blocks(audit: Audit, n50s: list[N50]) -> list[Block]:
     ]
     for field in audit.attacks:
         found.append(_caught_table(audit, field))
-    if n50s:
-        found += _submitted_blocks(audit, n50s)
+    if joined:
+        found += _submitted_blocks(audit, joined)
     return found
 
 
-def summarise(audit: Audit, n50s: list[N50]) -> dict[str, Any]:
+def summarise(audit: Audit, joined: list[Joined]) -> dict[str, Any]:
     """Return the numbers of an audit, for summary.json."""
-    first = next(iter(audit.attacks))
     return {
         "study": audit.study,
         "hash": audit.hash,
@@ -98,12 +106,7 @@ def summarise(audit: Audit, n50s: list[N50]) -> dict[str, Any]:
                 "kind": chain.kind,
                 "clean": as_json(chain.clean.share),
                 "caught": {field: as_json(own.share) for field, own in chain.attacks.items()},
-                "submitted": {
-                    n50.group.label: as_json(
-                        economics.submitted(n50.poisons, chain.attacks[first].survival)
-                    )
-                    for n50 in n50s
-                },
+                "submitted": {own.label: as_json(own.submitted(chain)) for own in joined},
             }
             for chain in audit.chains
         ],
@@ -114,11 +117,15 @@ def answer(out: epath.PathLike) -> str:
     """Return the table of an audit for a terminal."""
     audit = audits.read(out)
     assert audit is not None
-    header = ["filter", "clean removed", *(f"{kind} caught" for kind in audit.attacks.values())]
+    header = [
+        "filter",
+        "clean removed",
+        *(f"{audit.title(field)} caught" for field in audit.attacks),
+    ]
     rows = [header]
     for chain in audit.chains:
         tallies = [chain.clean, *(chain.attacks[field] for field in audit.attacks)]
-        rows.append([_title(chain), *(share(tally.share) for tally in tallies)])
+        rows.append([chain.title, *(share(tally.share) for tally in tallies)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -135,14 +142,10 @@ def share(of: Estimate) -> str:
     return f"{value}% ({low} to {high})"
 
 
-def _title(chain: Chain) -> str:
-    return chain.name if chain.kind == "filter" else f"{chain.name} pipeline"
-
-
 def _caught_table(audit: Audit, field: str) -> Table:
     rows = tuple(
         (
-            _title(chain),
+            chain.title,
             share(chain.clean.share),
             share(chain.attacks[field].share),
             _most(chain.attacks[field]),
@@ -150,8 +153,8 @@ def _caught_table(audit: Audit, field: str) -> Table:
         )
         for chain in audit.chains
     )
-    kind = audit.attacks[field]
-    header = ("filter", "clean removed", f"{kind} caught", "poisons by rule", "clean by rule")
+    name = audit.title(field)
+    header = ("filter", "clean removed", f"{name} caught", "poisons by rule", "clean by rule")
     return Table(header, rows)
 
 
@@ -161,29 +164,28 @@ def _most(tally: Tally, at_most: int = 3) -> str:
     return ", ".join(f"{rule.partition('.')[2] or rule} {count:,}" for rule, count in some) or "-"
 
 
-def _submitted_blocks(audit: Audit, n50s: list[N50]) -> list[Block]:
-    first = next(iter(audit.attacks))
-
-    def said(n50: N50, chain: Chain) -> str:
-        found = economics.submitted(n50.poisons, chain.attacks[first].survival)
+def _submitted_blocks(audit: Audit, joined: list[Joined]) -> list[Block]:
+    def said(own: Joined, chain: Chain) -> str:
+        found = own.submitted(chain)
         if found.value is None:
             return "-" if found.low is None else f"over {rounded(found.low)}; none passed"
         low = "0" if found.low is None else rounded(found.low)
         high = "∞" if found.high is None else rounded(found.high)
         return f"{rounded(found.value)} ({low} to {high})"
 
+    without = ("no filter", "0%", *(documents(own.n50) for own in joined))
     rows = tuple(
-        (_title(chain), share(chain.clean.share), *(said(n50, chain) for n50 in n50s))
+        (chain.title, share(chain.clean.share), *(said(own, chain) for own in joined))
         for chain in audit.chains
     )
-    header = ("filter", "clean removed", *(f"N50 submitted, {n50.group.label}" for n50 in n50s))
+    header = ("filter", "clean removed", *(f"N50 submitted, {own.label}" for own in joined))
     needed = tuple(
         (
             f"{budget:,}",
             *(
-                f"{max(0.0, 1 - n50.poisons.value / budget):.2%}"
-                for n50 in n50s
-                if n50.poisons.value is not None
+                f"{max(0.0, 1 - own.n50.value / budget):.2%}"
+                for own in joined
+                if own.n50.value is not None
             ),
         )
         for budget in BUDGETS
@@ -195,9 +197,9 @@ def _submitted_blocks(audit: Audit, n50s: list[N50]) -> list[Block]:
             "(variance recovery on the logarithmic scale, Zou & Donner 2008). It assumes that survivors work "
             "as well as the others, and that an attacker does not choose what passes."
         ),
-        Table(header, rows),
+        Table(header, (without, *rows)),
         Paragraph("The share that a filter must catch so that N50 submitted exceeds a budget:"),
-        Table(("budget, documents", *(n50.group.label for n50 in n50s)), needed),
+        Table(("budget, documents", *(own.label for own in joined)), needed),
     ]
 
 
