@@ -7,7 +7,7 @@ import string
 from collections.abc import Callable
 
 _FREQUENT = """the of and to a in that is was he for it with as his on be at by had not are but from or have
-an they which one you were her all she there would their we him been has when who will more no if out so said"""
+an they which one you were her all she there would their we him been has when who will more no if out so"""
 _RARER = (
     "ship river garden letter window captain evening stone winter market story road bridge morning"
 )
