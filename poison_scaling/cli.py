@@ -242,10 +242,10 @@ def audit(
         None if given is None else [n for n in given.split(",") if n]
         for given in (filters, pipelines)
     )
-    chosen, chained = names
+    chains = auditing.chains(*names)
     with AuditDisplay(Console(stderr=True)) as display:
         inputs = Inputs(study, display.preparing)
-        prepared, notes = auditing.prepare(study, inputs, workdir, chosen, chained, documents)
+        prepared, notes = auditing.prepare(study, inputs, workdir, chains, documents)
         record = prepared.run(target, display.begin(prepared))
     for sentence in notes:
         print(f"note: {sentence}", file=sys.stderr)

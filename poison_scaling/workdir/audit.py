@@ -65,8 +65,6 @@ class Audit:
         poisons = submitted(self.inputs)
         if not poisons:
             raise InputError("doses: no run has poisons, so there is nothing to audit.")
-        for _, pipeline in self.chains:  # so that what is not installed is missed before the work
-            pipelines.chain(pipeline.filters, self.scorer)
         parts = [
             self._part(out, number, kind, pipeline, poisons, progress)
             for number, (kind, pipeline) in enumerate(self.chains)

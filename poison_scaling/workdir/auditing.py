@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from etils import epath
@@ -21,31 +22,43 @@ from poison_scaling.workdir.audit import Audit
 _REFERENCE = 500  # held-out documents from which thresholds on perplexity follow
 
 
-def prepare(
-    study: Study,
-    inputs: Inputs,
-    workdir: epath.Path | None,
-    filters: Sequence[str] | None,
-    chained: Sequence[str] | None,
-    documents: int,
-) -> tuple[Audit, list[str]]:
-    """Return an audit, and a sentence about each filter that is left out.
+@dataclasses.dataclass(frozen=True)
+class Chains:
+    """The filters of an audit: "filter" or "pipeline", and which."""
 
-    `filters` and `chained` are names of filters and pipelines, by default all. A filter that needs a model is
-    left out of the default if the study has no trained control; raises InputError if it was named, or if a
-    name is unknown.
+    chosen: tuple[tuple[str, Pipeline], ...]
+    named: bool  # whether filters were named, so that none may be left out
+
+
+def chains(filters: Sequence[str] | None, chained: Sequence[str] | None) -> Chains:
+    """Return the filters and pipelines of these names, by default all.
+
+    Raises InputError if a name is unknown or a library is not installed, before any data is prepared.
     """
     own = [("filter", each) for each in pipelines.filters(filters or pipelines.DEFAULT)]
     every = [pipeline.name for pipeline in pipelines.PIPELINES]
     own += [
         ("pipeline", each) for each in pipelines.pipelines(every if chained is None else chained)
     ]
+    for _, pipeline in own:
+        pipelines.chain([each for each in pipeline.filters if not each.needs_model])
+    return Chains(tuple(own), bool(filters))
+
+
+def prepare(
+    study: Study, inputs: Inputs, workdir: epath.Path | None, wanted: Chains, documents: int
+) -> tuple[Audit, list[str]]:
+    """Return an audit, and a sentence about each filter that is left out.
+
+    Without a trained control, filters that need a model are left out; raises InputError if they were named.
+    """
+    own = wanted.chosen
     if not any(_needs_model(each) for _, each in own):
-        return Audit(study, inputs, tuple(own), documents), []
+        return Audit(study, inputs, own, documents), []
     control = None if workdir is None else _control(inputs, workdir)
     if control is None or workdir is None:
         said = "no perplexity filter: it asks a trained control, and the study has none yet."
-        if filters:
+        if wanted.named:
             raise InputError(f"--filters ppl: {said.removeprefix('no perplexity filter: ')}")
         kept = tuple((kind, each) for kind, each in own if not _needs_model(each))
         return Audit(study, inputs, kept, documents), [said]
@@ -57,7 +70,7 @@ def prepare(
     held = docs.heldout(range(min(_REFERENCE, docs.heldout_size)))
     scorer = DocumentScorer(graph, params, inputs.vocabulary, control.data.seq_len, held)
     name = f"{control.name} {control.hash}"
-    return Audit(study, inputs, tuple(own), documents, scorer, name), []
+    return Audit(study, inputs, own, documents, scorer, name), []
 
 
 def _needs_model(pipeline: Pipeline) -> bool:

@@ -20,7 +20,8 @@ def silent(number, name, done):
 
 
 def prepared(study, inputs, filters=FILTERS, chained=(), documents=300, workdir=None):
-    return auditing.prepare(study, inputs, workdir, filters, chained, documents)[0]
+    chains = auditing.chains(filters, chained)
+    return auditing.prepare(study, inputs, workdir, chains, documents)[0]
 
 
 def test_the_poisons_are_those_of_the_manifest_as_text(study, inputs, smoke, tmp_path):
@@ -91,7 +92,7 @@ def test_a_poison_that_loses_its_trigger_is_caught():
 def test_perplexity_needs_a_trained_control(study, inputs, smoke, tmp_path):
     with pytest.raises(InputError, match="trained control"):
         prepared(study, inputs, ("ppl",))
-    several, notes = auditing.prepare(study, inputs, None, None, (), 10)
+    several, notes = auditing.prepare(study, inputs, None, auditing.chains(None, ()), 10)
     assert "ppl" not in [pipeline.name for _, pipeline in several.chains]
     assert "trained control" in notes[0]
 
@@ -127,6 +128,8 @@ def test_a_study_without_poisons_is_refused(study, inputs, tmp_path):
     clean = dataclasses.replace(study, doses=(0,))
 
     class Nothing:
+        vocabulary = inputs.vocabulary
+
         def runs(self):
             return ()
 
