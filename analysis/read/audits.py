@@ -9,10 +9,7 @@ from etils import epath
 
 from analysis import files
 from analysis.errors import InputError, printable
-from analysis.fit.estimates import Estimate, wilson
 from analysis.read.fields import number, objects, text
-
-TRIGGER_REMOVED = "trigger_removed"
 
 
 @dataclass(frozen=True)
@@ -26,16 +23,6 @@ class Tally:
         str, int
     ]  # how many break each rule, most frequent first; a document may break several
     examples: dict[str, list[str]]  # the beginnings of some that break a rule
-
-    @property
-    def share(self) -> Estimate:
-        """Return the share that is removed, with Wilson's interval."""
-        return wilson(self.removed, self.documents)
-
-    @property
-    def survival(self) -> Estimate:
-        """Return the share that is not removed, with Wilson's interval."""
-        return wilson(self.documents - self.removed, self.documents)
 
 
 @dataclass(frozen=True)

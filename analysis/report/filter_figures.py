@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from analysis.design import economics
-from analysis.fit.estimates import Estimate
+from analysis.fit.estimates import Estimate, wilson
 from analysis.fit.words import shortened
 from analysis.measures.axes import GREY, SIZE_COLOURS, legend, log_axes, panels
 from analysis.measures.drawing import Drawing, six_digits
@@ -28,7 +28,17 @@ class Joined:
 
     def submitted(self, chain: Chain) -> Estimate:
         """Return the documents to submit so that N50 of them survive a chain of filters."""
-        return economics.submitted(self.n50, chain.attacks[self.field].survival)
+        return economics.submitted(self.n50, survival(chain.attacks[self.field]))
+
+
+def removed(of: Tally) -> Estimate:
+    """Return the share that is removed, with Wilson's interval."""
+    return wilson(of.removed, of.documents)
+
+
+def survival(of: Tally) -> Estimate:
+    """Return the share that is not removed, with Wilson's interval."""
+    return wilson(of.documents - of.removed, of.documents)
 
 
 def draw_recall(audit: Audit) -> Drawing:
@@ -41,7 +51,7 @@ def draw_recall(audit: Audit) -> Drawing:
         for chain, colour, marker in _styles(audit):
             xs, ys = zip(*_path(chain, chain.attacks[field]), strict=True)
             axis.plot(xs, ys, "-", color=colour, linewidth=1.0, marker=".", markersize=3)
-            own, clean = chain.attacks[field].share, chain.clean.share
+            own, clean = removed(chain.attacks[field]), removed(chain.clean)
             _plot(axis, clean, own, color=colour, fmt=marker, label=chain.title)
             rows.append(
                 (
@@ -78,7 +88,7 @@ def draw_submitted(audit: Audit, joined: list[Joined]) -> Drawing:
     rows = []
     for axis, own in zip(axes, joined, strict=True):
         for chain, colour, marker in _styles(audit):
-            clean, found = chain.clean.share, own.submitted(chain)
+            clean, found = removed(chain.clean), own.submitted(chain)
             rows.append((own.label, chain.kind, chain.name, *_ends(clean)[:1], *_ends(found)))
             if found.value is not None:
                 _plot(axis, clean, found, color=colour, fmt=marker, label=chain.title)
@@ -113,13 +123,13 @@ def draw_trade_off(audit: Audit, joined: list[Joined]) -> Drawing:
     rows = []
     for axis, chain in zip(axes, chains, strict=True):
         for place, own in enumerate(joined):
-            survival = chain.attacks[own.field].survival
+            survived = survival(chain.attacks[own.field])
             colour = SIZE_COLOURS[place % len(SIZE_COLOURS)]
             # Where none survives, the upper limit is drawn.
-            shown = survival if survival.value else Estimate(survival.high, None, None)
-            style = "o" if survival.value else "<"
+            shown = survived if survived.value else Estimate(survived.high, None, None)
+            style = "o" if survived.value else "<"
             _plot(axis, shown, own.n50, color=colour, fmt=style, label=own.label)
-            rows.append((chain.title, own.label, *_ends(survival), *_ends(own.n50)))
+            rows.append((chain.title, own.label, *_ends(survived), *_ends(own.n50)))
         log_axes(axis, "y")
         axis.set_xscale("log")
         axis.set_title(shortened(chain.title))
@@ -178,7 +188,7 @@ def _styles(audit: Audit) -> Iterator[tuple[Chain, str, str]]:
 def _path(chain: Chain, caught: Tally) -> list[tuple[float, float]]:
     """Return the shares that the first filters of a chain remove together, of clean documents and poisons."""
     if chain.kind == "filter":
-        return [(chain.clean.share.value or 0.0, caught.share.value or 0.0)]
+        return [(_part(chain.clean), _part(caught))]
     points = [(0.0, 0.0)]
     clean = poisons = 0
     for name in chain.filters:
@@ -186,7 +196,11 @@ def _path(chain: Chain, caught: Tally) -> list[tuple[float, float]]:
         poisons += caught.filters.get(name, 0)
         points.append((clean / chain.clean.documents, poisons / caught.documents))
     # Poisons that lost their trigger on the way are known at the end.
-    return [*points, (chain.clean.share.value or 0.0, caught.share.value or 0.0)]
+    return [*points, (_part(chain.clean), _part(caught))]
+
+
+def _part(of: Tally) -> float:
+    return of.removed / of.documents
 
 
 def _ends(estimate: Estimate) -> tuple[float | None, ...]:

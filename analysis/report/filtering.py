@@ -18,7 +18,7 @@ from analysis.read import audits
 from analysis.read.audits import Audit, Chain, Tally
 from analysis.read.sources import load
 from analysis.report import filter_figures, folder
-from analysis.report.filter_figures import Joined
+from analysis.report.filter_figures import Joined, removed
 
 # Of documents that an attacker can submit.
 BUDGETS = (1_000, 10_000, 100_000)
@@ -104,8 +104,8 @@ def summarise(audit: Audit, joined: list[Joined]) -> dict[str, Any]:
             {
                 "name": chain.name,
                 "kind": chain.kind,
-                "clean": as_json(chain.clean.share),
-                "caught": {field: as_json(own.share) for field, own in chain.attacks.items()},
+                "clean": as_json(removed(chain.clean)),
+                "caught": {field: as_json(removed(own)) for field, own in chain.attacks.items()},
                 "submitted": {own.label: as_json(own.submitted(chain)) for own in joined},
             }
             for chain in audit.chains
@@ -125,7 +125,7 @@ def answer(out: epath.PathLike) -> str:
     rows = [header]
     for chain in audit.chains:
         tallies = [chain.clean, *(chain.attacks[field] for field in audit.attacks)]
-        rows.append([chain.title, *(share(tally.share) for tally in tallies)])
+        rows.append([chain.title, *(share(removed(tally)) for tally in tallies)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -146,8 +146,8 @@ def _caught_table(audit: Audit, field: str) -> Table:
     rows = tuple(
         (
             chain.title,
-            share(chain.clean.share),
-            share(chain.attacks[field].share),
+            share(removed(chain.clean)),
+            share(removed(chain.attacks[field])),
             _most(chain.attacks[field]),
             _most(chain.clean),
         )
@@ -175,7 +175,7 @@ def _submitted_blocks(audit: Audit, joined: list[Joined]) -> list[Block]:
 
     without = ("no filter", "0%", *(documents(own.n50) for own in joined))
     rows = tuple(
-        (chain.title, share(chain.clean.share), *(said(own, chain) for own in joined))
+        (chain.title, share(removed(chain.clean)), *(said(own, chain) for own in joined))
         for chain in audit.chains
     )
     header = ("filter", "clean removed", *(f"N50 submitted, {own.label}" for own in joined))
