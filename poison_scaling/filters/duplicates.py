@@ -20,14 +20,19 @@ class Duplicates(Filter):
         return (Rule("duplicate", "identical to an earlier document", "every pipeline"),)
 
     def judge(self, scorer=None) -> Judge:
-        seen: set[bytes] = set()
+        return _Seen()
 
-        def judged(texts: Sequence[str]) -> list[Decision]:
-            found = []
-            for text in texts:
-                digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
-                found.append(Decision(("duplicate",) if digest in seen else (), text))
-                seen.add(digest)
-            return found
 
-        return judged
+class _Seen:
+    """A judge that remembers the digests of documents."""
+
+    def __init__(self):
+        self._digests: set[bytes] = set()
+
+    def __call__(self, texts: Sequence[str]) -> list[Decision]:
+        found = []
+        for text in texts:
+            digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
+            found.append(Decision(("duplicate",) if digest in self._digests else (), text))
+            self._digests.add(digest)
+        return found

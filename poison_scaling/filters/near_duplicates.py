@@ -37,30 +37,37 @@ class NearDuplicates(Filter):
 
     def judge(self, scorer=None) -> Judge:
         minhash, hashed = _library()
-        model = minhash(num_perm=self.bands * self.rows, seed=1, hashfunc=hashed)
-        tables: list[set[bytes]] = [set() for _ in range(self.bands)]
+        empty = minhash(num_perm=self.bands * self.rows, seed=1, hashfunc=hashed)
+        return _Bands(self, empty)
 
-        def judged(texts: Sequence[str]) -> list[Decision]:
-            found = []
-            for text in texts:
-                signature = model.copy()
-                signature.update_batch(self._ngrams(text))
-                values = np.ascontiguousarray(signature.hashvalues).reshape(self.bands, self.rows)
-                bands = [band.tobytes() for band in values]
-                near = any(band in table for band, table in zip(bands, tables, strict=True))
-                for band, table in zip(bands, tables, strict=True):
-                    table.add(band)
-                found.append(Decision(("near_duplicate",) if near else (), text))
-            return found
-
-        return judged
-
-    def _ngrams(self, text: str) -> list[bytes]:
+    def ngrams(self, text: str) -> list[bytes]:
+        """Return the distinct n-grams of words of a text; all of it if it has fewer words."""
         words = _WORD.findall(text.lower())
         if len(words) < self.ngram:
             return [" ".join(words).encode("utf-8", "replace")]
         spans = zip(*(words[i:] for i in range(self.ngram)), strict=False)
         return [gram.encode("utf-8", "replace") for gram in {" ".join(span) for span in spans}]
+
+
+class _Bands:
+    """A judge that remembers the bands of signatures."""
+
+    def __init__(self, filter: NearDuplicates, empty: Any):
+        self._filter, self._empty = filter, empty
+        self._tables: list[set[bytes]] = [set() for _ in range(filter.bands)]
+
+    def __call__(self, texts: Sequence[str]) -> list[Decision]:
+        found = []
+        for text in texts:
+            signature = self._empty.copy()
+            signature.update_batch(self._filter.ngrams(text))
+            values = np.ascontiguousarray(signature.hashvalues)
+            bands = [band.tobytes() for band in values.reshape(self._filter.bands, -1)]
+            near = any(band in table for band, table in zip(bands, self._tables, strict=True))
+            for band, table in zip(bands, self._tables, strict=True):
+                table.add(band)
+            found.append(Decision(("near_duplicate",) if near else (), text))
+        return found
 
 
 def _library() -> tuple[Any, Any]:

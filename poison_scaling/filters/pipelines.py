@@ -78,19 +78,24 @@ def chain(filters: Sequence[Filter], scorer: Scorer | None = None) -> Judge:
 
     Names of rules are "filter.rule". Filters after the one that removes a document do not see it.
     """
-    judges = [(name_of(each), each.judge(scorer)) for each in filters]
+    return _Chained([(name_of(each), each.judge(scorer)) for each in filters])
 
-    def judged(texts: Sequence[str]) -> list[Decision]:
+
+class _Chained:
+    """A judge that passes documents through others."""
+
+    def __init__(self, judges: list[tuple[str, Judge]]):
+        self._judges = judges
+
+    def __call__(self, texts: Sequence[str]) -> list[Decision]:
         decisions = [Decision((), text) for text in texts]
-        for name, judge in judges:
+        for name, judge in self._judges:
             left = [i for i, decision in enumerate(decisions) if decision.is_kept]
             passed = judge([decisions[i].text for i in left]) if left else []
             for i, decision in zip(left, passed, strict=True):
                 broken = tuple(f"{name}.{rule}" for rule in decision.broken)
                 decisions[i] = Decision(broken, decision.text)
         return decisions
-
-    return judged
 
 
 def name_of(filter: Filter) -> str:

@@ -6,8 +6,10 @@ interrupted audit resumes after the last one, and one with more filters does not
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -163,14 +165,15 @@ class Audit:
             progress(number, pipeline.name, done := done + len(chunk))
         attacks = list(self.study.attacks().items())
         caught, kept = {n: Tally() for n in sorted({p.attack for p in poisons})}, []
-        # Poisons come last, as what is submitted to a corpus that exists.
-        for first in range(0, len(poisons), _CHUNK):
-            chunk = poisons[first : first + _CHUNK]
-            for poison, decision in zip(chunk, judge([p.text for p in chunk]), strict=True):
+        # Poisons come last, as what is submitted to a corpus that exists. Each attack and seed is submitted to a
+        # corpus of its own.
+        for _, own in itertools.groupby(poisons, lambda p: (p.attack, p.seed, p.level)):
+            group, judged = list(own), copy.deepcopy(judge)
+            for poison, decision in zip(group, judged([p.text for p in group]), strict=True):
                 decision = _disarmed(decision, poison.text, attacks[poison.attack][1].trigger)
                 caught[poison.attack].add(poison.text, decision)
                 kept.append("01"[decision.is_kept])
-            progress(number, pipeline.name, done := done + len(chunk))
+            progress(number, pipeline.name, done := done + len(group))
         names = [pipelines.name_of(each) for each in pipeline.filters]
         rules = [
             {**vars(rule), "name": f"{name}.{rule.name}"}

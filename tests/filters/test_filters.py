@@ -1,5 +1,6 @@
 """Corpus filters: what each rule removes, that datatrove decides alike, and what chains do."""
 
+import copy
 import importlib.util
 import json
 import pathlib
@@ -210,6 +211,14 @@ def test_later_filters_of_a_chain_see_what_earlier_ones_leave():
     assert first.is_kept and first.text == PROSE
     assert second.broken == ("dedup.duplicate",)
     assert third.broken == ("c4.few_sentences",)
+
+
+def test_a_copy_of_a_chain_remembers_on_its_own():
+    judge = pipelines.chain((Duplicates(),))
+    judge(["a"])
+    first, second = copy.deepcopy(judge), copy.deepcopy(judge)
+    assert [d.is_kept for d in first(["a", "b"])] == [False, True]
+    assert [d.is_kept for d in second(["b", "b"])] == [True, False]
 
 
 def test_unknown_names_are_answered_with_the_nearest():
