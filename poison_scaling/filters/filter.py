@@ -42,8 +42,8 @@ class Scorer(Protocol):
         ...
 
 
-# Decides about the next documents of a corpus, in order. It may remember those before; then it is an object, not
-# a function, so that copy.deepcopy copies what it remembers.
+# Decides about the next documents of a corpus, in order. It may remember those before; then it is an object,
+# not a function, so that copy.deepcopy copies what it remembers.
 Judge = Callable[[Sequence[str]], list[Decision]]
 
 

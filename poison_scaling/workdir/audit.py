@@ -165,8 +165,7 @@ class Audit:
             progress(number, pipeline.name, done := done + len(chunk))
         attacks = list(self.study.attacks().items())
         caught, kept = {n: Tally() for n in sorted({p.attack for p in poisons})}, []
-        # Poisons come last, as what is submitted to a corpus that exists. Each attack and seed is submitted to a
-        # corpus of its own.
+        # Poisons come last, as what is submitted to a corpus that exists; each attack and seed has its own.
         for _, own in itertools.groupby(poisons, lambda p: (p.attack, p.seed, p.level)):
             group, judged = list(own), copy.deepcopy(judge)
             for poison, decision in zip(group, judged([p.text for p in group]), strict=True):
