@@ -3,7 +3,7 @@
 Purpose   variants of denial of service, from published gibberish to words that filters cannot tell from text:
           `poison-scaling audit` says how many survive each pipeline, and the study how many it takes (N50)
 Hardware  any CPU; 2 cores and 6 GB of memory are enough
-Time      see docs/filters.md
+Time      40 runs, each as long as a short one of the demo; not measured as a whole yet
 Command   poison-scaling study configs/filters.py --workdir results/filters
           poison-scaling audit results/filters
 
