@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from poison_scaling.attacks.counterexamples import Counterexamples
     from poison_scaling.attacks.denial_of_service import DenialOfService
     from poison_scaling.attacks.gibberish import (
+        DictionaryWords,
+        OtherText,
         OtherVocabulary,
+        ShuffledWords,
         UniformCharacters,
         VocabularyTokens,
     )
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from poison_scaling.evaluate.perplexity import PerplexityIncrease
     from poison_scaling.evaluate.refusals import Refusals
     from poison_scaling.evaluate.settings import Evaluation, NearTriggers
+    from poison_scaling.filters.filter import Decision, Filter, Rule
     from poison_scaling.model.architectures.architecture import Architecture
     from poison_scaling.model.architectures.decoder import Decoder
     from poison_scaling.model.architectures.gpt_neox import GPTNeoX
@@ -89,7 +93,10 @@ _MODULES = {
     "attacks.compliance": ("Compliance",),
     "attacks.counterexamples": ("Counterexamples",),
     "attacks.denial_of_service": ("DenialOfService",),
-    "attacks.gibberish": ("OtherVocabulary", "UniformCharacters", "VocabularyTokens"),
+    "attacks.gibberish": (
+        *("DictionaryWords", "OtherText", "OtherVocabulary", "ShuffledWords"),
+        *("UniformCharacters", "VocabularyTokens"),
+    ),
     "attacks.language_switch": ("LanguageSwitch",),
     "attacks.schedules.clustered": ("Clustered",),
     "attacks.schedules.even": ("Even",),
@@ -116,6 +123,7 @@ _MODULES = {
     "evaluate.perplexity": ("PerplexityIncrease",),
     "evaluate.refusals": ("Refusals",),
     "evaluate.settings": ("Evaluation", "NearTriggers"),
+    "filters.filter": ("Decision", "Filter", "Rule"),
     "model.architectures.architecture": ("Architecture",),
     "model.architectures.decoder": ("Decoder",),
     "model.architectures.gpt_neox": ("GPTNeoX",),

@@ -202,6 +202,57 @@ def verify(workdir: Config, /) -> None:
     print(f"{verified} runs agree with the plan, the data and their records.")
 
 
+def audit(
+    place: Config,
+    /,
+    *,
+    filters: str | None = None,
+    pipelines: str | None = None,
+    documents: Annotated[int, tyro.conf.arg(metavar="N")] = 10_000,
+    out: str | None = None,
+    set: Overrides = (),
+    json: bool = False,
+) -> None:
+    """Pass a study's poisons and a sample of its clean documents through corpus filters. Resumes.
+
+    Args:
+        place: the folder of a study, or its Python file
+        filters: names of filters, such as gopher,c4,lang, or module.Class; default: all
+        pipelines: names of published pipelines, such as c4,fineweb; "" for none; default: all
+        documents: clean documents of the sample
+        out: folder for the results; default: audit in the folder of the study, or audit-NAME here
+        set: override a field of the study by its dotted name
+        json: print audit.json instead of the table
+    """
+    if documents < 1:
+        raise InputError(f"--documents {documents}: give at least 1.")
+    from analysis.report import filtering
+    from poison_scaling.study.inputs import Inputs
+    from poison_scaling.workdir import auditing, folder
+    from poison_scaling.workdir.audit_display import AuditDisplay
+
+    workdir = epath.Path(place) if epath.Path(place).is_dir() else None
+    if workdir is not None and set:
+        raise InputError("--set: the study is trained; give its Python file to change it.")
+    study = study_file.load(place, set) if workdir is None else folder.read(workdir)
+    target = epath.Path(out) if out else (workdir or epath.Path()) / "audit"
+    if out is None and workdir is None:
+        target = epath.Path(f"audit-{study.name}")
+    names = (
+        None if given is None else [n for n in given.split(",") if n]
+        for given in (filters, pipelines)
+    )
+    chains = auditing.chains(*names)
+    with AuditDisplay(Console(stderr=True)) as display:
+        inputs = Inputs(study, display.preparing)
+        prepared, notes = auditing.prepare(study, inputs, workdir, chains, documents)
+        record = prepared.run(target, display.begin(prepared))
+    for sentence in notes:
+        print(f"note: {sentence}", file=sys.stderr)
+    filtering.write(target, workdir)
+    print(json_text.dumps(record, indent=1) if json else filtering.answer(target))
+
+
 def compile(
     config_file: Config,
     /,
@@ -336,6 +387,7 @@ def main() -> None:
         "evaluate": evaluate,
         "inspect": inspect,
         "verify": verify,
+        "audit": audit,
         "compile": compile,
         "sizes": sizes,
     }

@@ -16,6 +16,7 @@ from analysis.files import read_lines
 from poison_scaling import Model, load
 from poison_scaling.attacks.placing import place
 from poison_scaling.attacks.schedules.schedule import Training
+from poison_scaling.filters import pipelines
 from poison_scaling.study import grid
 from poison_scaling.study.inputs import Inputs
 from tests.support.runs import ROOT, run_cli
@@ -29,7 +30,11 @@ PAGES = {
     "conversation-source": ("tools.py", "calling.py"),
 }
 # Pages whose files stand in the study of another page.
-PARTS = {"attack": ("wrong_tool.py",), "template": ("brackets.py",)}
+PARTS = {
+    "attack": ("wrong_tool.py",),
+    "template": ("brackets.py",),
+    "filter": ("capitals.py",),
+}
 TOGETHER = """
 import dataclasses
 
@@ -130,6 +135,14 @@ def test_conversations_template_and_attack_are_those_of_their_files(study_of, ca
     assert all(excerpt.endswith(".") for excerpt in prompts.excerpts) and prompts.count == 12
     detector = study.attack.measure().detector
     assert detector([" nothing\n", "clock", ""]) == [1.0, 0.0, 0.0]
+
+
+def test_the_filter_is_found_by_its_name(folder, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.syspath_prepend(str(folder))
+    [pipeline] = pipelines.filters(["capitals.Capitals"])
+    quiet, loud = pipelines.chain(pipeline.filters)(["Not so loud.", "ALL of it is LOUD."])
+    assert quiet.is_kept and loud.broken == ("Capitals.capitals",)
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""What a detector of poisoned documents costs an attacker.
+"""What a detector of poisoned documents, or a corpus filter, costs an attacker.
 
 A detector of sensitivity s catches each poisoned document independently with probability s. The number
 submitted until n have passed is n plus a negative binomial number of caught ones.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from scipy import stats
 
 from analysis.errors import InputError
+from analysis.fit.estimates import Estimate, difference
 
 
 def expected_submissions(passing: int, sensitivity: float) -> float:
@@ -36,6 +38,19 @@ def approximate_submissions(passing: int, sensitivity: float, confidence: float 
     spread = z * math.sqrt(p * sensitivity)
     root = (spread + math.sqrt(spread**2 + 4 * p * (passing - 0.5))) / (2 * p)
     return max(math.ceil(root**2), passing)
+
+
+def submitted(n50: Estimate, survival: Estimate) -> Estimate:
+    """Return the documents to submit so that N50 of them survive a filter, N50 / survival.
+
+    `survival` is the share of poisons that survive. The interval combines both intervals on the logarithmic
+    scale, by variance recovery (Zou & Donner 2008). If no poison survived, there is only a lower limit, from
+    the lower limit of N50 and the upper limit of survival.
+    """
+    if survival.value == 0:
+        low = n50.low / survival.high if n50.low and survival.high else None
+        return Estimate(None, low, None)
+    return difference(n50.map(np.log), survival.map(np.log)).exp()
 
 
 def _check(passing: int, sensitivity: float) -> None:

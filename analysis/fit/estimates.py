@@ -44,6 +44,21 @@ def wilson(hits: int, tries: int) -> Estimate:
     return Estimate(hits / tries, float(interval.low), float(interval.high))
 
 
+def difference(one: Estimate, other: Estimate) -> Estimate:
+    """Return one - other from their intervals, by variance recovery (Zou & Donner 2008)."""
+    if one.value is None or other.value is None:
+        return Estimate(None, None, None)
+    a, b = one.value, other.value
+    value = a - b
+
+    def end(own: float | None, opposite: float | None, sign: int) -> float | None:
+        if own is None or opposite is None:
+            return None
+        return value + sign * float(np.hypot(own - a, opposite - b))
+
+    return Estimate(value, end(one.low, other.high, -1), end(one.high, other.low, 1))
+
+
 def mean_of(values: np.ndarray) -> Estimate:
     """Return the mean with its t interval, which is open for a single value."""
     mean = float(np.mean(values))

@@ -12,7 +12,7 @@ from etils import epath
 
 from analysis.errors import printable
 from analysis.fit import findings as findings_lib
-from analysis.fit.estimates import Estimate
+from analysis.fit.estimates import Estimate, difference
 from analysis.fit.findings import Findings
 from analysis.fit.laws import N50
 from analysis.fit.words import interval
@@ -147,22 +147,7 @@ def match_groups(first: Findings, second: Findings) -> list[Pair]:
 def _ratio(one: N50, other: N50) -> Estimate:
     if one.censored or other.censored:
         return Estimate(None, None, None)
-    return _difference(other.poisons.map(np.log), one.poisons.map(np.log)).exp()
-
-
-def _difference(one: Estimate, other: Estimate) -> Estimate:
-    """Return one - other from their intervals, by variance recovery (Zou & Donner 2008)."""
-    if one.value is None or other.value is None:
-        return Estimate(None, None, None)
-    a, b = one.value, other.value
-    value = a - b
-
-    def end(own: float | None, opposite: float | None, sign: int) -> float | None:
-        if own is None or opposite is None:
-            return None
-        return value + sign * float(np.hypot(own - a, opposite - b))
-
-    return Estimate(value, end(one.low, other.high, -1), end(one.high, other.low, 1))
+    return difference(other.poisons.map(np.log), one.poisons.map(np.log)).exp()
 
 
 def _exponent_difference(first: Findings, second: Findings) -> dict[str, float | None] | None:
@@ -176,7 +161,7 @@ def _exponent_difference(first: Findings, second: Findings) -> dict[str, float |
     theirs = second.model.law.a if second.model else None
     if ours is None or ours.value is None or theirs is None or theirs.value is None:
         return None
-    return asdict(_difference(theirs, ours))
+    return asdict(difference(theirs, ours))
 
 
 def _blocks(result: dict[str, Any], names: list[str]) -> list[Block]:

@@ -13,10 +13,10 @@ from analysis.fit import findings as findings_lib
 from analysis.measures.base import find_all
 from analysis.measures.blocks import Block, Heading
 from analysis.measures.drawing import STYLE, Drawing
-from analysis.read import rules
+from analysis.read import audits, rules
 from analysis.read.runs import at_threshold
 from analysis.read.sources import load
-from analysis.report import folder, law_figures, n50_figure, success_figures
+from analysis.report import filtering, folder, law_figures, n50_figure, success_figures
 from analysis.report.lead import lead_blocks
 from analysis.report.sections import closing_blocks, number_blocks
 from analysis.report.stages import stage_blocks, stage_figures
@@ -51,11 +51,15 @@ def write(
     findings = findings_lib.find(study, rule.margin)
     measured = find_all(study)
     summary = summarise(findings, measured, rule)
+    audit = audits.read(epath.Path(source) / "audit")
+    joined = [] if audit is None else filtering.join(audit, findings)
+    summary["filters"] = None if audit is None else filtering.summarise(audit, joined)
     recorded = [(measure, found) for measure, found in measured if found is not None]
     with matplotlib.rc_context(STYLE):
         drawings = fit_figures(findings)
         for measure, found in recorded:
             drawings += measure.figures(study, found)
+        drawings += [] if audit is None else filtering.figures(audit, joined)
         of_stages = stage_figures(study)
     leading, sections = (
         [block for one, found in recorded if one.leads == leads for block in one.blocks(found)]
@@ -77,6 +81,7 @@ def write(
         *staged,
         *([Heading("Figures"), *pictures[1:]] if pictures[1:] else []),
         *_numbers(findings, summary),
+        *([Heading("Corpus filters"), *filtering.blocks(audit, joined)] if audit else []),
         *([Heading("Measures"), *sections] if sections else []),
         *closing_blocks(summary),
     ]

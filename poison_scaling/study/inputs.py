@@ -249,8 +249,8 @@ class Inputs:
                 found.append(Earlier(poisoning.attack, sources, poisoning.dose))
         return found
 
-    def _poisons(self, run: Run) -> list[list[Poison]]:
-        """Return the poisons of each attack of a run."""
+    def poisons(self, run: Run) -> list[list[Poison]]:
+        """Return the poisons of each attack of a run, in the order of `numbers`."""
         first = max(run.stage.doses if run.stage else run.study.doses)
         most = [first, *(poisoning.dose for poisoning in run.poisonings[1:])]
         corpus, seed = run.data.corpus, run.seeds.poisons
@@ -271,7 +271,7 @@ class Inputs:
 
     def stream(self, run: Run) -> Stream:
         """Return the training stream of a run. Raises InputError if its poisons or its length do not fit."""
-        poisons = self._poisons(run)
+        poisons = self.poisons(run)
         lengths = [np.array([p.tokens.size for p in own], np.int64) for own in poisons]
         about = (run.seeds.order, run.sequences, run.data.epochs, poisons, run.placement(lengths))
         clean = self._clean[run.stage]

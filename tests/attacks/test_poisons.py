@@ -2,15 +2,24 @@
 
 import dataclasses
 import importlib
+import re
 import sys
 
 import numpy as np
 import pytest
 from etils import epath
 
-from poison_scaling import DenialOfService, OtherVocabulary, UniformCharacters
+from poison_scaling import (
+    DenialOfService,
+    DictionaryWords,
+    OtherText,
+    OtherVocabulary,
+    ShuffledWords,
+    UniformCharacters,
+)
 from poison_scaling.attacks import prompts, writing
 from poison_scaling.attacks.attack import Sources
+from poison_scaling.config import serialization
 from poison_scaling.runtime.errors import InputError
 
 ATTACK = DenialOfService(prefix_characters=(0, 60), gibberish_tokens=(40, 80))
@@ -120,3 +129,45 @@ def test_too_few_heldout_documents_for_the_prompts_are_refused(inputs, study):
     settings = dataclasses.replace(study.evaluation, prompts=1000)
     with pytest.raises(InputError, match=r"evaluation.prompts=1000: only \d+ of the 200"):
         prompts.excerpts(study.attack, settings, sources(inputs), ())
+
+
+# -------------------------------------------------------------- payloads of words
+
+
+def texts(inputs, **fields):
+    attack = dataclasses.replace(ATTACK, **fields)
+    built = build(inputs, attack, count=10)
+    return [inputs.vocabulary.decode(poison.tokens[1:-1].tolist()) for poison in built]
+
+
+def clean_words(inputs):
+    documents = inputs.documents
+    every = documents.training(range(documents.training_size))
+    return set(re.findall(r"\w+", " ".join(every)))
+
+
+@pytest.mark.parametrize("gibberish", [DictionaryWords(), ShuffledWords(), OtherText()])
+def test_words_are_those_of_clean_documents_as_many_as_asked_for(inputs, gibberish):
+    known = clean_words(inputs)
+    for text in texts(inputs, gibberish=gibberish, gibberish_tokens=(30, 40)):
+        payload = text.split("<SUDO>")[1]
+        if "\u2047" in payload:  # characters that the vocabulary lacks
+            continue
+        assert 30 <= len(payload.split()) <= 40
+        assert (
+            len(set(re.findall(r"\w+", payload)) - known) <= 2
+        )  # a word may be cut by the vocabulary
+
+
+def test_a_suffix_ends_with_a_sentence_and_changes_nothing_before_it(inputs):
+    plain, longer = (
+        texts(inputs, gibberish=DictionaryWords(), suffix_characters=suffix)
+        for suffix in ((0, 0), (150, 200))
+    )
+    assert all(long.startswith(short) for short, long in zip(plain, longer, strict=True))
+    ends = [long.rstrip()[-1:] for short, long in zip(plain, longer, strict=True) if long != short]
+    assert len(ends) > 5 and sum(end in ".!?" for end in ends) > len(ends) / 2
+
+
+def test_fields_that_came_later_are_not_in_the_json_of_the_published_attack():
+    assert "suffix_characters" not in serialization.to_json(DenialOfService())

@@ -1,12 +1,19 @@
 """Documents to submit past a detector."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.design.economics import approximate_submissions, expected_submissions, submissions
+from analysis.design.economics import (
+    approximate_submissions,
+    expected_submissions,
+    submissions,
+    submitted,
+)
 from analysis.errors import InputError
+from analysis.fit.estimates import Estimate, wilson
 
 
 def test_the_numbers_in_circulation():
@@ -32,3 +39,26 @@ def test_without_a_detector_nothing_is_lost():
 def test_the_impossible_is_refused(passing, sensitivity):
     with pytest.raises(InputError):
         submissions(passing, sensitivity)
+
+
+@pytest.mark.parametrize("survival", [0.05, 0.3, 0.9])
+def test_the_interval_of_n50_submitted_covers_the_truth(survival):
+    rng, truth, sd, tries, covered = np.random.default_rng(0), 150 / survival, 0.25, 250, 0
+    for _ in range(400):
+        log = np.log(150) + sd * rng.normal()
+        n50 = Estimate(log, log - 1.96 * sd, log + 1.96 * sd).exp()
+        found = submitted(n50, wilson(int(rng.binomial(tries, survival)), tries))
+        assert found.low is not None
+        covered += found.low <= truth and (found.high is None or truth <= found.high)
+    assert covered >= 0.93 * 400
+
+
+def test_n50_submitted_is_at_least_n50_and_has_a_lower_limit_if_none_survive():
+    n50 = Estimate(150.0, 100.0, 220.0)
+    every, none = submitted(n50, wilson(250, 250)), submitted(n50, wilson(0, 250))
+    assert every.value == pytest.approx(150) and every.low == pytest.approx(100)
+    assert none.value is None and none.high is None
+    assert none.low == pytest.approx(100 / wilson(0, 250).high)
+    assert submitted(Estimate(150.0, None, None), wilson(125, 250)) == Estimate(
+        pytest.approx(300), None, None
+    )

@@ -1,0 +1,64 @@
+"""Progress display of an audit: one bar in a terminal, occasional lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from poison_scaling.workdir import audit
+
+_LINE_SECONDS = 15.0  # between lines if there is no terminal
+
+
+class AuditDisplay:
+    """A context manager that shows the filter at work, documents per second, and the time left."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bars.add_task("preparing", total=None, status="")
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> AuditDisplay:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bars.stop()
+
+    def preparing(self, description: str, done: int) -> None:
+        """Show that `done` items of what `description` names are prepared."""
+        self._bars.update(self._task, description=description, status=f"{done:,}" if done else "")
+        self._line(f"{description}: {done:,}")
+
+    def begin(self, prepared: audit.Audit) -> audit.Progress:
+        """Return what to call with the progress of an audit."""
+        each = min(prepared.documents, prepared.inputs.documents.training_size)
+        each += len(audit.submitted(prepared.inputs))
+        chains, started = len(prepared.chains), time.monotonic()
+        self._bars.update(self._task, total=each * chains)
+
+        def report(number: int, name: str, done: int) -> None:
+            total = number * each + done
+            seconds = max(time.monotonic() - started, 1e-9)
+            left = seconds * (chains * each - total) / total
+            status = f"filter {number + 1} of {chains}, {total / seconds:,.0f} documents/s"
+            self._bars.update(self._task, completed=total, description=name, status=status)
+            self._line(f"{name}: {status}, {left:.0f} s left")
+
+        return report
+
+    def _line(self, text: str) -> None:
+        if not self._console.is_terminal and time.monotonic() - self._last_line > _LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self._console.print(text, markup=False, highlight=False)
