@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from analysis.design import economics
 from analysis.fit.estimates import Estimate, wilson
 from analysis.fit.words import shortened
-from analysis.measures.axes import GREY, SIZE_COLOURS, legend, log_axes, panels
+from analysis.measures.axes import COLOURS, GREY, legend, log_axes, panels
 from analysis.measures.drawing import Drawing, six_digits
 from analysis.read.audits import Audit, Chain, Tally
 
@@ -124,7 +124,7 @@ def draw_trade_off(audit: Audit, joined: list[Joined]) -> Drawing:
     for axis, chain in zip(axes, chains, strict=True):
         for place, own in enumerate(joined):
             survived = survival(chain.attacks[own.field])
-            colour = SIZE_COLOURS[place % len(SIZE_COLOURS)]
+            colour = COLOURS[place % len(COLOURS)]
             # Where none survives, the upper limit is drawn.
             shown = survived if survived.value else Estimate(survived.high, None, None)
             style = "o" if survived.value else "<"
@@ -176,11 +176,11 @@ def _styles(audit: Audit) -> Iterator[tuple[Chain, str, str]]:
     for chain in audit.chains:
         place = places[chain.kind]
         places[chain.kind] += 1
-        turns, colour = divmod(place, len(SIZE_COLOURS))
+        turns, colour = divmod(place, len(COLOURS))
         own = markers[chain.kind]
         yield (
             chain,
-            SIZE_COLOURS[colour],
+            COLOURS[colour],
             own[(place if chain.kind == "pipeline" else turns) % len(own)],
         )
 
