@@ -21,7 +21,7 @@ def _byte_characters() -> dict[str, int]:
     return {chr(b): b for b in shown} | {chr(256 + n): b for n, b in enumerate(hidden)}
 
 
-_BYTES = _byte_characters()
+BYTE_CHARACTERS = _byte_characters()
 
 
 class TokenizerJsonVocabulary(Vocabulary):
@@ -95,8 +95,8 @@ class TokenizerJsonVocabulary(Vocabulary):
             piece = self._tokenizer.id_to_token(i) or ""
             if i in texts:
                 spelled[i] = texts[i].encode()
-            elif "ByteLevel" in kinds and set(piece) <= _BYTES.keys():
-                spelled[i] = bytes(_BYTES[character] for character in piece)
+            elif "ByteLevel" in kinds and set(piece) <= BYTE_CHARACTERS.keys():
+                spelled[i] = bytes(BYTE_CHARACTERS[character] for character in piece)
             elif "ByteFallback" in kinds and re.fullmatch("<0x[0-9A-F]{2}>", piece):
                 spelled[i] = bytes([int(piece[3:5], 16)])
             elif not kinds:  # there is no decoder
