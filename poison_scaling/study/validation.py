@@ -24,6 +24,8 @@ def validate(study: Study) -> None:
     _validate_batches(study)
     for number, rung in enumerate(study.ladder):
         _validate_rung(study, rung, f"ladder.{number}")
+    if study.imported is not None:
+        return  # nothing is trained or measured with its other settings
     _validate_slices(study)
     for number, poisoning in enumerate(study.poisonings(max(study.doses))):
         _validate_poisoning(poisoning, f"also.{number - 1}." if number else "")
@@ -80,10 +82,14 @@ def _validate_rung(study: Study, rung: Rung, where: str) -> None:
         raise InputError(
             f"{where}.size: there is no size {shown(rung.size)}; the nearest is {near!r}."
         )
-    if study.start is None:
+    _require(
+        rung.tokens_per_parameter is not None or study.start is not None or study.imported is not None,
+        f"{where}.tokens_per_parameter: it is none, which stands for a model that is imported; give a number.",
+    )
+    if study.start is None and study.imported is None:
         validate_steps(
             Run(study, rung, 0, Seeds()),
-            f"{where}.tokens_per_parameter={rung.tokens_per_parameter:g}",
+            f"{where}.tokens_per_parameter={rung.tokens_per_parameter or 0:g}",
         )
 
 
