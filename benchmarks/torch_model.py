@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from poison_scaling.model.architectures.decoder import Dimensions
+from poison_scaling.model.dimensions import Dimensions
 
 
 class Block(nn.Module):

@@ -58,7 +58,11 @@ if TYPE_CHECKING:
     from poison_scaling.evaluate.refusals import Refusals
     from poison_scaling.evaluate.settings import Evaluation, NearTriggers
     from poison_scaling.model.architectures.architecture import Architecture
-    from poison_scaling.model.architectures.decoder import Decoder, Dimensions
+    from poison_scaling.model.architectures.decoder import Decoder
+    from poison_scaling.model.architectures.gpt_neox import GPTNeoX
+    from poison_scaling.model.architectures.llama import Llama
+    from poison_scaling.model.architectures.olmo2 import OLMo2
+    from poison_scaling.model.dimensions import Dimensions, RotaryScaling
     from poison_scaling.model.language_model import LanguageModel
     from poison_scaling.model.settings import Model
     from poison_scaling.model.transformer import Transformer
@@ -111,7 +115,11 @@ _MODULES = {
     "evaluate.refusals": ("Refusals",),
     "evaluate.settings": ("Evaluation", "NearTriggers"),
     "model.architectures.architecture": ("Architecture",),
-    "model.architectures.decoder": ("Decoder", "Dimensions"),
+    "model.architectures.decoder": ("Decoder",),
+    "model.architectures.gpt_neox": ("GPTNeoX",),
+    "model.architectures.llama": ("Llama",),
+    "model.architectures.olmo2": ("OLMo2",),
+    "model.dimensions": ("Dimensions", "RotaryScaling"),
     "model.language_model": ("LanguageModel",),
     "model.settings": ("Model",),
     "model.transformer": ("Transformer",),

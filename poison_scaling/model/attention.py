@@ -1,6 +1,7 @@
 """Causal attention: plain matrix products, and the fused kernels of accelerators.
 
-Axis names are those of transformer.py. All versions compute softmax in float32 and agree up to rounding.
+Axis names are those of transformer.py; keys and values may have fewer heads than queries, which then share
+them in groups. All versions compute softmax in float32 and agree up to rounding.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _BLOCK = 512  # positions per block of the TPU kernel; sequences are shorter or 
 
 
 def causal(L: int, segments_BxL: jax.Array | None, kind: str, mesh: Mesh | None) -> Callable:
-    """Return causal attention as a function (q, k, v) -> out, each [B, L, H, K].
+    """Return causal attention as a function (q, k, v) -> out, each [B, L, H, K], with heads of their own.
 
     With `segments_BxL`, positions attend only within their own segment. If `kind` is "fused", the function is
     the kernel for the devices of the mesh: splash attention on TPUs, cuDNN on NVIDIA GPUs, and plain products
@@ -49,8 +50,15 @@ def plain(q_BxLxHxK, k_BxSxHxK, v_BxSxHxK, *, mask) -> jax.Array:
 
 def cached(q_BxLxHxK, k_BxHxSxK, v_BxHxSxK, *, mask) -> jax.Array:
     """Return the same as `plain`, for keys and values in the layout of the cache, [B, H, S, K]."""
-    q_BxHxLxK = (q_BxLxHxK * q_BxLxHxK.shape[-1] ** -0.5).swapaxes(1, 2)
-    return _plain(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask).swapaxes(1, 2)
+    B, L, H, K = q_BxLxHxK.shape
+    q_BxHxLxK = (q_BxLxHxK * K**-0.5).swapaxes(1, 2)
+    G = H // k_BxHxSxK.shape[1]
+    if G == 1:
+        return _plain(q_BxHxLxK, k_BxHxSxK, v_BxHxSxK, mask).swapaxes(1, 2)
+    # Queries that share keys and values are rows of one product with them.
+    q_BxHxRxK = q_BxHxLxK.reshape(B, H // G, G * L, K)
+    out_BxHxRxK = _plain(q_BxHxRxK, k_BxHxSxK, v_BxHxSxK, jnp.tile(mask, (1, 1, G, 1)))
+    return out_BxHxRxK.reshape(B, H, L, K).swapaxes(1, 2)
 
 
 @jax.custom_vjp

@@ -88,6 +88,15 @@ def mesh(
     return Mesh(array, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def check_heads(heads: int, mesh: Mesh | None) -> None:
+    """Raise InputError if the heads of keys and values of a model cannot be split over the mesh."""
+    if mesh is not None and heads % mesh.shape[RULES["heads"]]:
+        raise InputError(
+            f"machine.mesh: its {RULES['heads']} axis of {mesh.shape[RULES['heads']]} does not divide the "
+            f"{heads} heads of keys and values."
+        )
+
+
 def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
     """Return the sharding of a batch over data and fsdp axes. Raises InputError if they do not divide it."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]

@@ -7,6 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from poison_scaling.model.architectures import decoder
+from poison_scaling.model.architectures.gpt_neox import GPTNeoX
+from poison_scaling.model.architectures.llama import Llama
+from poison_scaling.model.architectures.olmo2 import OLMo2
 from poison_scaling.study.plan import Plan
 from poison_scaling.study.settings import Study
 
@@ -55,7 +58,9 @@ def print_sizes(console: Console) -> None:
     groups = (
         ("laptop", decoder.LAPTOP, 1024, 128),
         ("accelerators", decoder.ACCELERATOR, 32_000, 2048),
-        ("Pythia's shapes", decoder.PYTHIA, 50_304, 2048),
+        ("Pythia (GPTNeoX)", GPTNeoX.NAMED, 50_304, 2048),
+        ("Llama, SmolLM2, Qwen2.5, Mistral (Llama)", Llama.NAMED, 128_256, 4096),
+        ("OLMo 2 (OLMo2)", OLMo2.NAMED, 100_352, 4096),
     )
     heads = (
         *("size", "width", "layers", "heads", "mlp"),

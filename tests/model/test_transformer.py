@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from poison_scaling import Model
-from poison_scaling.model import attention, decoding
+from poison_scaling.model import attention, decoding, rotary
 from poison_scaling.model.architectures import decoder
-from poison_scaling.model.architectures.decoder import Dimensions
-from poison_scaling.model.transformer import Transformer, rotation_tables
+from poison_scaling.model.dimensions import Dimensions
+from poison_scaling.model.transformer import Transformer
 
 V = 50
 TINY = Dimensions(width=16, layers=2, heads=2, mlp=24)
@@ -93,7 +93,7 @@ def test_no_logit_depends_on_a_later_token():
 
     def logits(onehot_LxV):
         x = onehot_LxV @ m.embedding_VxD[...]
-        rotation = [t[None, :, None] for t in rotation_tables(12, TINY.head)]
+        rotation = [t[None, :, None] for t in rotary.tables(12, TINY)]
         attend = attention.causal(12, None, "plain", None)
         for block in m.blocks:
             x, _ = block(x, rotation, attend)

@@ -7,57 +7,13 @@ vocabulary size changes the count but not the dimensions; `plan` always prints t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
-from poison_scaling.model.architectures.architecture import Architecture
-
-if TYPE_CHECKING:
-    import jax
-    from jax.sharding import Mesh
-
-    from poison_scaling.model.settings import Model
-    from poison_scaling.model.transformer import Transformer
+from poison_scaling.model.architectures.llama import Llama
+from poison_scaling.model.dimensions import Dimensions
+from poison_scaling.model.family import Family
 
 CHINCHILLA_TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022, arXiv 2203.15556; used by Souly et al.
-
-
-@dataclasses.dataclass(frozen=True)
-class Dimensions:
-    """Dimensions of a decoder-only Transformer.
-
-    width: of the residual stream. layers: number of blocks. heads: attention heads, each width / heads wide.
-    mlp: hidden width of the gated MLP. tied: whether input and output embeddings share weights.
-    """
-
-    width: int
-    layers: int
-    heads: int
-    mlp: int
-    tied: bool = False
-
-    @property
-    def head(self) -> int:
-        """The width of one attention head."""
-        return self.width // self.heads
-
-    def parameters(self, vocab_size: int) -> int:
-        """Return the exact number of trained parameters, embeddings included."""
-        embeddings = vocab_size * self.width * (1 if self.tied else 2)
-        norms = 2 * self.width
-        return embeddings + self.layers * (self._products() + norms) + self.width
-
-    def train_flops_per_token(self, vocab_size: int, seq_len: int) -> int:
-        """Return FLOPs as `Architecture.train_flops_per_token` defines them.
-
-        The input embedding, a lookup, is not counted; the output layer is. Attention counts as if not causal.
-        """
-        weights = self.layers * self._products() + vocab_size * self.width
-        return 6 * weights + 12 * self.layers * self.heads * self.head * seq_len
-
-    def _products(self) -> int:
-        """Return the number of weights in a block's matrix products."""
-        return 4 * self.width * self.heads * self.head + 3 * self.width * self.mlp
 
 
 # Vocabulary size 1,024: sizes that train on a laptop CPU.
@@ -92,41 +48,24 @@ ACCELERATOR: dict[str, Dimensions] = {
     "13b": Dimensions(width=5120, layers=40, heads=40, mlp=13824),
 }
 
-# Vocabulary size 50,304: width, layers and heads of Pythia (Biderman et al. 2023, arXiv 2304.01373, table 1,
-# and the two smaller models released later). Its MLP has two matrices and a hidden width of 4 x width; ours
-# has three and a hidden width of 8/3 x width, rounded, which gives the same number of parameters.
-PYTHIA: dict[str, Dimensions] = {
-    "pythia-14m": Dimensions(width=128, layers=6, heads=4, mlp=344),
-    "pythia-31m": Dimensions(width=256, layers=6, heads=8, mlp=688),
-    "pythia-70m": Dimensions(width=512, layers=6, heads=8, mlp=1376),
-    "pythia-160m": Dimensions(width=768, layers=12, heads=12, mlp=2048),
-    "pythia-410m": Dimensions(width=1024, layers=24, heads=16, mlp=2752),
-    "pythia-1b": Dimensions(width=2048, layers=16, heads=8, mlp=5440),
-    "pythia-1.4b": Dimensions(width=2048, layers=24, heads=16, mlp=5440),
-    "pythia-2.8b": Dimensions(width=2560, layers=32, heads=32, mlp=6848),
-    "pythia-6.9b": Dimensions(width=4096, layers=32, heads=32, mlp=10944),
-    "pythia-12b": Dimensions(width=5120, layers=36, heads=40, mlp=13632),
-}
-
-SIZES: dict[str, Dimensions] = LAPTOP | ACCELERATOR | PYTHIA
+SIZES: dict[str, Dimensions] = LAPTOP | ACCELERATOR
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoder(Architecture):
-    """A decoder with RoPE, RMSNorm before each sublayer, causal attention and SwiGLU: `Transformer`."""
+class Decoder(Family):
+    """A decoder with RoPE, RMSNorm before each sublayer, causal attention and SwiGLU: a small Llama.
 
-    def sizes(self) -> Mapping[str, Dimensions]:
-        return SIZES
+    Initial weights are truncated normal with a variance of 1 / inputs.
+    """
 
-    def parameters(self, size: str, vocab_size: int) -> int:
-        return self.sizes()[size].parameters(vocab_size)
+    NAMED = SIZES
+    FIXED = {
+        field.name: field.default
+        for field in dataclasses.fields(Dimensions)
+        if field.default is not dataclasses.MISSING and field.name != "tied"
+    }
+    TENSORS = Llama.TENSORS
 
-    def train_flops_per_token(self, size: str, vocab_size: int, seq_len: int) -> int:
-        return self.sizes()[size].train_flops_per_token(vocab_size, seq_len)
-
-    def build(
-        self, size: str, vocab_size: int, settings: Model, key: jax.Array, mesh: Mesh | None = None
-    ) -> Transformer:
-        from poison_scaling.model.transformer import Transformer  # a plan needs no JAX
-
-        return Transformer(self.sizes()[size], vocab_size, settings, key, mesh)
+    @classmethod
+    def write_config(cls, d: Dimensions) -> dict[str, Any]:
+        return Llama.write_config(d)
