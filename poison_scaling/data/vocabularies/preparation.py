@@ -50,7 +50,7 @@ def prepare(
         case TokenizerJson(path, vocab_size, end):
             return _of_size(TokenizerJsonVocabulary(path, end), vocab_size, path)
         case ImportedVocabulary() as settings:
-            return _imported(settings)
+            return imported(settings)
         case TrainedSentencePiece() as settings:
             return _trained(settings, data, trigger, docs, progress, others)
     raise TypeError(data.vocabulary)
@@ -64,7 +64,8 @@ def _of_size(vocabulary: Vocabulary, stated: int, name: str) -> Vocabulary:
     return vocabulary
 
 
-def _imported(settings: ImportedVocabulary) -> Vocabulary:
+def imported(settings: ImportedVocabulary) -> Vocabulary:
+    """Return the vocabulary of an imported model. Raises InputError if its file is missing or another."""
     path = settings.path
     if not path or not epath.Path(path).is_file():
         raise InputError(f"data.vocabulary.path={path!r}: no such file; import the model again.")
