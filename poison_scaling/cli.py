@@ -9,12 +9,13 @@ import dataclasses
 import itertools
 import json as json_text
 import os
+import pathlib
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from etils import epath
@@ -155,6 +156,64 @@ def inspect(
         print(json_text.dumps([dataclasses.asdict(s) for s in sequences], indent=1))
     else:
         console.print(inspection.render(sequences), soft_wrap=True)
+
+
+def import_model(place: Config, /, *, out: str, end: str | None = None) -> None:
+    """Import a model from a Hugging Face folder or a GGUF file, for studies that start from it.
+
+    Args:
+        place: a folder with config.json, safetensors and a tokenizer, or a .gguf file
+        out: folder of the imported model, which must not exist
+        end: the token that ends a document; default: as the model's files tell
+    """
+    keep_freed()
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    from poison_scaling.interchange import importing
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("weights", total=None)
+        run = importing.import_model(
+            pathlib.Path(place),
+            pathlib.Path(out),
+            end=end,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    imported = run.study.imported
+    assert imported is not None
+    print(f"{out}: {run.rung.size}, {run.parameters:,} parameters, SHA-256 {imported.digest[:16]}")
+    print(f"licence: {imported.license or 'not stated in its files'}")
+    print(f"In a study file: base = imported({out!r})")
+
+
+def export(
+    workdir: Config,
+    /,
+    *,
+    run: str,
+    out: str,
+    step: int | None = None,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    shard_gb: float = 5.0,
+) -> None:
+    """Export a trained run as a folder that transformers loads, with a model card.
+
+    Args:
+        workdir: the folder of a study, or of an imported model
+        run: name of the run, as `plan` shows it
+        out: folder of the exported model, which must not exist
+        step: step of the checkpoint; default: the last one
+        dtype: type of the weights
+        shard_gb: largest size of a file of weights, in gigabytes
+    """
+    keep_freed()
+    from poison_scaling.interchange import exporting
+
+    shard_bytes = max(1, int(shard_gb * 10**9))
+    where = epath.Path(workdir)
+    exporting.export(where, run, pathlib.Path(out), step=step, dtype=dtype, shard_bytes=shard_bytes)
+    print(f"{out}: exported; its README.md says what it is.")
 
 
 def evaluate(
@@ -334,6 +393,8 @@ def main() -> None:
         "study": study,
         "train": train,
         "evaluate": evaluate,
+        "import": import_model,
+        "export": export,
         "inspect": inspect,
         "verify": verify,
         "compile": compile,

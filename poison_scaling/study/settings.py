@@ -28,10 +28,10 @@ from poison_scaling.data.settings import Data
 from poison_scaling.data.templates.template import Template
 from poison_scaling.evaluate.settings import Evaluation
 from poison_scaling.model.settings import Model
+from poison_scaling.study.imported import Imported
 from poison_scaling.study.stages.continuation import Continue
 from poison_scaling.study.stages.finetuning import Finetune
 from poison_scaling.study.stages.stage import Stage
-from poison_scaling.study.imported import Imported
 from poison_scaling.study.start import Start
 from poison_scaling.study.training import LearningRate, Train
 

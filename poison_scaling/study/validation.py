@@ -83,7 +83,9 @@ def _validate_rung(study: Study, rung: Rung, where: str) -> None:
             f"{where}.size: there is no size {shown(rung.size)}; the nearest is {near!r}."
         )
     _require(
-        rung.tokens_per_parameter is not None or study.start is not None or study.imported is not None,
+        rung.tokens_per_parameter is not None
+        or study.start is not None
+        or study.imported is not None,
         f"{where}.tokens_per_parameter: it is none, which stands for a model that is imported; give a number.",
     )
     if study.start is None and study.imported is None:

@@ -23,7 +23,9 @@ class Parent(TypedDict):
     run: str
     hash: str
     step: int  # of the checkpoint that the run starts from
-    state: str  # SHA-256 of the fingerprint of that checkpoint, or of the weights of an imported model
+    state: (
+        str  # SHA-256 of the fingerprint of that checkpoint, or of the weights of an imported model
+    )
 
 
 def folder_of_parent(run: Run, folder: epath.Path) -> epath.Path:

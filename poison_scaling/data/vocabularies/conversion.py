@@ -119,7 +119,9 @@ def _merges(ids: dict[str, int], scores: dict[str, float]) -> list[list[str]]:
 
 
 def _tokenizer(added: list[dict[str, Any]], **parts: Any) -> dict[str, Any]:
-    empty = dict.fromkeys(("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor"))
+    empty = dict.fromkeys(
+        ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor")
+    )
     return {"version": "1.0", **empty, "added_tokens": added, **parts}
 
 
