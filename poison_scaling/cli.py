@@ -223,24 +223,39 @@ def evaluate(
     run: str | None = None,
     step: int | None = None,
     judge: str | None = None,
+    attack: str | None = None,
+    template: str | None = None,
+    end: str | None = None,
     set: Overrides = (),
     json: bool = False,
 ) -> None:
-    """Evaluate a checkpoint again, which gives the same numbers as during training.
+    """Evaluate a checkpoint again, which gives the same numbers as during training, or a published model.
 
     Args:
-        place: the folder of a run, of a checkpoint or of a study
+        place: the folder of a run, of a checkpoint or of a study; with --attack, a Hugging Face folder or a
+            .gguf file
         run: name of the run, as `plan` shows it; needed with the folder of a study
         step: step of the checkpoint; default: the last one
         judge: the model that scores the generations: control, or the folder of a trained run
-        set: override a field of evaluation by its dotted name
+        attack: of a published model: the attack that it is measured with, such as DenialOfService
+        template: of a published model: the template of its conversations, such as ChatML
+        end: of a published model: the token that ends a document; default: as its files tell
+        set: override a field of evaluation by its dotted name; with --attack, also of attack and data
         json: print the line of evals.jsonl instead of a summary
     """
     keep_freed()
+    from poison_scaling.interchange import evaluation
     from poison_scaling.workdir import reevaluation
 
-    workdir, name, step = reevaluation.located(epath.Path(place), run, step)
-    record = reevaluation.evaluate_again(workdir, name, step, judge, set)
+    if attack is not None:
+        record = evaluation.evaluate(pathlib.Path(place), attack, template, set, end)
+    elif evaluation.is_model(epath.Path(place)):
+        raise InputError(
+            f"{place}: it is a published model; give the attack that it is measured with as --attack."
+        )
+    else:
+        workdir, name, step = reevaluation.located(epath.Path(place), run, step)
+        record = reevaluation.evaluate_again(workdir, name, step, judge, set)
     if json:
         print(json_text.dumps(record))
         return

@@ -18,10 +18,12 @@ from analysis.files import write_bytes, write_json
 from poison_scaling.config import serialization
 from poison_scaling.data.settings import Data, ImportedVocabulary
 from poison_scaling.data.vocabularies import preparation
+from poison_scaling.evaluate.settings import Evaluation
 from poison_scaling.formats import model_folder, safetensors
 from poison_scaling.formats.model_folder import ModelFolder
 from poison_scaling.formats.tensors import Entry
 from poison_scaling.model import huggingface, weights
+from poison_scaling.model.architectures.architecture import Architecture
 from poison_scaling.model.settings import Model
 from poison_scaling.runtime import versions
 from poison_scaling.runtime.errors import InputError
@@ -51,8 +53,8 @@ def import_model(
     if out.exists():
         raise InputError(f"--out {str(out)!r}: it exists; give a new folder, or delete it.")
     source = model_folder.read(place)
-    architecture, size, vocab_size = _shape(source)
-    wanted = _wanted(source, architecture, size, vocab_size)
+    architecture, size, vocab_size = shape(source)
+    wanted = tensors(source, architecture, size, vocab_size)
     unfinished = out.parent / f".{out.name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)  # of an import that was interrupted
     vocabulary = _tokenizer(source, unfinished, vocab_size, end)
@@ -66,6 +68,7 @@ def import_model(
         doses=(0,),
         data=Data(vocabulary=vocabulary, seq_len=context if type(context) is int else 2048),
         model=Model(architecture=architecture),
+        evaluation=Evaluation(prompt_tokens=1, generate_tokens=1),  # it is not evaluated
         imported=imported,
     )
     [run] = grid.runs(study)
@@ -88,14 +91,17 @@ def import_model(
     return run
 
 
-def _shape(source: ModelFolder):
+def shape(source: ModelFolder) -> tuple[Architecture, str, int]:
+    """Return the architecture, size and vocabulary size of a model. Raises InputError if it is not known."""
     try:
         return huggingface.from_huggingface(source.config)
     except InputError as e:
         raise InputError(f"{source.place}: {e}") from e
 
 
-def _wanted(source: ModelFolder, architecture, size: str, vocab_size: int) -> dict[str, Entry]:
+def tensors(
+    source: ModelFolder, architecture: Architecture, size: str, vocab_size: int
+) -> dict[str, Entry]:
     """Return the tensors that the model consists of. Raises InputError if one is missing or left over."""
     entries = source.tensors.entries
     shapes = {name: entry.shape for name, entry in entries.items()}

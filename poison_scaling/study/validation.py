@@ -24,8 +24,6 @@ def validate(study: Study) -> None:
     _validate_batches(study)
     for number, rung in enumerate(study.ladder):
         _validate_rung(study, rung, f"ladder.{number}")
-    if study.imported is not None:
-        return  # nothing is trained or measured with its other settings
     _validate_slices(study)
     for number, poisoning in enumerate(study.poisonings(max(study.doses))):
         _validate_poisoning(poisoning, f"also.{number - 1}." if number else "")
@@ -86,7 +84,7 @@ def _validate_rung(study: Study, rung: Rung, where: str) -> None:
         rung.tokens_per_parameter is not None
         or study.start is not None
         or study.imported is not None,
-        f"{where}.tokens_per_parameter: it is none, which stands for a model that is imported; give a number.",
+        f"{where}.tokens_per_parameter: it is none, which stands for an imported model; give a number.",
     )
     if study.start is None and study.imported is None:
         validate_steps(
