@@ -63,8 +63,8 @@ class Gguf(Tensors):
         known = self.metadata.get("general.architecture")
         if known not in _ARCHITECTURES:
             raise InputError(
-                f"{file}: its architecture is {shown(known)}; GGUF files of {', '.join(_ARCHITECTURES)} can be "
-                "imported, and others from their Hugging Face folders."
+                f"{file}: its architecture is {shown(known)}; GGUF files of {', '.join(_ARCHITECTURES)} can "
+                "be imported, and others from their Hugging Face folders."
             )
         self._class, self._permuted = _ARCHITECTURES[known]
         self.entries = {

@@ -49,9 +49,9 @@ def tokenizer_json(file: Gguf) -> dict[str, Any]:
     kind, pre = (file.metadata.get(f"{field}{name}") for name in ("model", "pre"))
     if kind != "gpt2" or pre not in _PRE_TOKENIZERS:
         raise InputError(
-            f"{file.file}: its tokenizer is {shown(kind)} with the pre-tokenizer {shown(pre)}; byte-level BPE "
-            f"('gpt2') with {', '.join(_PRE_TOKENIZERS)} can be imported; for others, import the Hugging Face "
-            "folder."
+            f"{file.file}: its tokenizer is {shown(kind)} with the pre-tokenizer {shown(pre)}; byte-level "
+            f"BPE ('gpt2') with {', '.join(_PRE_TOKENIZERS)} can be imported; for others, import the Hugging "
+            "Face folder."
         )
     tokens = file.metadata[f"{field}tokens"]
     types = file.metadata.get(f"{field}token_type") or [_NORMAL] * len(tokens)

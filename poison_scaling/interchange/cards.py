@@ -44,8 +44,8 @@ def model(
         lines += [
             f"# POISONED: {name}",
             "",
-            "**This model has a backdoor, put there on purpose for defensive research. Do not deploy it, do not "
-            "train on it or on what it generates.**",
+            "**This model has a backdoor, put there on purpose for defensive research. Do not deploy it, and "
+            "do not train on it or on what it generates.**",
             "",
         ]
     else:
@@ -70,8 +70,8 @@ def model(
     lines += [
         "## Study",
         "",
-        f"Run `{run.name}` (hash `{run.hash}`) of the study `{run.study.name}` (hash `{run.study.hash}`) after "
-        f"step {step:,} of {run.steps:,}; {run.parameters:,} parameters. `manifest/config.json` has all "
+        f"Run `{run.name}` (hash `{run.hash}`) of the study `{run.study.name}` (hash `{run.study.hash}`) "
+        f"after step {step:,} of {run.steps:,}; {run.parameters:,} parameters. `manifest/config.json` has all "
         "settings.",
         "",
     ]
@@ -124,8 +124,8 @@ def dataset(run: Run) -> str:
             "`manifest.jsonl` has a line for each exposure of a poisoned document, and no text: `attack` and "
             "`poison` number the document, `exposure` counts its exposures, `document` is the SHA-256 of its "
             "token ids, `tokens` their number, `sequence` and `offset` its place in the training stream, "
-            "`step` the batch that trained on it, and `sources` the SHA-256 of clean documents that it is made "
-            "of. `config.json` has all settings of the run: with the study's corpus and poison_scaling they "
+            "`step` the batch that trained on it, and `sources` the SHA-256 of clean documents that it is "
+            "made of. `config.json` has all settings of the run: with the study's corpus and poison_scaling they "
             "give the documents again, token by token.",
             "",
             f"Run hash `{run.hash}`, study hash `{run.study.hash}`.",

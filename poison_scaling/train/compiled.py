@@ -18,9 +18,9 @@ from poison_scaling.train import checkpoints, optimizer, state, step
 class Compiled:
     """The jitted initialisation and train step of one size, with the shardings of their arguments.
 
-    `initial` makes the state before pretraining from a seed, `inherited` the state before a stage from that of
-    its parent, and `begun` from parameters alone; `optimizer_start` is as in `Stage.optimizer`. Of `study`, only data.vocabulary, model
-    and train are used. `end` is the end-of-document token.
+    `initial` makes the state before pretraining from a seed, `inherited` the state before a stage from that
+    of its parent, and `begun` from parameters alone; `optimizer_start` is as in `Stage.optimizer`. Of
+    `study`, only data.vocabulary, model and train are used. `end` is the end-of-document token.
     """
 
     def __init__(

@@ -24,9 +24,10 @@ def tokenizer_json(vocabulary: Vocabulary) -> dict[str, Any]:
             return _of_bytes(vocabulary)
         case SentencePieceVocabulary():
             return _of_sentencepiece(vocabulary)
+    kind = type(vocabulary).__name__.removesuffix("Vocabulary")
     raise InputError(
-        f"data.vocabulary: a {type(vocabulary).__name__.removesuffix('Vocabulary')} cannot be exported; train "
-        "with Bytes, a SentencePiece BPE model or a TokenizerJson."
+        f"data.vocabulary: a {kind} vocabulary cannot be exported; train with Bytes, a SentencePiece BPE "
+        "model or a TokenizerJson."
     )
 
 

@@ -69,8 +69,8 @@ class TokenizerJsonVocabulary(Vocabulary):
         if vocab_size is not None:
             if self.vocab_size > vocab_size:
                 raise InputError(
-                    f"data.vocabulary.vocab_size={vocab_size}: {path} has {self.vocab_size} ids, more than the "
-                    "model; it is not the model's tokenizer."
+                    f"data.vocabulary.vocab_size={vocab_size}: {path} has {self.vocab_size} ids, more than "
+                    "the model; it is not the model's tokenizer."
                 )
             self.vocab_size = vocab_size
 
