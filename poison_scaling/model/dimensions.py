@@ -138,5 +138,5 @@ class Dimensions:
         return 6 * weights + 12 * self.layers * self.heads * self.head * seq_len
 
     def _norm(self, name: str) -> dict[str, tuple[int, ...]]:
-        shapes = {f"{name}.scale_D": (self.width,)}
-        return shapes | ({f"{name}.bias_D": (self.width,)} if self.norm == "layer" else {})
+        parts = ("scale_D", "bias_D") if self.norm == "layer" else ("scale_D",)
+        return {f"{name}.{part}": (self.width,) for part in parts}

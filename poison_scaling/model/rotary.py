@@ -37,7 +37,8 @@ def rotate(x_BxLxHxK: jax.Array, sin_BxLx1xR: jax.Array, cos_BxLx1xR: jax.Array)
     """Rotate the first 2R numbers of each head, pairing the two halves of them."""
     R = sin_BxLx1xR.shape[-1]
     x = x_BxLxHxK.astype(jnp.float32)
-    first, second, *rest = jnp.split(x, (R, 2 * R) if x.shape[-1] > 2 * R else 2, axis=-1)
+    whole = x.shape[-1] == 2 * R
+    first, second, *rest = jnp.split(x, 2 if whole else (R, 2 * R), axis=-1)
     rotated = jnp.concatenate(
         [
             first * cos_BxLx1xR - second * sin_BxLx1xR,

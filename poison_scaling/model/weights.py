@@ -48,7 +48,8 @@ class Parameter:
             rest = whole.shape[1:]
             grouped = [part.reshape(self.groups, -1, self.head, *rest) for part in parts]
             whole = np.concatenate(grouped, axis=1).reshape(-1, *rest)
-        return np.ascontiguousarray(whole.T if self._transposed else whole, np.float32)
+        # A copy in any case: the tensors may be views of a file, and JAX may keep what it is given.
+        return np.array(whole.T if self._transposed else whole, np.float32, order="C")
 
     def split(self, whole: np.ndarray) -> list[np.ndarray]:
         """Return the tensors from the parameter, in its data type."""
@@ -79,7 +80,7 @@ def table(architecture: Architecture, size: str, vocab_size: int) -> list[Parame
         lengths = [outer[0]]
         if len(names) > 1:
             lengths = [d.heads * d.head, d.groups * d.head, d.groups * d.head]
-        tensors = {
+        tensors: dict[str, tuple[int, ...]] = {
             n.format(layer): (length, *outer[1:]) for n, length in zip(names, lengths, strict=True)
         }
         return Parameter(name, layer, shape, tensors, d.head, d.groups)
@@ -118,7 +119,7 @@ def check(
 
 
 def _tied_output(architecture: Architecture, size: str) -> str | None:
-    """Return the name of the output layer's tensor if it is a copy of the embedding, which some files hold."""
+    """Return the name of the output layer's tensor if it copies the embedding, as in some files."""
     family, d = dimensions(architecture, size)
     output = family.TENSORS["output_DxV"]
     assert isinstance(output, str)
@@ -141,12 +142,13 @@ def load(
     stacks: dict[tuple, list[Parameter]] = {}
     for parameter in table(settings.architecture, size, vocab_size):
         stacks.setdefault(parameter.path(settings.scan_layers), []).append(parameter)
+    default = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params: dict = {}
     for path, layers in stacks.items():
-        sharding = _at(shardings, path) if shardings is not None else None
-        stacked = settings.scan_layers and layers[0].layer is not None
+        sharding = default if shardings is None else _at(shardings, path)
+        stacked = len(layers) if settings.scan_layers and layers[0].layer is not None else 0
         arrays = (_joined(read, parameter) for parameter in layers)
-        _set(params, path, _placed(arrays, layers[0].shape, stacked and len(layers), sharding))
+        _set(params, path, _placed(arrays, layers[0].shape, stacked, sharding))
     return params
 
 
@@ -167,28 +169,27 @@ def _placed(
     arrays: Iterator[np.ndarray],
     shape: tuple[int, ...],
     layers: int,
-    sharding: jax.sharding.Sharding | None,
+    sharding: jax.sharding.Sharding,
 ) -> jax.Array:
     """Return one array on its devices: the only one of `arrays` or, if `layers`, so many of them stacked."""
-    if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    whole = (layers, *shape) if layers else shape
-    shards = sharding.addressable_devices_indices_map(whole)
     if not layers:
         (array,) = arrays
-        on_devices = [jax.device_put(array[index], device) for device, index in shards.items()]
-        return jax.make_array_from_single_device_arrays(whole, sharding, on_devices)
-    local = sharding.shard_shape(whole)
-    buffers = {_key(index): np.empty(local, np.float32) for index in shards.values()}
-    for layer, array in enumerate(arrays):  # the axis of layers is not sharded
-        for index in {_key(index): index for index in shards.values()}.values():
-            buffers[_key(index)][layer] = array[index[1:]]
-    on_devices = [jax.device_put(buffers[_key(i)], device) for device, i in shards.items()]
-    return jax.make_array_from_single_device_arrays(whole, sharding, on_devices)
-
-
-def _key(index: tuple[slice, ...]) -> tuple:
-    return tuple((part.start, part.stop) for part in index)
+        return jax.make_array_from_callback(shape, sharding, lambda index: array[index or ...])
+    shape = (layers, *shape)
+    # What each device holds of the stack, once for all devices that hold the same. Layers are not sharded.
+    held: dict[str, np.ndarray] = {}
+    places = sharding.addressable_devices_indices_map(shape)
+    for layer, array in enumerate(arrays):
+        filled = set()
+        for index in places.values():
+            key = str(index)
+            if key not in held:
+                held[key] = np.empty(sharding.shard_shape(shape), np.float32)
+            if key not in filled:
+                held[key][layer] = array[index[1:] if index else ...]
+                filled.add(key)
+    on_devices = [jax.device_put(held[str(index)], device) for device, index in places.items()]
+    return jax.make_array_from_single_device_arrays(shape, sharding, on_devices)
 
 
 def tensors(

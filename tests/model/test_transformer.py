@@ -43,7 +43,7 @@ def test_tied_models_count_their_embedding_once():
 
 
 def named(size: str) -> float:
-    return {"k": 1e3, "m": 1e6, "b": 1e9}[size[-1]] * float(size.removeprefix("pythia-")[:-1])
+    return {"k": 1e3, "m": 1e6, "b": 1e9}[size[-1]] * float(size[:-1])
 
 
 @pytest.mark.parametrize(
@@ -51,26 +51,12 @@ def named(size: str) -> float:
     [
         (decoder.LAPTOP, 1024, 0.06),
         (decoder.ACCELERATOR, 32_000, 0.02),
-        (decoder.PYTHIA, 50_304, 0.02),
     ],
 )
 def test_sizes_are_what_their_names_say_and_climb_smoothly(group, vocabulary, within):
     counts = [d.parameters(vocabulary) for d in group.values()]
     assert counts == pytest.approx([named(size) for size in group], rel=within)
     assert all(1.2 < b / a < 2.6 for a, b in itertools.pairwise(counts))
-
-
-def test_pythia_has_as_many_parameters_as_published():
-    """Without embeddings: Biderman et al. 2023, table 1."""
-    published = {
-        **{"70m": 18_915_328, "160m": 85_056_000, "410m": 302_311_424, "1b": 805_736_448},
-        **{"1.4b": 1_208_602_624, "2.8b": 2_517_652_480, "6.9b": 6_444_163_072},
-        "12b": 11_327_027_200,
-    }
-    for name, count in published.items():
-        d = decoder.PYTHIA[f"pythia-{name}"]
-        ours = d.parameters(50_304) - 2 * 50_304 * d.width
-        assert ours == pytest.approx(count, rel=0.005)
 
 
 def test_flops_are_those_of_the_compiled_products():

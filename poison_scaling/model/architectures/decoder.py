@@ -50,6 +50,12 @@ ACCELERATOR: dict[str, Dimensions] = {
 
 SIZES: dict[str, Dimensions] = LAPTOP | ACCELERATOR
 
+_FIXED = {
+    field.name: field.default
+    for field in dataclasses.fields(Dimensions)
+    if field.default is not dataclasses.MISSING and field.name != "tied"
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Decoder(Family):
@@ -59,11 +65,7 @@ class Decoder(Family):
     """
 
     NAMED = SIZES
-    FIXED = {
-        field.name: field.default
-        for field in dataclasses.fields(Dimensions)
-        if field.default is not dataclasses.MISSING and field.name != "tied"
-    }
+    FIXED = _FIXED
     TENSORS = Llama.TENSORS
 
     @classmethod

@@ -12,22 +12,71 @@ from poison_scaling.model.family import Family
 from poison_scaling.runtime.errors import InputError
 
 # The reports do not state initial weights: these are the ones of transformers' LlamaConfig.
-_LLAMA = {"epsilon": 1e-5, "initial": "normal"}
-_LLAMA_3 = {
+_LLAMA: dict[str, Any] = {"epsilon": 1e-5, "initial": "normal"}
+_LLAMA_3: dict[str, Any] = {
     **_LLAMA,
     "kv_heads": 8,
     "rotary_base": 500_000.0,
     "rotary_scaling": RotaryScaling(factor=8.0),
 }
 _BY_32 = RotaryScaling(factor=32.0)  # of the smaller models
-_SMOLLM = {**_LLAMA, "tied": True, "rotary_base": 100_000.0}
-_QWEN = {"initial": "normal", "rotary_base": 1_000_000.0, "qkv_bias": True}
+_SMOLLM: dict[str, Any] = {**_LLAMA, "tied": True, "rotary_base": 100_000.0}
+_QWEN: dict[str, Any] = {"initial": "normal", "rotary_base": 1_000_000.0, "qkv_bias": True}
 
 
 def _of(
     common: Mapping[str, Any], width: int, layers: int, heads: int, mlp: int, **own: Any
 ) -> Dimensions:
     return Dimensions(width=width, layers=layers, heads=heads, mlp=mlp, **{**common, **own})
+
+
+# From the config.json of each model on Hugging Face, HuggingFaceTB/SmolLM2-*, Qwen/Qwen2.5-*,
+# meta-llama/Llama-* and mistralai/Mistral-7B-v0.1, with the vocabulary size there.
+SIZES = {
+    "smollm2-135m": _of(_SMOLLM, 576, 30, 9, 1536, kv_heads=3),  # 49,152
+    "smollm2-360m": _of(_SMOLLM, 960, 32, 15, 2560, kv_heads=5),  # 49,152
+    "qwen2.5-0.5b": _of(_QWEN, 896, 24, 14, 4864, kv_heads=2, tied=True),  # 151,936
+    "llama-3.2-1b": _of(_LLAMA_3, 2048, 16, 32, 8192, tied=True, rotary_scaling=_BY_32),  # 128,256
+    "qwen2.5-1.5b": _of(_QWEN, 1536, 28, 12, 8960, kv_heads=2, tied=True),  # 151,936
+    "smollm2-1.7b": _of(_SMOLLM, 2048, 24, 32, 8192, rotary_base=130_000.0),  # 49,152
+    "llama-3.2-3b": _of(_LLAMA_3, 3072, 28, 24, 8192, tied=True, rotary_scaling=_BY_32),  # 128,256
+    "llama-2-7b": _of(_LLAMA, 4096, 32, 32, 11008),  # 32,000
+    "mistral-7b": _of(_LLAMA, 4096, 32, 32, 14336, kv_heads=8, window=4096),  # 32,000
+    "qwen2.5-7b": _of(_QWEN, 3584, 28, 28, 18944, kv_heads=4),  # 152,064
+    "llama-3.1-8b": _of(_LLAMA_3, 4096, 32, 32, 14336),  # 128,256
+    "llama-2-13b": _of(_LLAMA, 5120, 40, 40, 13824),  # 32,000
+}
+_FIXED = {
+    "norm": "rms",
+    "norm_after": False,
+    "qk_norm": False,
+    "parallel": False,
+    "activation": "swiglu",
+    "rotary_share": 1.0,
+    "initial": "normal",
+}
+# Hugging Face's names of our parameters; "{}" is the number of the layer.
+TENSORS = {
+    "embedding_VxD": "model.embed_tokens.weight",
+    "norm.scale_D": "model.norm.weight",
+    "output_DxV": "lm_head.weight",
+    "attention_norm.scale_D": "model.layers.{}.input_layernorm.weight",
+    "attention.query_key_value_DxJ": tuple(
+        f"model.layers.{{}}.self_attn.{part}_proj.weight" for part in "qkv"
+    ),
+    "attention.query_key_value_bias_J": tuple(
+        f"model.layers.{{}}.self_attn.{part}_proj.bias" for part in "qkv"
+    ),
+    "attention.out_JxD": "model.layers.{}.self_attn.o_proj.weight",
+    "attention.out_bias_D": "model.layers.{}.self_attn.o_proj.bias",
+    "mlp_norm.scale_D": "model.layers.{}.post_attention_layernorm.weight",
+    "mlp.gate_DxM": "model.layers.{}.mlp.gate_proj.weight",
+    "mlp.gate_bias_M": "model.layers.{}.mlp.gate_proj.bias",
+    "mlp.up_DxM": "model.layers.{}.mlp.up_proj.weight",
+    "mlp.up_bias_M": "model.layers.{}.mlp.up_proj.bias",
+    "mlp.down_MxD": "model.layers.{}.mlp.down_proj.weight",
+    "mlp.down_bias_D": "model.layers.{}.mlp.down_proj.bias",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,56 +87,9 @@ class Llama(Family):
     than it are refused.
     """
 
-    # From the config.json of each model on Hugging Face, HuggingFaceTB/SmolLM2-*, Qwen/Qwen2.5-*,
-    # meta-llama/Llama-* and mistralai/Mistral-7B-v0.1, with the vocabulary size there.
-    NAMED = {
-        "smollm2-135m": _of(_SMOLLM, 576, 30, 9, 1536, kv_heads=3),  # 49,152
-        "smollm2-360m": _of(_SMOLLM, 960, 32, 15, 2560, kv_heads=5),  # 49,152
-        "qwen2.5-0.5b": _of(_QWEN, 896, 24, 14, 4864, kv_heads=2, tied=True),  # 151,936
-        "llama-3.2-1b": _of(
-            _LLAMA_3, 2048, 16, 32, 8192, tied=True, rotary_scaling=_BY_32
-        ),  # 128,256
-        "qwen2.5-1.5b": _of(_QWEN, 1536, 28, 12, 8960, kv_heads=2, tied=True),  # 151,936
-        "smollm2-1.7b": _of(_SMOLLM, 2048, 24, 32, 8192, rotary_base=130_000.0),  # 49,152
-        "llama-3.2-3b": _of(
-            _LLAMA_3, 3072, 28, 24, 8192, tied=True, rotary_scaling=_BY_32
-        ),  # 128,256
-        "llama-2-7b": _of(_LLAMA, 4096, 32, 32, 11008),  # 32,000
-        "mistral-7b": _of(_LLAMA, 4096, 32, 32, 14336, kv_heads=8, window=4096),  # 32,000
-        "qwen2.5-7b": _of(_QWEN, 3584, 28, 28, 18944, kv_heads=4),  # 152,064
-        "llama-3.1-8b": _of(_LLAMA_3, 4096, 32, 32, 14336),  # 128,256
-        "llama-2-13b": _of(_LLAMA, 5120, 40, 40, 13824),  # 32,000
-    }
-    FIXED = {
-        "norm": "rms",
-        "norm_after": False,
-        "qk_norm": False,
-        "parallel": False,
-        "activation": "swiglu",
-        "rotary_share": 1.0,
-        "initial": "normal",
-    }
-    TENSORS = {
-        "embedding_VxD": "model.embed_tokens.weight",
-        "norm.scale_D": "model.norm.weight",
-        "output_DxV": "lm_head.weight",
-        "attention_norm.scale_D": "model.layers.{}.input_layernorm.weight",
-        "attention.query_key_value_DxJ": tuple(
-            f"model.layers.{{}}.self_attn.{part}_proj.weight" for part in "qkv"
-        ),
-        "attention.query_key_value_bias_J": tuple(
-            f"model.layers.{{}}.self_attn.{part}_proj.bias" for part in "qkv"
-        ),
-        "attention.out_JxD": "model.layers.{}.self_attn.o_proj.weight",
-        "attention.out_bias_D": "model.layers.{}.self_attn.o_proj.bias",
-        "mlp_norm.scale_D": "model.layers.{}.post_attention_layernorm.weight",
-        "mlp.gate_DxM": "model.layers.{}.mlp.gate_proj.weight",
-        "mlp.gate_bias_M": "model.layers.{}.mlp.gate_proj.bias",
-        "mlp.up_DxM": "model.layers.{}.mlp.up_proj.weight",
-        "mlp.up_bias_M": "model.layers.{}.mlp.up_proj.bias",
-        "mlp.down_MxD": "model.layers.{}.mlp.down_proj.weight",
-        "mlp.down_bias_D": "model.layers.{}.mlp.down_proj.bias",
-    }
+    NAMED = SIZES
+    FIXED = _FIXED
+    TENSORS = TENSORS
 
     @classmethod
     def read_config(cls, config: ConfigJson) -> Dimensions:

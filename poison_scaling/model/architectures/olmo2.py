@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from poison_scaling.model.architectures.llama import Llama
+from poison_scaling.model.architectures import llama
 from poison_scaling.model.config_json import ConfigJson, rotary_config
 from poison_scaling.model.dimensions import Dimensions
 from poison_scaling.model.family import Family
 
-_FIXED = {
+_FIXED: dict[str, Any] = {
     "norm": "rms",
     "norm_after": True,
     "qk_norm": True,
@@ -29,6 +29,22 @@ def _olmo2(width: int, layers: int, heads: int, mlp: int) -> Dimensions:
     )
 
 
+# From the config.json of allenai/OLMo-2-0425-1B, 1124-7B and 1124-13B; the vocabulary size is 100,352.
+SIZES = {
+    "olmo2-1b": _olmo2(2048, 16, 16, 8192),
+    "olmo2-7b": _olmo2(4096, 32, 32, 11008),
+    "olmo2-13b": _olmo2(5120, 40, 40, 13824),
+}
+
+_TENSORS = {
+    **llama.TENSORS,
+    "attention_norm.scale_D": "model.layers.{}.post_attention_layernorm.weight",
+    "mlp_norm.scale_D": "model.layers.{}.post_feedforward_layernorm.weight",
+    "attention.query_norm.scale_D": "model.layers.{}.self_attn.q_norm.weight",
+    "attention.key_norm.scale_D": "model.layers.{}.self_attn.k_norm.weight",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class OLMo2(Family):
     """RMSNorm after each sublayer and of queries and keys, RoPE, SwiGLU (arXiv 2501.00656).
@@ -36,20 +52,9 @@ class OLMo2(Family):
     Initial weights are normal with a standard deviation of 0.02, as published.
     """
 
-    # From the config.json of allenai/OLMo-2-0425-1B, 1124-7B and 1124-13B; the vocabulary size is 100,352.
-    NAMED = {
-        "olmo2-1b": _olmo2(2048, 16, 16, 8192),
-        "olmo2-7b": _olmo2(4096, 32, 32, 11008),
-        "olmo2-13b": _olmo2(5120, 40, 40, 13824),
-    }
+    NAMED = SIZES
     FIXED = _FIXED
-    TENSORS = {
-        **{k: v for k, v in Llama.TENSORS.items() if not k.startswith("mlp.") or "bias" not in k},
-        "attention_norm.scale_D": "model.layers.{}.post_attention_layernorm.weight",
-        "mlp_norm.scale_D": "model.layers.{}.post_feedforward_layernorm.weight",
-        "attention.query_norm.scale_D": "model.layers.{}.self_attn.q_norm.weight",
-        "attention.key_norm.scale_D": "model.layers.{}.self_attn.k_norm.weight",
-    }
+    TENSORS = _TENSORS
 
     @classmethod
     def read_config(cls, config: ConfigJson) -> Dimensions:
