@@ -71,19 +71,15 @@ def model(
         "## Study",
         "",
         f"Run `{run.name}` (hash `{run.hash}`) of the study `{run.study.name}` (hash `{run.study.hash}`) "
-        f"after step {step:,} of {run.steps:,}; {run.parameters:,} parameters. `manifest/config.json` has all "
-        "settings.",
+        f"after step {step:,} of {run.steps:,}; {run.parameters:,} parameters. `manifest/config.json` has "
+        "all settings.",
         "",
     ]
-    if base is not None:
+    root = chain[0].study.imported
+    if base is not None and root is not None:
+        licensed = f", licensed {root.license}." if root.license else "; its licence is not stated."
         lines += [
-            f"It starts from `{base['imported_from'].rpartition('/')[2]}`, with weights of the SHA-256 "
-            f"`{chain[0].study.imported.digest}`"  # ty: ignore[unresolved-attribute]
-            + (
-                f", licensed {base['license']}."
-                if base.get("license")
-                else "; its licence is not stated."
-            ),
+            f"It starts from `{root.source}`, whose weights have the SHA-256 `{root.digest}`{licensed}",
             "",
         ]
     if run.study.model.segment_mask:
@@ -125,8 +121,8 @@ def dataset(run: Run) -> str:
             "`poison` number the document, `exposure` counts its exposures, `document` is the SHA-256 of its "
             "token ids, `tokens` their number, `sequence` and `offset` its place in the training stream, "
             "`step` the batch that trained on it, and `sources` the SHA-256 of clean documents that it is "
-            "made of. `config.json` has all settings of the run: with the study's corpus and poison_scaling they "
-            "give the documents again, token by token.",
+            "made of. `config.json` has all settings of the run: with the study's corpus and poison_scaling "
+            "they give the documents again, token by token.",
             "",
             f"Run hash `{run.hash}`, study hash `{run.study.hash}`.",
             "",

@@ -39,7 +39,7 @@ def digest_of(entries: Mapping[str, Entry], digests: Mapping[str, str]) -> str:
 def sha256(array: np.ndarray) -> str:
     """Return the SHA-256 of the values of a tensor."""
     values = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return hashlib.sha256(memoryview(values)).hexdigest()
+    return hashlib.sha256(values.data).hexdigest()
 
 
 def opened(folder: epath.Path) -> Tensors:

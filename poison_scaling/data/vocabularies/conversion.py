@@ -66,8 +66,9 @@ def _of_bytes(vocabulary: ByteVocabulary) -> dict[str, Any]:
 
 
 def _of_sentencepiece(vocabulary: SentencePieceVocabulary) -> dict[str, Any]:
-    from sentencepiece import sentencepiece_model_pb2 as protocol  # imports protobuf, which is slow
+    from sentencepiece import sentencepiece_model_pb2  # imports protobuf, which is slow
 
+    protocol: Any = sentencepiece_model_pb2
     model = protocol.ModelProto.FromString(epath.Path(vocabulary.path).read_bytes())
     spec, rule = model.trainer_spec, model.normalizer_spec
     if spec.model_type != spec.BPE or rule.precompiled_charsmap or rule.remove_extra_whitespaces:
