@@ -49,7 +49,9 @@ def written(file, tensors, architecture="llama", pre="smollm", quantised=()):
     writer.add_eos_token_id(2)
     for name, array in tensors.items():
         part, _, kind = name.removeprefix("model.").rpartition(".")
-        theirs = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}.get(part)
+        theirs = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}.get(
+            part
+        )
         if theirs is None:
             _, number, part = part.split(".", 2)
             theirs = f"blk.{number}.{THEIRS[part]}"
