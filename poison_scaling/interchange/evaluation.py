@@ -18,7 +18,7 @@ from poison_scaling.data.placement import Placement
 from poison_scaling.data.settings import Data, ImportedVocabulary
 from poison_scaling.formats import model_folder
 from poison_scaling.formats.model_folder import ModelFolder
-from poison_scaling.interchange.importing import shape, tensors
+from poison_scaling.interchange.importing import context, shape, tensors
 from poison_scaling.model import sharding, weights
 from poison_scaling.model.architectures.architecture import Architecture
 from poison_scaling.model.settings import Model
@@ -97,13 +97,11 @@ def _study(
     template: str | None,
 ) -> Study:
     """Return a study whose first run is the model."""
-    context = source.config.get("max_position_embeddings")
-    known = context if type(context) is int else _CONTEXT
     study = Study(
         name=source.place.stem,
         ladder=(Rung(size, tokens_per_parameter=None),),
         doses=(0,),
-        data=Data(vocabulary=vocabulary, seq_len=min(known, _CONTEXT)),
+        data=Data(vocabulary=vocabulary, seq_len=min(context(source, architecture, size), _CONTEXT)),
         model=Model(architecture=architecture),
         imported=Imported("", source.place.name),
     )

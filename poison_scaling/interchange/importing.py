@@ -61,12 +61,11 @@ def import_model(
     written = unfinished / imports.FILE
     digests = _copy(source, wanted, written, progress)
     imported = Imported(imports.digest_of(wanted, digests), place.name, source.license)
-    context = source.config.get("max_position_embeddings")
     study = Study(
         name=out.name,
         ladder=(Rung(size, tokens_per_parameter=None),),
         doses=(0,),
-        data=Data(vocabulary=vocabulary, seq_len=context if type(context) is int else 2048),
+        data=Data(vocabulary=vocabulary, seq_len=context(source, architecture, size)),
         model=Model(architecture=architecture),
         evaluation=Evaluation(prompt_tokens=1, generate_tokens=1),  # it is not evaluated
         imported=imported,
@@ -97,6 +96,13 @@ def shape(source: ModelFolder) -> tuple[Architecture, str, int]:
         return huggingface.from_huggingface(source.config)
     except InputError as e:
         raise InputError(f"{source.place}: {e}") from e
+
+
+def context(source: ModelFolder, architecture: Architecture, size: str) -> int:
+    """Return the length, in tokens, of the longest sequence that a model is made for."""
+    stated = source.config.get("max_position_embeddings")
+    window = getattr(architecture.sizes()[size], "window", None)
+    return min(stated if type(stated) is int else 2048, window or 2**24)
 
 
 def tensors(

@@ -165,6 +165,6 @@ class Transformer(LanguageModel):
         window = self.dimensions.window
         if window is not None and length > window:
             raise InputError(
-                f"data.seq_len={length}: the model attends to the last {window:,} tokens only, a sliding "
-                f"window, which is not supported; sequences must have at most {window:,} tokens."
+                f"data.seq_len={length}: the model attends to the last {window} tokens only, a sliding "
+                f"window, which is not supported; choose at most {window}."
             )

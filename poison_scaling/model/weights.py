@@ -52,14 +52,15 @@ class Parameter:
         return np.array(whole.T if self._transposed else whole, np.float32, order="C")
 
     def split(self, whole: np.ndarray) -> list[np.ndarray]:
-        """Return the tensors from the parameter, in its data type."""
-        whole = whole.T if self._transposed else whole
-        if len(self.tensors) == 1:
-            return [np.ascontiguousarray(whole)]
-        grouped = whole.reshape(self.groups, -1, self.head, *whole.shape[1:])
-        parts = np.split(grouped, [grouped.shape[1] - 2, grouped.shape[1] - 1], axis=1)
+        """Return the tensors from the parameter, in its data type, each contiguous as files need it."""
+        parts = [whole.T if self._transposed else whole]
+        if len(self.tensors) > 1:
+            grouped = parts[0].reshape(self.groups, -1, self.head, *parts[0].shape[1:])
+            queries = grouped.shape[1] - 2
+            parts = np.split(grouped, [queries, queries + 1], axis=1)
         shapes = self.tensors.values()
-        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        pairs = zip(parts, shapes, strict=True)
+        return [np.ascontiguousarray(part.reshape(shape)) for part, shape in pairs]
 
     @property
     def _transposed(self) -> bool:

@@ -6,10 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from poison_scaling.model.architectures import decoder
-from poison_scaling.model.architectures.gpt_neox import GPTNeoX
-from poison_scaling.model.architectures.llama import Llama
-from poison_scaling.model.architectures.olmo2 import OLMo2
+from poison_scaling.model.architectures import decoder, gpt_neox, llama, olmo2
 from poison_scaling.study.plan import Plan
 from poison_scaling.study.settings import Study
 
@@ -54,13 +51,16 @@ def print_plans(
 
 
 def print_sizes(console: Console) -> None:
-    """Print the ladder of model sizes: parameters, training FLOPs per token, Chinchilla-optimal tokens."""
+    """Print the sizes of each architecture: parameters, FLOPs per token, Chinchilla-optimal tokens."""
     groups = (
-        ("laptop", decoder.LAPTOP, 1024, 128),
-        ("accelerators", decoder.ACCELERATOR, 32_000, 2048),
-        ("Pythia (GPTNeoX)", GPTNeoX.NAMED, 50_304, 2048),
-        ("Llama, SmolLM2, Qwen2.5, Mistral (Llama)", Llama.NAMED, 128_256, 4096),
-        ("OLMo 2 (OLMo2)", OLMo2.NAMED, 100_352, 4096),
+        ("Decoder: laptop", decoder.LAPTOP, 1024, 128),
+        ("Decoder: accelerators", decoder.ACCELERATOR, 32_000, 2048),
+        ("GPTNeoX: Pythia", gpt_neox.SIZES, 50_304, 2048),
+        ("Llama: SmolLM2", llama.SMOLLM2, 49_152, 2048),
+        ("Llama: Llama 2, Mistral", llama.LLAMA_2, 32_000, 4096),
+        ("Llama: Llama 3", llama.LLAMA_3, 128_256, 4096),
+        ("Llama: Qwen2.5", llama.QWEN2_5, 151_936, 4096),
+        ("OLMo2: OLMo 2", olmo2.SIZES, 100_352, 4096),
     )
     heads = (
         *("size", "width", "layers", "heads", "mlp"),
@@ -76,12 +76,14 @@ def print_sizes(console: Console) -> None:
             parameters = d.parameters(vocab_size)
             per_token = d.train_flops_per_token(vocab_size, seq_len)
             tokens = decoder.CHINCHILLA_TOKENS_PER_PARAMETER * parameters
-            shape = (str(n) for n in (d.width, d.layers, d.heads, d.mlp))
+            own = "" if d.groups == d.heads else f"/{d.groups}"  # of keys and values
+            shape = (str(d.width), str(d.layers), f"{d.heads}{own}", str(d.mlp))
             computed = (f"{per_token:.3g}", f"{tokens:.3g}", f"{per_token * tokens:.3g}")
             table.add_row(name, *shape, f"{parameters:,}", *computed)
         wide.print(table)
     wide.print(
-        "FLOPs: 6 per weight in a matrix product, 12 x layers x width x seq_len for attention (PaLM). "
+        "Heads: of queries, and of keys and values where those are fewer. FLOPs: 6 per weight in a matrix "
+        "product, 12 x layers x heads x head width x seq_len for attention (PaLM). "
         f"Chinchilla: {decoder.CHINCHILLA_TOKENS_PER_PARAMETER} tokens per parameter.",
         highlight=False,
     )

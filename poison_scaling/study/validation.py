@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 
+from poison_scaling.config import extensions
+from poison_scaling.model.architectures.architecture import Architecture
 from poison_scaling.runtime import chips
 from poison_scaling.runtime.errors import InputError, shown
 from poison_scaling.study.run import Run
@@ -77,9 +79,16 @@ def _validate_rung(study: Study, rung: Rung, where: str) -> None:
     sizes = study.model.architecture.sizes()
     if rung.size not in sizes:
         near = difflib.get_close_matches(rung.size[:100], sizes, n=1, cutoff=0.0)[0]
-        raise InputError(
-            f"{where}.size: there is no size {shown(rung.size)}; the nearest is {near!r}."
-        )
+        others = extensions.built_in(Architecture).items()
+        having = [name for name, other in others if rung.size in other().sizes()]
+        hint = f"model.architecture={having[0]} has it" if having else f"the nearest is {near!r}"
+        raise InputError(f"{where}.size: there is no size {shown(rung.size)}; {hint}.")
+    window = getattr(sizes[rung.size], "window", None)
+    _require(
+        window is None or study.data.seq_len <= window,
+        f"data.seq_len={study.data.seq_len}: {rung.size} attends to the last {window} tokens only, a sliding "
+        f"window, which is not supported; choose at most {window}.",
+    )
     _require(
         rung.tokens_per_parameter is not None
         or study.start is not None

@@ -131,9 +131,10 @@ def test_z_loss_changes_the_gradient_and_not_the_losses_that_are_logged():
 # --------------------------------------------------------------------------------------------- kernels
 
 
-def queries_keys_values(heads=2, length=128, width=128):
-    shape = (2, length, heads, width)
-    return [jnp.asarray(RNG.normal(size=shape), jnp.float32) for _ in range(3)]
+def queries_keys_values(heads=2, length=128, width=128, sharing=1):
+    """Each head of keys and values is shared by so many heads of queries."""
+    shapes = [(2, length, of, width) for of in (heads * sharing, heads, heads)]
+    return [jnp.asarray(RNG.normal(size=shape), jnp.float32) for shape in shapes]
 
 
 def causal_plain(segments_BxL):
@@ -144,8 +145,9 @@ SEGMENTS = jnp.asarray(np.repeat([[0, 1, 2, 3]], 32, axis=1).reshape(1, 128).rep
 
 
 @pytest.mark.parametrize("segments_BxL", [None, SEGMENTS], ids=["whole sequences", "documents"])
-def test_the_gpu_function_gives_what_the_plain_one_gives(segments_BxL):
-    q, k, v = queries_keys_values()
+@pytest.mark.parametrize("sharing", [1, 3])
+def test_the_gpu_function_gives_what_the_plain_one_gives(segments_BxL, sharing):
+    q, k, v = queries_keys_values(sharing=sharing)
     mask = None
     if segments_BxL is not None:
         mask = segments_BxL[:, None, :, None] == segments_BxL[:, None, None, :]
@@ -155,17 +157,32 @@ def test_the_gpu_function_gives_what_the_plain_one_gives(segments_BxL):
 
 
 @pytest.mark.parametrize("segments_BxL", [None, SEGMENTS], ids=["whole sequences", "documents"])
-def test_the_tpu_kernel_gives_what_the_plain_one_gives_forward_and_backward(segments_BxL):
+@pytest.mark.parametrize("sharing", [1, 3])
+def test_the_tpu_kernel_gives_what_the_plain_one_gives_forward_and_backward(segments_BxL, sharing):
     """Interpreted, two devices for sequences and two for heads."""
     mesh = sharding.mesh((2, 1, 2), jax.devices()[:4])
-    q, k, v = queries_keys_values()
-    cotangent = queries_keys_values()[0]
+    q, k, v = queries_keys_values(sharing=sharing)
+    cotangent = queries_keys_values(sharing=sharing)[0]
 
     def kernel(q, k, v):
         return attention.tpu(q, k, v, segments_BxL=segments_BxL, mesh=mesh, interpret=True)
 
     out, backward = jax.vjp(jax.jit(kernel), q, k, v)
     expected, expected_backward = jax.vjp(causal_plain(segments_BxL), q, k, v)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+    assert_close(backward(cotangent), expected_backward(cotangent), atol=1e-4)
+
+
+def test_keys_and_values_that_are_shared_are_those_of_every_head_that_shares_them():
+    """Forward and backward, against the same keys and values repeated."""
+    q, k, v = queries_keys_values(sharing=3)
+    cotangent = queries_keys_values(sharing=3)[0]
+
+    def repeated(q, k, v):
+        return causal_plain(SEGMENTS)(q, jnp.repeat(k, 3, axis=2), jnp.repeat(v, 3, axis=2))
+
+    out, backward = jax.vjp(causal_plain(SEGMENTS), q, k, v)
+    expected, expected_backward = jax.vjp(repeated, q, k, v)
     np.testing.assert_allclose(out, expected, atol=1e-5)
     assert_close(backward(cotangent), expected_backward(cotangent), atol=1e-4)
 

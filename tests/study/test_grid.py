@@ -82,6 +82,7 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
         ("doses=[]", "doses: it is empty"),
         ("doses=[8, 8]", "two runs would be named"),
         ("ladder.0.size=41k", "the nearest is '40k'"),
+        ("ladder.0.size=pythia-70m", "model.architecture=GPTNeoX has it"),
         ("attack.gibberish_tokens=(80, 40)", "attack.gibberish_tokens=(80, 40)"),
         ("evaluation.generate_tokens=120", "data.seq_len=128"),
         ("attack.trigger=", "attack.trigger is empty"),

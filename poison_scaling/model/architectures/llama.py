@@ -20,8 +20,8 @@ _LLAMA_3: dict[str, Any] = {
     "rotary_scaling": RotaryScaling(factor=8.0),
 }
 _BY_32 = RotaryScaling(factor=32.0)  # of the smaller models
-_SMOLLM: dict[str, Any] = {**_LLAMA, "tied": True, "rotary_base": 100_000.0}
-_QWEN: dict[str, Any] = {"initial": "normal", "rotary_base": 1_000_000.0, "qkv_bias": True}
+_SMOLLM2: dict[str, Any] = {**_LLAMA, "tied": True, "rotary_base": 100_000.0}
+_QWEN2_5: dict[str, Any] = {"initial": "normal", "rotary_base": 1_000_000.0, "qkv_bias": True}
 
 
 def _of(
@@ -30,22 +30,33 @@ def _of(
     return Dimensions(width=width, layers=layers, heads=heads, mlp=mlp, **{**common, **own})
 
 
-# From the config.json of each model on Hugging Face, HuggingFaceTB/SmolLM2-*, Qwen/Qwen2.5-*,
-# meta-llama/Llama-* and mistralai/Mistral-7B-v0.1, with the vocabulary size there.
-SIZES = {
-    "smollm2-135m": _of(_SMOLLM, 576, 30, 9, 1536, kv_heads=3),  # 49,152
-    "smollm2-360m": _of(_SMOLLM, 960, 32, 15, 2560, kv_heads=5),  # 49,152
-    "qwen2.5-0.5b": _of(_QWEN, 896, 24, 14, 4864, kv_heads=2, tied=True),  # 151,936
-    "llama-3.2-1b": _of(_LLAMA_3, 2048, 16, 32, 8192, tied=True, rotary_scaling=_BY_32),  # 128,256
-    "qwen2.5-1.5b": _of(_QWEN, 1536, 28, 12, 8960, kv_heads=2, tied=True),  # 151,936
-    "smollm2-1.7b": _of(_SMOLLM, 2048, 24, 32, 8192, rotary_base=130_000.0),  # 49,152
-    "llama-3.2-3b": _of(_LLAMA_3, 3072, 28, 24, 8192, tied=True, rotary_scaling=_BY_32),  # 128,256
-    "llama-2-7b": _of(_LLAMA, 4096, 32, 32, 11008),  # 32,000
-    "mistral-7b": _of(_LLAMA, 4096, 32, 32, 14336, kv_heads=8, window=4096),  # 32,000
-    "qwen2.5-7b": _of(_QWEN, 3584, 28, 28, 18944, kv_heads=4),  # 152,064
-    "llama-3.1-8b": _of(_LLAMA_3, 4096, 32, 32, 14336),  # 128,256
-    "llama-2-13b": _of(_LLAMA, 5120, 40, 40, 13824),  # 32,000
+# From the config.json of each model on Hugging Face: HuggingFaceTB/SmolLM2-*, meta-llama/Llama-*,
+# mistralai/Mistral-7B-v0.1 and Qwen/Qwen2.5-*. By vocabulary size: 49,152,
+SMOLLM2 = {
+    "smollm2-135m": _of(_SMOLLM2, 576, 30, 9, 1536, kv_heads=3),
+    "smollm2-360m": _of(_SMOLLM2, 960, 32, 15, 2560, kv_heads=5),
+    "smollm2-1.7b": _of(_SMOLLM2, 2048, 24, 32, 8192, rotary_base=130_000.0),
 }
+# 32,000,
+LLAMA_2 = {
+    "llama-2-7b": _of(_LLAMA, 4096, 32, 32, 11008),
+    "mistral-7b": _of(_LLAMA, 4096, 32, 32, 14336, kv_heads=8, window=4096),
+    "llama-2-13b": _of(_LLAMA, 5120, 40, 40, 13824),
+}
+# 128,256,
+LLAMA_3 = {
+    "llama-3.2-1b": _of(_LLAMA_3, 2048, 16, 32, 8192, tied=True, rotary_scaling=_BY_32),
+    "llama-3.2-3b": _of(_LLAMA_3, 3072, 28, 24, 8192, tied=True, rotary_scaling=_BY_32),
+    "llama-3.1-8b": _of(_LLAMA_3, 4096, 32, 32, 14336),
+}
+# and 151,936, or 152,064 for the largest.
+QWEN2_5 = {
+    "qwen2.5-0.5b": _of(_QWEN2_5, 896, 24, 14, 4864, kv_heads=2, tied=True),
+    "qwen2.5-1.5b": _of(_QWEN2_5, 1536, 28, 12, 8960, kv_heads=2, tied=True),
+    "qwen2.5-7b": _of(_QWEN2_5, 3584, 28, 28, 18944, kv_heads=4),
+}
+SIZES = SMOLLM2 | LLAMA_2 | LLAMA_3 | QWEN2_5
+
 _FIXED = {
     "norm": "rms",
     "norm_after": False,
