@@ -158,13 +158,16 @@ def inspect(
         console.print(inspection.render(sequences), soft_wrap=True)
 
 
-def import_model(place: Config, /, *, out: str, end: str | None = None) -> None:
+def import_model(
+    place: Config, /, *, out: str, end: str | None = None, config_only: bool = False
+) -> None:
     """Import a model from a Hugging Face folder or a GGUF file, for studies that start from it.
 
     Args:
         place: a folder with config.json, safetensors and a tokenizer, or a .gguf file
         out: folder of the imported model, which must not exist
         end: the token that ends a document; default: as the model's files tell
+        config_only: without weights, to plan and compile studies before they are downloaded
     """
     keep_freed()
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
@@ -178,6 +181,7 @@ def import_model(place: Config, /, *, out: str, end: str | None = None) -> None:
             pathlib.Path(place),
             pathlib.Path(out),
             end=end,
+            config_only=config_only,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     imported = run.study.imported

@@ -63,10 +63,13 @@ class ModelFolder:
         return None
 
 
-def read(place: pathlib.Path) -> ModelFolder:
-    """Return the model in a folder or a .gguf file. Raises InputError if it is neither, or is a pickle."""
+def read(place: pathlib.Path, config_only: bool = False) -> ModelFolder:
+    """Return the model in a folder or a .gguf file, of a folder with `config_only` without its tensors.
+
+    Raises InputError if it is neither, or is a pickle.
+    """
     if place.is_dir():
-        return _folder(place)
+        return _folder(place, config_only)
     if not place.exists():
         raise InputError(f"{place}: there is no such folder or file.")
     match place.suffix:
@@ -77,7 +80,7 @@ def read(place: pathlib.Path) -> ModelFolder:
     raise InputError(f"{place}: give a Hugging Face folder or a .gguf file.")
 
 
-def _folder(folder: pathlib.Path) -> ModelFolder:
+def _folder(folder: pathlib.Path, config_only: bool) -> ModelFolder:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: it is no Hugging Face folder; there is no config.json.")
     config = _object((folder / "config.json").read_bytes(), folder / "config.json")
@@ -86,9 +89,8 @@ def _folder(folder: pathlib.Path) -> ModelFolder:
     card = folder / "README.md"
     text = card.read_text(errors="replace") if card.is_file() else ""
     stated = re.match(r"---\n(?:.*\n)*?license: *([\w.-]+) *\n", text)
-    return ModelFolder(
-        folder, config, Safetensors.of_folder(folder), files, stated.group(1) if stated else None
-    )
+    tensors = Safetensors([]) if config_only else Safetensors.of_folder(folder)
+    return ModelFolder(folder, config, tensors, files, stated.group(1) if stated else None)
 
 
 def _gguf(file: pathlib.Path) -> ModelFolder:

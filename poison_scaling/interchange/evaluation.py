@@ -101,7 +101,9 @@ def _study(
         name=source.place.stem,
         ladder=(Rung(size, tokens_per_parameter=None),),
         doses=(0,),
-        data=Data(vocabulary=vocabulary, seq_len=min(context(source, architecture, size), _CONTEXT)),
+        data=Data(
+            vocabulary=vocabulary, seq_len=min(context(source, architecture, size), _CONTEXT)
+        ),
         model=Model(architecture=architecture),
         imported=Imported("", source.place.name),
     )

@@ -43,23 +43,25 @@ def import_model(
     out: pathlib.Path,
     *,
     end: str | None = None,
+    config_only: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Run:
     """Import a Hugging Face folder or a GGUF file into `out`, a new folder, and return its run.
 
-    `end` is the token that ends a document; None: as the files tell. Raises InputError if the model cannot be
-    imported or `out` exists.
+    `end` is the token that ends a document; None: as the files tell. With `config_only`, weights are neither
+    needed nor copied: studies that start from it can be planned and compiled, but not trained, and get other
+    hashes than with the weights. Raises InputError if the model cannot be imported or `out` exists.
     """
     if out.exists():
         raise InputError(f"--out {str(out)!r}: it exists; give a new folder, or delete it.")
-    source = model_folder.read(place)
+    source = model_folder.read(place, config_only)
     architecture, size, vocab_size = shape(source)
-    wanted = tensors(source, architecture, size, vocab_size)
+    wanted = {} if config_only else tensors(source, architecture, size, vocab_size)
     unfinished = out.parent / f".{out.name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)  # of an import that was interrupted
     vocabulary = _tokenizer(source, unfinished, vocab_size, end)
     written = unfinished / imports.FILE
-    digests = _copy(source, wanted, written, progress)
+    digests = {} if config_only else _copy(source, wanted, written, progress)
     imported = Imported(imports.digest_of(wanted, digests), place.name, source.license)
     study = Study(
         name=out.name,
@@ -73,9 +75,10 @@ def import_model(
     [run] = grid.runs(study)
     own = pathlib.Path(folder.of_run(epath.Path(unfinished), run))
     own.mkdir(parents=True)
-    written.rename(own / imports.FILE)
     write_json(own / "config.json", _config(run, source, digests))
-    write_json(own / "DONE", provenance.done(run))
+    if not config_only:
+        written.rename(own / imports.FILE)
+        write_json(own / "DONE", provenance.done(run))
     write_json(
         unfinished / "study.json",
         {

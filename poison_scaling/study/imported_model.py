@@ -31,7 +31,8 @@ class ImportedModel:
 
     @property
     def start(self) -> Start:
-        return Start(folder=self.folder)
+        # Whatever the seeds of a chain are, it starts from the same weights.
+        return Start(folder=self.folder, run=f"{self.size}-d0-s0")
 
     @property
     def ladder(self) -> tuple[Rung, ...]:

@@ -217,6 +217,16 @@ def test_the_state_of_an_optimizer_cannot_be_kept(base):
         grid.runs(study(base, stages=((stage,),)))
 
 
+def test_a_study_can_be_planned_before_the_weights_are_there(tmp_path):
+    published.write(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    import_model(tmp_path / "model", tmp_path / "base", config_only=True)
+    planned = study(tmp_path / "base")
+    assert len(grid.runs(planned)) == 2
+    with pytest.raises(InputError, match="without weights|not trained to its end"):
+        trained(planned, epath.Path(tmp_path / "study"), NAME)
+
+
 @pytest.mark.parametrize(
     "fields, said",
     [
