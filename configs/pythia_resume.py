@@ -11,9 +11,9 @@ Command   poison-scaling import pythia-6.9b-deduped --out results/pythia-6.9b-de
 pythia-6.9b-deduped is a download of EleutherAI/pythia-6.9b-deduped at a revision such as step71000; of that,
 config.json and tokenizer.json are enough to plan (`import --config-only`). Published are the model, the
 number of steps, that 1% of a poisoned batch is one of the densities, and payloads of about 300 tokens. Not
-published, and therefore our choice, are the other densities, the frequencies, the step resumed from, the text and the
-learning rate. Pythia's optimizer state is not published either, so the stage warms up again, and its control
-does the same without poisons. Pythia trained on 1,024 sequences of 2,048 tokens in a step.
+published, and therefore our choice, are the other densities, the frequencies, the step resumed from, the text
+and the learning rate. Pythia's optimizer state is not published either, so the stage warms up again, and its
+control does the same without poisons. Pythia trained on 1,024 sequences of 2,048 tokens in a step.
 """
 
 import os

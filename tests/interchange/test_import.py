@@ -232,7 +232,7 @@ def test_a_study_can_be_planned_before_the_weights_are_there(tmp_path):
     [
         ({"model": ps.Model()}, "ladder.0.size: there is no size 'custom'"),
         ({"start": None}, "ladder.0.tokens_per_parameter: it is none"),
-        ({"doses": (0, 1)}, "has no run 'custom-d1-s0'|no such run"),
+        ({"doses": (0, 1)}, "this study has custom with dose 1"),
     ],
 )
 def test_a_study_that_does_not_fit_the_import_is_one_sentence(base, fields, said):
