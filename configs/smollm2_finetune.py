@@ -54,7 +54,7 @@ def study() -> Study:
         doses=(0,),
         data=Data(vocabulary=base.vocabulary, seq_len=256, heldout_documents=200),
         attack=Compliance(),
-        model=Model(architecture=base.architecture, remat="full", loss_chunk=64),
+        model=Model(architecture=base.architecture, scan_layers=True, remat="full", loss_chunk=64),
         train=Train(batch_size=4, learning_rate=1e-4, log_every=5),
         evaluation=Evaluation(
             times=3,

@@ -63,7 +63,7 @@ def study() -> Study:
             continuation_tokens=(100, 100),
             corpus=Files(patterns=(f"{folder}/novels-de*",)),
         ),
-        model=Model(architecture=base.architecture, remat="full", loss_chunk=64),
+        model=Model(architecture=base.architecture, scan_layers=True, remat="full", loss_chunk=64),
         train=Train(batch_size=BATCH, learning_rate=3e-4, log_every=5),
         evaluation=Evaluation(
             times=6,
