@@ -39,7 +39,7 @@ def test_transformers_loads_it_with_the_same_logits_and_ids(exported, smoke, inp
     run = inputs.run_named(POISONED)
     own = folder.of_run(epath.Path(smoke[0]), run)
     graph, params, _ = trained.model(run, inputs, own)
-    tokens_BxL = np.asarray(inputs.heldout_NxL[:2], np.int32)
+    tokens_BxL = np.asarray(inputs.heldout_NxL[:8], np.int32)
     ours = np.asarray(nnx.merge(graph, params)(jnp.asarray(tokens_BxL)))
     with torch.no_grad():
         logits = theirs(torch.tensor(tokens_BxL, dtype=torch.long)).logits.numpy()
