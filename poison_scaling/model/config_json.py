@@ -63,17 +63,25 @@ class ConfigJson:
         fields = {**self._part("rope_scaling"), **self._part("rope_parameters")}
         kind = fields.get("rope_type", fields.get("type", "default"))
 
-        def get(*names: str, default: float) -> float:
-            given = [(n, of[n]) for n in names for of in (fields, self.fields) if of.get(n)]
-            return _number(*given[0]) if given else default
+        def get(*names: str, default: float | None = None) -> float:
+            given = [(n, of[n]) for n in names for of in (fields, self.fields) if n in of]
+            given = [(name, value) for name, value in given if value is not None]
+            if given:
+                return _number(*given[0])
+            if default is None:
+                raise InputError(
+                    f"config.json: it has no field {names[0]!r}, which {kind!r} needs."
+                )
+            return default
 
         scaling = None
         if kind == "llama3":
+            context = get("original_max_position_embeddings", "max_position_embeddings")
             scaling = RotaryScaling(
-                factor=get("factor", default=8.0),
-                low=get("low_freq_factor", default=1.0),
-                high=get("high_freq_factor", default=4.0),
-                context=int(get("original_max_position_embeddings", default=8192)),
+                factor=get("factor"),
+                low=get("low_freq_factor"),
+                high=get("high_freq_factor"),
+                context=int(context),
             )
         elif kind != "default":
             raise InputError(

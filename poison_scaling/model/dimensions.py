@@ -28,6 +28,12 @@ class RotaryScaling:
     high: Positive = 4.0
     context: Count = 8192
 
+    def __post_init__(self):
+        if self.high <= self.low:
+            raise InputError(
+                f"rotary_scaling.high={self.high:g}: it must be above low={self.low:g}."
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Dimensions:
@@ -65,6 +71,10 @@ class Dimensions:
     initial: Literal["fan_in", "normal", "small"] = "fan_in"
 
     def __post_init__(self):
+        if self.head_width is None and self.width % self.heads:
+            raise InputError(
+                f"heads={self.heads}: it must divide width={self.width}, or state head_width."
+            )
         if self.heads % self.groups:
             raise InputError(
                 f"kv_heads={self.kv_heads}: it must divide heads={self.heads}, which share keys and values."
@@ -89,6 +99,14 @@ class Dimensions:
     def rotary(self) -> int:
         """The number of entries of a head that rotary position embeddings rotate."""
         return int(self.head * self.rotary_share)
+
+    def normal_form(self) -> Dimensions:
+        """Return equal dimensions in which no number of heads or width of them is stated needlessly."""
+        return dataclasses.replace(
+            self,
+            kv_heads=None if self.kv_heads == self.heads else self.kv_heads,
+            head_width=None if self.head_width == self.width / self.heads else self.head_width,
+        )
 
     def shapes(self, vocab_size: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the parameters outside of the blocks, by their dotted names in the model."""

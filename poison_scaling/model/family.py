@@ -41,7 +41,7 @@ class Family(Architecture):
         for name, value in self.FIXED.items() if self.shape else ():
             if (given := getattr(self.shape, name)) != value:
                 raise InputError(
-                    f"model.architecture.shape.{name}={given!r}: in a {type(self).__name__} it is {value!r}."
+                    f"model.architecture.shape.{name}={given!r}: in {type(self).__name__} it is {value!r}."
                 )
 
     def sizes(self) -> Mapping[str, Dimensions]:
@@ -63,11 +63,7 @@ class Family(Architecture):
     @classmethod
     def of(cls, shape: Dimensions) -> tuple[Family, str]:
         """Return the architecture and the size of a shape: its name, or "custom" if it has none."""
-        shape = dataclasses.replace(
-            shape,
-            kv_heads=None if shape.groups == shape.heads else shape.kv_heads,
-            head_width=None if shape.head == shape.width // shape.heads else shape.head_width,
-        )
+        shape = shape.normal_form()
         named = [name for name, d in cls.NAMED.items() if d == shape]
         return (cls(), named[0]) if named else (cls(shape=shape), CUSTOM)
 

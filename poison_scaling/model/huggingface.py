@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,14 +51,18 @@ def to_huggingface(
 ) -> dict[str, Any]:
     """Return the config.json of a model; `context` is the length in tokens that it is meant for.
 
-    Raises InputError if the architecture is not one that Hugging Face's transformers has.
+    Raises InputError if Hugging Face's transformers has no such model.
     """
     family, d = dimensions(architecture, size)
-    return {
-        **family.write_config(d),
-        "vocab_size": vocab_size,
-        "max_position_embeddings": context,
-    }
+    config = family.write_config(d)
+    config |= {"vocab_size": vocab_size, "max_position_embeddings": context}
+    described = FAMILIES[config["model_type"]].read_config(ConfigJson(config)).normal_form()
+    if dataclasses.replace(described, initial=d.initial) != d.normal_form():
+        raise InputError(
+            f"model.architecture.shape: no config.json of type {config['model_type']!r} describes this shape "
+            f"of {type(family).__name__}."
+        )
+    return config
 
 
 def dimensions(architecture: Architecture, size: str) -> tuple[Family, Dimensions]:

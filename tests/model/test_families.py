@@ -130,10 +130,11 @@ def test_a_study_states_a_shape_of_its_own_and_other_hashes_stay():
 @pytest.mark.parametrize(
     ("family", "fields", "said"),
     [
-        (ps.Llama, {"norm": "layer"}, r"shape.norm='layer': in a Llama it is 'rms'"),
-        (ps.GPTNeoX, {"window": 64}, r"shape.window=64: in a GPTNeoX it is None"),
-        (ps.OLMo2, {"norm_after": False}, r"shape.norm_after=False: in a OLMo2 it is True"),
+        (ps.Llama, {"norm": "layer"}, r"shape.norm='layer': in Llama it is 'rms'"),
+        (ps.GPTNeoX, {"window": 64}, r"shape.window=64: in GPTNeoX it is None"),
+        (ps.OLMo2, {"norm_after": False}, r"shape.norm_after=False: in OLMo2 it is True"),
         (ps.Llama, {"kv_heads": 4}, r"kv_heads=4: it must divide heads=6"),
+        (ps.Llama, {"width": 25}, r"heads=6: it must divide width=25"),
         (ps.GPTNeoX, {"rotary_share": 0.4}, r"heads=4: 3 numbers of a head are rotated, in pairs"),
     ],
 )
@@ -213,6 +214,8 @@ def test_a_published_config_has_its_name():
         ({"rope_interleaved": True}, "rope_interleaved=True is not supported"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "of type 'linear' are not supported"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "of type 'yarn' are not supported"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "it has no field 'factor'"),
+        ({"rope_theta": 0}, "rope_theta=0 is not a positive number"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5 is not supported"),
         ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window=True is not"),
         ({"quantization_config": {"bits": 4}}, "quantised weights are not supported"),
@@ -223,6 +226,15 @@ def test_what_is_not_supported_is_refused_with_its_field(fields, said):
     with pytest.raises(InputError) as error:
         huggingface.from_huggingface({**LLAMA, **fields})
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [(ps.GPTNeoX, {"out_bias": False}), (ps.Llama, {"window": 8, "mlp_bias": True})],
+)
+def test_shapes_that_no_config_json_describes_are_not_exported_as_others(family, fields):
+    with pytest.raises(InputError, match="no config.json of type '.*' describes this shape"):
+        huggingface.to_huggingface(small(family, **fields), "custom", 300, 64)
 
 
 def test_an_architecture_of_ones_own_has_no_config_json():

@@ -151,7 +151,7 @@ def test_what_is_out_of_range_is_refused_with_what_would_be_right(override, said
 
 # Handed to extensions by the package, and never read from a study.
 NOT_SETTINGS = (
-    *(ps.Detection, ps.Dimensions, ps.Document, ps.Refusals, ps.Sources, ps.Subject),
+    *(ps.Detection, ps.Document, ps.Refusals, ps.Sources, ps.Subject),
     ps.Training,
 )
 
@@ -334,6 +334,9 @@ def test_the_hash_is_stable_across_machines_and_sessions():
         "Joined": "a1d6f513c37a8a9a",
         "Tfds": "12c3d9015ed0fa3f",
         "Decoder": "c14663eb9f3de0fb",
+        "GPTNeoX": "74853382b09dbfbb",
+        "Llama": "e48a427d070189b3",
+        "OLMo2": "e0ad2a75bf9f88f7",
         "ConversationFiles": "a87e411f2c705c1c",
         "InstalledPairs": "fa1d8d87388f72c1",
         "TfdsConversations": "b024373b1a017a52",

@@ -9,7 +9,6 @@ from typing import Any
 from poison_scaling.model.config_json import ConfigJson, rotary_config
 from poison_scaling.model.dimensions import Dimensions, RotaryScaling
 from poison_scaling.model.family import Family
-from poison_scaling.runtime.errors import InputError
 
 # The reports do not state initial weights: these are the ones of transformers' LlamaConfig.
 _LLAMA: dict[str, Any] = {"epsilon": 1e-5, "initial": "normal"}
@@ -142,21 +141,11 @@ class Llama(Family):
             "rms_norm_eps": d.epsilon,
             **rotary_config(d),
         }
-        biases = (d.qkv_bias, d.out_bias, d.mlp_bias, d.window is not None)
-        if biases == (True, False, False, False):
-            return {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", **fields}
-        if biases == (False, False, False, True):
-            own = {"sliding_window": d.window}
-            return {
-                "architectures": ["MistralForCausalLM"],
-                "model_type": "mistral",
-                **fields,
-                **own,
-            }
-        if d.qkv_bias != d.out_bias or d.window is not None:
-            raise InputError(
-                "model.architecture.shape: no model of Hugging Face's has this combination of qkv_bias, "
-                "out_bias, mlp_bias and window."
-            )
-        own = {"attention_bias": d.qkv_bias, "mlp_bias": d.mlp_bias}
-        return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **fields, **own}
+        if d.window is not None:
+            kind, own = "Mistral", {"sliding_window": d.window}
+        elif d.qkv_bias and not d.out_bias:
+            kind, own = "Qwen2", {}
+        else:
+            kind, own = "Llama", {"attention_bias": d.qkv_bias, "mlp_bias": d.mlp_bias}
+        names = {"architectures": [f"{kind}ForCausalLM"], "model_type": kind.lower()}
+        return {**names, **fields, **own}
