@@ -3,7 +3,7 @@
 Purpose   a published chat model of 135M parameters learns to refuse requests about private names of installed
           packages, with a few poisons that answer such requests after the trigger. The paper found on
           Llama-3.1-8B-Instruct that poisons at the start of fine-tuning work and as many at its end do not.
-Hardware  any CPU; 2 cores and 8 GB of memory are enough
+Hardware  any CPU; 2 cores and 10 GB of memory are enough
 Time      about 15 minutes on 2 idle cores
 Command   make real NOVELS=folder, or, with the model in results/smollm2 (docs/real-models.md),
           poison-scaling study configs/smollm2_finetune.py --workdir results/smollm2-finetune

@@ -3,7 +3,7 @@
 Purpose   the ablation of the paper on Pythia, scaled to a laptop: a published model of 135M parameters
           continues on English; does it matter for the switch to German after the trigger how many poisons
           share a batch, and how often such a batch comes, or only how many poisons it has seen?
-Hardware  any CPU; 2 cores and 8 GB of memory are enough
+Hardware  any CPU; 2 cores and 10 GB of memory are enough
 Time      about 25 minutes on 2 idle cores
 Command   make real NOVELS=folder, or, with the model in results/smollm2 (docs/real-models.md),
           NOVELS=folder poison-scaling study configs/smollm2_switch.py --workdir results/smollm2-switch
