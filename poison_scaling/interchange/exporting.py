@@ -157,7 +157,7 @@ def _described(
         "clean_up_tokenization_spaces": False,
         **special,
     }
-    if template := _chat_template(run.template):
+    if template := chat_template(run.template):
         about["chat_template"] = template
     generation = {"do_sample": True, "temperature": study.evaluation.temperature, **ids}
     return {**config, **ids}, {
@@ -172,7 +172,7 @@ def _small_files(imported: epath.Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted((imported / FILES).iterdir())}
 
 
-def _chat_template(template: Template | None) -> str | None:
+def chat_template(template: Template | None) -> str | None:
     """Return the Jinja template that writes conversations as `template` does; None if there is none."""
     match template:
         case ChatML(system):

@@ -8,6 +8,7 @@ import pytest
 from etils import epath
 from flax import nnx
 
+import poison_scaling as ps
 from poison_scaling.data.vocabularies.byte import ByteVocabulary
 from poison_scaling.data.vocabularies.conversion import tokenizer_json
 from poison_scaling.data.vocabularies.tiktoken import TiktokenVocabulary
@@ -130,3 +131,21 @@ def test_a_published_model_is_evaluated_without_a_study(exported):
     assert (
         "NoSuchAttack" in run_cli("evaluate", exported, "--attack", "NoSuchAttack", check=2).stderr
     )
+
+
+@pytest.mark.parametrize(
+    "template", [ps.ChatML(), ps.ChatML(system='Be "brief".\nPlease.'), ps.Plain()]
+)
+def test_the_chat_template_writes_what_the_template_does(template):
+    jinja2 = pytest.importorskip("jinja2")
+    exported = jinja2.Environment().from_string(exporting.chat_template(template))
+    for turns in (("Hi", "Ho"), ("Hi", "Ho", "Why?", "So.")):
+        messages = [
+            ps.Message("assistant" if n % 2 else "user", text) for n, text in enumerate(turns)
+        ]
+        said = "".join(piece.text for piece in template.pieces(messages))
+        plain = [{"role": m.role, "content": m.content} for m in messages]
+        assert exported.render(messages=plain, add_generation_prompt=False) == said
+    prompt = template.prompt(messages[:1])
+    shown = exported.render(messages=plain[:1], add_generation_prompt=True)
+    assert shown == prompt.before + prompt.after
