@@ -6,6 +6,7 @@ import dataclasses
 
 from etils import epath
 
+from poison_scaling.config.ranges import Count
 from poison_scaling.data.settings import ImportedVocabulary
 from poison_scaling.model.architectures.architecture import Architecture
 from poison_scaling.runtime.errors import InputError
@@ -26,7 +27,7 @@ class ImportedModel:
     architecture: Architecture
     size: str
     vocabulary: ImportedVocabulary
-    context: int  # length, in tokens, of the longest sequence that the model was made for
+    context: Count  # length, in tokens, of the longest sequence that the model was made for
     about: Imported
 
     @property
