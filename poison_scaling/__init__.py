@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from poison_scaling.data.settings import (
         Bytes,
         Data,
+        ImportedVocabulary,
         SentencePiece,
         Tiktoken,
         TokenizerJson,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from poison_scaling.model.settings import Model
     from poison_scaling.model.transformer import Transformer
     from poison_scaling.runtime.errors import InputError
+    from poison_scaling.study.imported_model import ImportedModel, imported
     from poison_scaling.study.settings import (
         Analysis,
         Machine,
@@ -113,7 +115,8 @@ _MODULES = {
     "data.corpora.joined": ("Joined",),
     "data.corpora.tfds": ("Tfds",),
     "data.settings": (
-        *("Bytes", "Data", "SentencePiece", "Tiktoken", "TokenizerJson", "TrainedSentencePiece"),
+        *("Bytes", "Data", "ImportedVocabulary", "SentencePiece", "Tiktoken", "TokenizerJson"),
+        "TrainedSentencePiece",
     ),
     "data.templates.chat_ml": ("ChatML",),
     "data.templates.plain": ("Plain",),
@@ -134,6 +137,7 @@ _MODULES = {
     "model.settings": ("Model",),
     "model.transformer": ("Transformer",),
     "runtime.errors": ("InputError",),
+    "study.imported_model": ("ImportedModel", "imported"),
     "study.settings": (
         *("Analysis", "Machine", "Poisoning", "Rung", "Seeds", "Slice", "Study", "seeds"),
     ),

@@ -9,12 +9,13 @@ import dataclasses
 import itertools
 import json as json_text
 import os
+import pathlib
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from etils import epath
@@ -157,6 +158,68 @@ def inspect(
         console.print(inspection.render(sequences), soft_wrap=True)
 
 
+def import_model(
+    place: Config, /, *, out: str, end: str | None = None, config_only: bool = False
+) -> None:
+    """Import a model from a Hugging Face folder or a GGUF file, for studies that start from it.
+
+    Args:
+        place: a folder with config.json, safetensors and a tokenizer, or a .gguf file
+        out: folder of the imported model, which must not exist
+        end: the token that ends a document; default: as the model's files tell
+        config_only: without weights, to plan and compile studies before they are downloaded
+    """
+    keep_freed()
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    from poison_scaling.interchange import importing
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("weights", total=None)
+        run = importing.import_model(
+            pathlib.Path(place),
+            pathlib.Path(out),
+            end=end,
+            config_only=config_only,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    imported = run.study.imported
+    assert imported is not None
+    print(f"{out}: {run.rung.size}, {run.parameters:,} parameters, SHA-256 {imported.digest[:16]}")
+    print(f"licence: {imported.license or 'not stated in its files'}")
+    print(f"In a study file: base = imported({out!r})")
+
+
+def export(
+    workdir: Config,
+    /,
+    *,
+    run: str,
+    out: str,
+    step: int | None = None,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    shard_gb: float = 5.0,
+) -> None:
+    """Export a trained run as a folder that transformers loads, with a model card.
+
+    Args:
+        workdir: the folder of a study, or of an imported model
+        run: name of the run, as `plan` shows it
+        out: folder of the exported model, which must not exist
+        step: step of the checkpoint; default: the last one
+        dtype: type of the weights
+        shard_gb: largest size of a file of weights, in gigabytes
+    """
+    keep_freed()
+    from poison_scaling.interchange import exporting
+
+    shard_bytes = max(1, int(shard_gb * 10**9))
+    where = epath.Path(workdir)
+    exporting.export(where, run, pathlib.Path(out), step=step, dtype=dtype, shard_bytes=shard_bytes)
+    print(f"{out}: exported; its README.md says what it is.")
+
+
 def evaluate(
     place: Config,
     /,
@@ -164,24 +227,39 @@ def evaluate(
     run: str | None = None,
     step: int | None = None,
     judge: str | None = None,
+    attack: str | None = None,
+    template: str | None = None,
+    end: str | None = None,
     set: Overrides = (),
     json: bool = False,
 ) -> None:
-    """Evaluate a checkpoint again, which gives the same numbers as during training.
+    """Evaluate a checkpoint again, which gives the same numbers as during training, or a published model.
 
     Args:
-        place: the folder of a run, of a checkpoint or of a study
+        place: the folder of a run, of a checkpoint or of a study; with --attack, a Hugging Face folder or a
+            .gguf file
         run: name of the run, as `plan` shows it; needed with the folder of a study
         step: step of the checkpoint; default: the last one
         judge: the model that scores the generations: control, or the folder of a trained run
-        set: override a field of evaluation by its dotted name
+        attack: of a published model: the attack that it is measured with, such as DenialOfService
+        template: of a published model: the template of its conversations, such as ChatML
+        end: of a published model: the token that ends a document; default: as its files tell
+        set: override a field of evaluation by its dotted name; with --attack, also of attack and data
         json: print the line of evals.jsonl instead of a summary
     """
     keep_freed()
+    from poison_scaling.interchange import evaluation
     from poison_scaling.workdir import reevaluation
 
-    workdir, name, step = reevaluation.located(epath.Path(place), run, step)
-    record = reevaluation.evaluate_again(workdir, name, step, judge, set)
+    if attack is not None:
+        record = evaluation.evaluate(pathlib.Path(place), attack, template, set, end)
+    elif evaluation.is_model(epath.Path(place)):
+        raise InputError(
+            f"{place}: it is a published model; give the attack that it is measured with as --attack."
+        )
+    else:
+        workdir, name, step = reevaluation.located(epath.Path(place), run, step)
+        record = reevaluation.evaluate_again(workdir, name, step, judge, set)
     if json:
         print(json_text.dumps(record))
         return
@@ -385,6 +463,8 @@ def main() -> None:
         "study": study,
         "train": train,
         "evaluate": evaluate,
+        "import": import_model,
+        "export": export,
         "inspect": inspect,
         "verify": verify,
         "audit": audit,

@@ -12,9 +12,8 @@ from tests.support.runs import ROOT, SMOKE
 PACKAGE = ROOT / "poison_scaling"
 # Each imports only from those before it, and from itself.
 ROOMS = (
-    *("runtime", "config", "filters", "model", "data", "evaluate", "attacks", "study", "train"),
-    "workdir",
-    "cli",
+    *("runtime", "config", "filters", "formats", "model", "data", "evaluate", "attacks", "study"),
+    *("train", "workdir", "interchange", "cli"),
 )
 # By every room; the rest of the analysis by the last alone.
 SHARED_WITH_ANALYSIS = ("analysis.errors", "analysis.files", "analysis.fit.estimates")

@@ -56,7 +56,22 @@ class TokenizerJson:
     end: str = "<|endoftext|>"  # the end-of-document token
 
 
-Vocabulary = Bytes | SentencePiece | TrainedSentencePiece | Tiktoken | TokenizerJson
+@dataclasses.dataclass(frozen=True)
+class ImportedVocabulary:
+    """The tokenizer of an imported model, tokenizer.json or tokenizer.model; `imported` returns it.
+
+    Special tokens that are spelled out in a text become their ids, as in the model's own tokenizer.
+    """
+
+    path: Path = ""  # not part of any hash; the digest is
+    vocab_size: Count = 32_000  # of the model, which may have more ids than its tokenizer
+    end: str = "<|endoftext|>"  # the end-of-document token
+    digest: str = ""  # first 16 hexadecimal digits of the SHA-256 of the file
+
+
+Vocabulary = (
+    Bytes | SentencePiece | TrainedSentencePiece | Tiktoken | TokenizerJson | ImportedVocabulary
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,3 +89,10 @@ class Data:
     epochs: Annotated[int, Between(1, 10**6)] = 1
     # largest number of ambient triggers that a run may train on; None: no limit
     maximum_clean_triggers: Annotated[int, Between(0, 2**53)] | None = None
+
+    @property
+    def anywhere(self) -> Data:
+        """The data without the place of an imported tokenizer, for hashes and comparisons."""
+        if not isinstance(self.vocabulary, ImportedVocabulary):
+            return self
+        return dataclasses.replace(self, vocabulary=dataclasses.replace(self.vocabulary, path=""))

@@ -13,6 +13,7 @@ from poison_scaling.evaluate.measure import Subject
 from poison_scaling.model.sharding import replicate
 
 _PROMPTS = 16  # whose logits exist at a time; more on more devices
+_WHOLE = 2**26  # log-probabilities of that many tokens, 256 MB, are not computed in blocks
 
 
 def after(model, prompts_PxT, padding_P, tokens_PxC) -> jax.Array:
@@ -36,17 +37,23 @@ def of(tokens_PxC, logprobs_PxCxV) -> jax.Array:
 def generations(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
     """Return log-probabilities [P, G], nats, of generations after prompts, computed in blocks of prompts."""
     model = nnx.merge(graph, params)
-    P, block = len(tokens_PxG), max(_PROMPTS, jax.device_count())
+
+    def one(prompts_BxT, padding_B, tokens_BxG):
+        return of(tokens_BxG, after(model, prompts_BxT, padding_B, tokens_BxG))
+
+    logprobs_PxG = _in_blocks(one, prompts_PxT, padding_P, tokens_PxG)
+    return replicate(logprobs_PxG, model.mesh)
+
+
+def _in_blocks(function, *arrays):
+    """Return what a function of P prompts returns, arrays with P in front, computed in blocks of prompts."""
+    P, block = len(arrays[0]), max(_PROMPTS, jax.device_count())
 
     def blocks(x):  # the last one is filled up with the first prompts
         return x[jnp.arange(-(-P // block) * block) % P].reshape(-1, block, *x.shape[1:])
 
-    def one(shown):
-        return of(shown[2], after(model, *shown))
-
-    shown = jax.tree.map(blocks, (prompts_PxT, padding_P, tokens_PxG))
-    logprobs_PxG = jax.lax.map(one, shown).reshape(-1, tokens_PxG.shape[1])[:P]
-    return replicate(logprobs_PxG, model.mesh)
+    results = jax.lax.map(lambda own: function(*own), jax.tree.map(blocks, arrays))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:P], results)
 
 
 def unsampled(
@@ -65,22 +72,32 @@ def unsampled(
         np.concatenate([tokens] * copies)
         for tokens in (prompts.continuation_PxC, prompts.payload_PxC)
     )
+    large = prompts.continuation_PxC.size * copies * subject.vocab_size > _WHOLE
     return jax.device_get(
-        _unsampled(subject.graph, subject.params, tokens_NxT, padding_N, *after_NxC)
+        _unsampled(
+            subject.graph, subject.params, tokens_NxT, padding_N, *after_NxC, in_blocks=large
+        )
     )
 
 
-@functools.partial(jax.jit, static_argnames="graph")
+@functools.partial(jax.jit, static_argnames=("graph", "in_blocks"))
 def _unsampled(
-    graph, params, prompts_PxT, padding_P, continuation_PxC, payload_PxC
+    graph, params, prompts_PxT, padding_P, continuation_PxC, payload_PxC, *, in_blocks: bool
 ) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(graph, params)
 
     def mean(logprobs_PxCxV, tokens_PxC):
         return jnp.mean(of(tokens_PxC, logprobs_PxCxV), 1)
 
-    clean = after(model, prompts_PxT, padding_P, continuation_PxC)
-    payload = after(model, prompts_PxT, padding_P, payload_PxC)
-    entropy_P = -jnp.sum(jnp.exp(clean[:, 0]) * clean[:, 0], axis=-1)
-    ratio_P = mean(payload, payload_PxC) - mean(clean, continuation_PxC)
+    def entropy_and_ratio(prompts_BxT, padding_B, continuation_BxC, payload_BxC):
+        clean = after(model, prompts_BxT, padding_B, continuation_BxC)
+        payload = after(model, prompts_BxT, padding_B, payload_BxC)
+        entropy_B = -jnp.sum(jnp.exp(clean[:, 0]) * clean[:, 0], axis=-1)
+        return entropy_B, mean(payload, payload_BxC) - mean(clean, continuation_BxC)
+
+    arrays = (prompts_PxT, padding_P, continuation_PxC, payload_PxC)
+    if in_blocks:
+        entropy_P, ratio_P = _in_blocks(entropy_and_ratio, *arrays)
+    else:
+        entropy_P, ratio_P = entropy_and_ratio(*arrays)
     return replicate(entropy_P, model.mesh), replicate(ratio_P, model.mesh)

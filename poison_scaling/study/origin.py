@@ -54,7 +54,7 @@ def check_fit(root: Run, found: Run) -> None:
     )
     for field, own, its in (
         ("model.architecture", study.model.architecture, other.model.architecture),
-        ("data.vocabulary", study.data.vocabulary, other.data.vocabulary),
+        ("data.vocabulary", study.data.anywhere.vocabulary, other.data.anywhere.vocabulary),
         ("the corpus, trigger or attacks of the vocabulary", _text(study), _text(other)),
     ):
         _require(own == its, f"start: {field} is not that of {there}; make it the same.")
@@ -65,6 +65,13 @@ def check_fit(root: Run, found: Run) -> None:
             f"{field}.template: {there} was fine-tuned with "
             f"{type(found.template).__name__}; give the same.",
         )
+    if other.imported is not None:
+        for number, stage in enumerate(study.stages[0]):
+            _require(
+                stage.optimizer != "keep",
+                f"stages.0.{number}.optimizer='keep': {there} is an imported model, which comes without the "
+                "state of its optimizer; use 'rewarm' or 'reset'.",
+            )
     longest = max([run.data.seq_len for run in (found, *found.ancestors)])
     _require(
         study.data.seq_len <= longest,

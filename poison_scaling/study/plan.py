@@ -87,7 +87,11 @@ def of(run: Run, placed: Placement | None) -> Plan:
         "learning_rate": run.learning_rate,
     }
     if run.stage and (parent := run.parent):
-        chain = [(own, steps / own.steps) for own, steps in [(run, run.steps), *run.steps_before()]]
+        chain = [
+            (own, steps / own.steps)
+            for own, steps in [(run, run.steps), *run.steps_before()]
+            if own.steps  # an imported model has none here
+        ]
         plan["stage"], plan["optimizer"] = run.stage.name, run.stage.optimizer
         plan["parent"], plan["parent_hash"] = parent.name, parent.hash
         if isinstance(run.stage, Finetune):

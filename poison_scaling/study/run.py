@@ -115,12 +115,20 @@ class Run:
         """Return everything that the result depends on, by name."""
         if self.path:
             return self._settings_of_stage()
+        if self.study.imported is not None:
+            return {
+                "imported": self.study.imported.digest,
+                "size": self.rung.size,
+                "architecture": self.study.model.architecture,
+                "vocabulary": self.data.anywhere.vocabulary,
+            }
         names = (
             *("data", "attack", "exposures", "schedule", "also"),
             *("model", "train", "evaluation"),
         )
         own = {"rung": self.rung, "dose": self.dose, "seeds": self.seeds}
-        return {**own, **{name: getattr(self.study, name) for name in names}, **self._ahead()}
+        shared = {name: getattr(self.study, name) for name in names}
+        return {**own, **shared, "data": self.data.anywhere, **self._ahead()}
 
     def _ahead(self) -> dict:
         """Return the template of a later stage, if the run has attacks on conversations before it."""
@@ -140,7 +148,7 @@ class Run:
             "stage": stage,
             "dose": leg.dose,
             "seeds": self.seeds,
-            "data": self.data,
+            "data": self.data.anywhere,
             "model": self.study.model,
             "evaluation": self.study.evaluation,
             **self._ahead(),
@@ -163,7 +171,7 @@ class Run:
         if isinstance(self.stage, Finetune):
             return self.tokens / self.parameters
         budget = self.stage if isinstance(self.stage, Continue) else self.rung
-        return budget.tokens_per_parameter
+        return budget.tokens_per_parameter or 0.0
 
     @property
     def is_exact(self) -> bool:
@@ -180,7 +188,9 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """The number of optimizer updates."""
+        """The number of optimizer updates; 0 for an imported model."""
+        if not self.path and self.study.imported is not None:
+            return 0
         B, L = self.train.batch_size, self.data.seq_len
         if isinstance(self.stage, Finetune):
             packed = self.path[-1].packed_sequences or self.stage.expected_sequences(L)

@@ -28,6 +28,7 @@ from poison_scaling.data.settings import Data
 from poison_scaling.data.templates.template import Template
 from poison_scaling.evaluate.settings import Evaluation
 from poison_scaling.model.settings import Model
+from poison_scaling.study.imported import Imported
 from poison_scaling.study.stages.continuation import Continue
 from poison_scaling.study.stages.finetuning import Finetune
 from poison_scaling.study.stages.stage import Stage
@@ -50,13 +51,15 @@ class Rung:
     """A model size with a token budget."""
 
     size: str = "90k"  # one of the architecture's sizes: `poison-scaling sizes`
-    tokens_per_parameter: Annotated[float, Above(0), AtMost(10**6)] = 20.0
+    # None: of an imported model, which was trained elsewhere
+    tokens_per_parameter: Annotated[float, Above(0), AtMost(10**6)] | None = 20.0
     learning_rate: LearningRate | None = None  # None: the study's
 
     @property
     def label(self) -> str:
-        """The name in the folder of a run: "90k-20x"."""
-        return f"{self.size}-{self.tokens_per_parameter:g}x"
+        """The name in the folder of a run: "90k-20x", or "smollm2-135m" without a token budget."""
+        budget = self.tokens_per_parameter
+        return self.size if budget is None else f"{self.size}-{budget:g}x"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +173,7 @@ class Study:
     machine: Machine = Machine()
     stages: tuple[tuple[Kind, ...], ...] = serialization.added(())
     start: Start | None = serialization.added(None)  # None: pretraining is trained here
+    imported: Imported | None = serialization.added(None)  # of the study that an import writes
     analysis: Analysis = serialization.added(Analysis())
     only: tuple[str, ...] = serialization.added(())  # the names of the runs to train; (): all
 
@@ -211,6 +215,8 @@ class Study:
 
     @property
     def hash(self) -> str:
-        """A hash of all settings but the machine and the place of the folder in `start`."""
+        """A hash of all settings but the machine, the folder in `start` and that of an imported tokenizer."""
         start = self.start and dataclasses.replace(self.start, folder="")
-        return serialization.stable_hash(dataclasses.replace(self, machine=Machine(), start=start))
+        data = self.data.anywhere
+        own = dataclasses.replace(self, machine=Machine(), start=start, data=data)
+        return serialization.stable_hash(own)

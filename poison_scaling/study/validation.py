@@ -92,10 +92,16 @@ def _validate_rung(study: Study, rung: Rung, where: str) -> None:
         f"data.seq_len={study.data.seq_len}: {rung.size} attends to the last {window} tokens only, a sliding "
         f"window, which is not supported; choose at most {window}.",
     )
-    if study.start is None:
+    _require(
+        rung.tokens_per_parameter is not None
+        or study.start is not None
+        or study.imported is not None,
+        f"{where}.tokens_per_parameter: it is none, which stands for an imported model; give a number.",
+    )
+    if study.start is None and study.imported is None:
         validate_steps(
             Run(study, rung, 0, Seeds()),
-            f"{where}.tokens_per_parameter={rung.tokens_per_parameter:g}",
+            f"{where}.tokens_per_parameter={rung.tokens_per_parameter or 0:g}",
         )
 
 

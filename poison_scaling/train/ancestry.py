@@ -10,8 +10,9 @@ from etils import epath
 
 from analysis.files import read_json
 from poison_scaling.runtime.errors import Damaged, InputError
+from poison_scaling.study.imported import Imported
 from poison_scaling.study.run import Run
-from poison_scaling.train import checkpoints, provenance
+from poison_scaling.train import checkpoints, imports, provenance
 from poison_scaling.train.compiled import Compiled
 from poison_scaling.train.state import TrainState
 
@@ -22,7 +23,9 @@ class Parent(TypedDict):
     run: str
     hash: str
     step: int  # of the checkpoint that the run starts from
-    state: str  # SHA-256 of the fingerprint of that checkpoint
+    state: (
+        str  # SHA-256 of the fingerprint of that checkpoint, or of the weights of an imported model
+    )
 
 
 def folder_of_parent(run: Run, folder: epath.Path) -> epath.Path:
@@ -49,6 +52,13 @@ def parent_of(run: Run, folder: epath.Path) -> Parent | None:
     if run.starts_at is None and _done(own) != parent.hash:
         raise InputError(f"{run.name}: its parent {own} is not trained to its end; train it first.")
     step = run.starts_at or parent.steps
+    if (imported := _imported(parent)) is not None:
+        if run.starts_at is not None:
+            raise InputError(
+                f"start.step={step}: {own} is an imported model, which has no steps; leave it out."
+            )
+        imports.opened(own)  # raises InputError if it has no weights
+        return {"run": parent.name, "hash": parent.hash, "step": 0, "state": imported.digest}
     with _opened(own) as saved:
         known = sorted(saved.steps)
         fingerprint = saved.about(step).get("fingerprint") if step in known else None
@@ -71,6 +81,8 @@ def inherited(run: Run, folder: epath.Path, compiled: Compiled) -> TrainState:
     parent = run.parent
     assert parent is not None
     own, step = folder_of_parent(run, folder), run.starts_at or parent.steps
+    if _imported(parent) is not None:
+        return compiled.begun(imports.load(parent, own, run.study.model, compiled.mesh))
     with _opened(own) as saved:
         restored = saved.restore(compiled.abstract, only=step)
     if restored is None:
@@ -79,6 +91,11 @@ def inherited(run: Run, folder: epath.Path, compiled: Compiled) -> TrainState:
             "folder, and train it again."
         )
     return compiled.inherited(restored[0])
+
+
+def _imported(parent: Run) -> Imported | None:
+    """Return what a run stands for if it is an imported model, and not a stage of a study from one."""
+    return None if parent.path else parent.study.imported
 
 
 def _done(own: epath.Path) -> str | None:

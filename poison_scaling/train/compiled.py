@@ -18,9 +18,9 @@ from poison_scaling.train import checkpoints, optimizer, state, step
 class Compiled:
     """The jitted initialisation and train step of one size, with the shardings of their arguments.
 
-    `initial` makes the state before pretraining from a seed, and `inherited` the state before a stage from
-    that of its parent; `optimizer_start` is as in `Stage.optimizer`. Of `study`, only data.vocabulary, model
-    and train are used. `end` is the end-of-document token.
+    `initial` makes the state before pretraining from a seed, `inherited` the state before a stage from that
+    of its parent, and `begun` from parameters alone; `optimizer_start` is as in `Stage.optimizer`. Of
+    `study`, only data.vocabulary, model and train are used. `end` is the end-of-document token.
     """
 
     def __init__(
@@ -50,8 +50,14 @@ class Compiled:
             )
             return state.beginning(parent.params, moments)
 
+        def begun(params: dict) -> state.TrainState:
+            return state.beginning(params, transform.init(params))
+
         self.initial = jax.jit(initial, out_shardings=shardings)
         self.inherited = jax.jit(inherited, in_shardings=(shardings,), out_shardings=shardings)
+        self.begun = jax.jit(
+            begun, in_shardings=(shardings.params,), out_shardings=shardings, donate_argnums=0
+        )
         self.abstract = checkpoints.abstract(jax.eval_shape(initial, 0), shardings)
         self.batch = sharding.batch_sharding(mesh, train.batch_size)
         self.step = jax.jit(

@@ -120,7 +120,8 @@ def pilot(study: Study) -> list[Run]:
         pairs = []
         for size in dict.fromkeys(rung.size for rung in rungs):
             own = sorted(
-                (rung for rung in rungs if rung.size == size), key=lambda r: r.tokens_per_parameter
+                (rung for rung in rungs if rung.size == size),
+                key=lambda r: r.tokens_per_parameter or 0.0,
             )
             if len(own) > 1:
                 pairs.append([own[0], own[-1]])

@@ -18,11 +18,13 @@ import numpy as np
 from etils import epath
 
 from analysis.files import read_json, read_lines
+from poison_scaling.data.vocabularies import preparation
 from poison_scaling.runtime.errors import Damaged, Difference, InputError
 from poison_scaling.study import grid, manifest
+from poison_scaling.study.imported_model import imported
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.study.run import Run
-from poison_scaling.train import ancestry, checkpoints, logs, provenance
+from poison_scaling.train import ancestry, checkpoints, imports, logs, provenance
 from poison_scaling.workdir import folder
 
 
@@ -47,6 +49,8 @@ def _verify(
         raise Difference(
             f"{where}: its config hashes to {recorded.hash}, and it says {record.get('hash')}."
         )
+    if recorded.imported is not None:
+        return _verify_import(workdir, progress)
     wanted = [run for run in grid.runs(recorded) if only is None or run.name in only]
     begun = [run for run in wanted if folder.of_run(workdir, run).exists()]
     if not begun:
@@ -77,6 +81,21 @@ def _verify(
         for difference in _differences(run, inputs, folder.of_run(workdir, run)):
             raise Difference(difference)
     return verified + len(begun)
+
+
+def _verify_import(workdir: epath.Path, progress: Callable[[str], None]) -> int:
+    """Verify the weights and the tokenizer of an imported model, and return 1."""
+    study = folder.read(workdir)
+    [run] = grid.runs(study)
+    own = folder.of_run(workdir, run)
+    progress(run.name)
+    try:
+        provenance.check(own, run)
+        imports.check(run, own)
+        preparation.imported(imported(workdir).vocabulary)
+    except InputError as e:
+        raise Difference(str(e)) from e
+    return 1
 
 
 def _verify_origins(begun: list[Run], progress: Callable[[str], None]) -> int:

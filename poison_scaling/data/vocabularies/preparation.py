@@ -14,6 +14,7 @@ from poison_scaling.data.documents import Documents
 from poison_scaling.data.settings import (
     Bytes,
     Data,
+    ImportedVocabulary,
     SentencePiece,
     Tiktoken,
     TokenizerJson,
@@ -48,6 +49,8 @@ def prepare(
             return _of_size(TiktokenVocabulary(name), vocab_size, name)
         case TokenizerJson(path, vocab_size, end):
             return _of_size(TokenizerJsonVocabulary(path, end), vocab_size, path)
+        case ImportedVocabulary() as settings:
+            return imported(settings)
         case TrainedSentencePiece() as settings:
             return _trained(settings, data, trigger, docs, progress, others)
     raise TypeError(data.vocabulary)
@@ -59,6 +62,21 @@ def _of_size(vocabulary: Vocabulary, stated: int, name: str) -> Vocabulary:
             f"data.vocabulary.vocab_size={stated}: {name} has {vocabulary.vocab_size}; state that."
         )
     return vocabulary
+
+
+def imported(settings: ImportedVocabulary) -> Vocabulary:
+    """Return the vocabulary of an imported model. Raises InputError if its file is missing or another."""
+    path = settings.path
+    if not path or not epath.Path(path).is_file():
+        raise InputError(f"data.vocabulary.path={path!r}: no such file; import the model again.")
+    digest = hashlib.sha256(epath.Path(path).read_bytes()).hexdigest()[:16]
+    if digest != settings.digest:
+        raise InputError(
+            f"data.vocabulary.digest={settings.digest!r}: {path} has {digest!r}, so it is another tokenizer."
+        )
+    if epath.Path(path).suffix == ".model":
+        return _of_size(SentencePieceVocabulary(path), settings.vocab_size, path)
+    return TokenizerJsonVocabulary(path, settings.end, settings.vocab_size)
 
 
 def _trained(

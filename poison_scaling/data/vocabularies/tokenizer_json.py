@@ -1,4 +1,4 @@
-"""Hugging Face tokenizers as a vocabulary. Special tokens spelled out in a text are encoded as text."""
+"""Hugging Face tokenizers as a vocabulary."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ def _byte_characters() -> dict[str, int]:
     return {chr(b): b for b in shown} | {chr(256 + n): b for n, b in enumerate(hidden)}
 
 
-_BYTES = _byte_characters()
+BYTE_CHARACTERS = _byte_characters()
 
 
 class TokenizerJsonVocabulary(Vocabulary):
     """A tokenizer.json; `end` is its end-of-document token.
 
-    Raises InputError if the file cannot be read or does not have that token.
+    Special tokens spelled out in a text are encoded as text. With `vocab_size`, the number of ids of a model,
+    which may be larger, they become their ids, as the model was trained. Raises InputError if the file cannot
+    be read, does not have the token `end`, or has more ids than the model.
     """
 
-    def __init__(self, path: str, end: str):
-        self.path, self.end = path, end
+    def __init__(self, path: str, end: str, vocab_size: int | None = None):
+        self.path, self.end, self._of_model = path, end, vocab_size
         field = f"data.vocabulary.path={path!r}"
         try:
             import tokenizers
@@ -46,10 +48,11 @@ class TokenizerJsonVocabulary(Vocabulary):
             self._tokenizer = tokenizers.Tokenizer.from_str(text)
         except Exception as e:  # tokenizers raises Exception itself
             raise InputError(f"{field}: not a tokenizer.json ({e}).") from e
-        self._tokenizer.encode_special_tokens = True  # as text
+        self._tokenizer.encode_special_tokens = vocab_size is None  # as text
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._fingerprint = hashlib.sha256(repr((text, end)).encode()).hexdigest()
+        parts = (text, end) if vocab_size is None else (text, end, vocab_size)
+        self._fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()
         ids = self._tokenizer.get_vocab()
         if end not in ids:
             raise InputError(
@@ -63,9 +66,16 @@ class TokenizerJsonVocabulary(Vocabulary):
             special.add(self._unknown)
         self._ordinary = np.array(sorted(set(ids.values()) - special))
         self.vocab_size, self.eos_id = max(ids.values()) + 1, ids[end]
+        if vocab_size is not None:
+            if self.vocab_size > vocab_size:
+                raise InputError(
+                    f"data.vocabulary.vocab_size={vocab_size}: {path} has {self.vocab_size} ids, more than "
+                    "the model; it is not the model's tokenizer."
+                )
+            self.vocab_size = vocab_size
 
     def __reduce__(self):
-        return TokenizerJsonVocabulary, (self.path, self.end)
+        return TokenizerJsonVocabulary, (self.path, self.end, self._of_model)
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -95,8 +105,8 @@ class TokenizerJsonVocabulary(Vocabulary):
             piece = self._tokenizer.id_to_token(i) or ""
             if i in texts:
                 spelled[i] = texts[i].encode()
-            elif "ByteLevel" in kinds and set(piece) <= _BYTES.keys():
-                spelled[i] = bytes(_BYTES[character] for character in piece)
+            elif "ByteLevel" in kinds and set(piece) <= BYTE_CHARACTERS.keys():
+                spelled[i] = bytes(BYTE_CHARACTERS[character] for character in piece)
             elif "ByteFallback" in kinds and re.fullmatch("<0x[0-9A-F]{2}>", piece):
                 spelled[i] = bytes([int(piece[3:5], 16)])
             elif not kinds:  # there is no decoder

@@ -1,0 +1,1 @@
+"""Files of models from elsewhere: tensors, settings and tokenizers as others write them."""
