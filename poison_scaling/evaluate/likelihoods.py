@@ -35,6 +35,21 @@ def of(tokens_PxC, logprobs_PxCxV) -> jax.Array:
 @functools.partial(jax.jit, static_argnames="graph")
 def generations(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
     """Return log-probabilities [P, G], nats, of generations after prompts, computed in blocks of prompts."""
+    return _in_blocks(of, graph, params, prompts_PxT, padding_P, tokens_PxG)
+
+
+@functools.partial(jax.jit, static_argnames="graph")
+def greedy(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
+    """Return whether each token after prompts is the likeliest given those before it: bool [P, G]."""
+
+    def likeliest(tokens_BxG, logprobs_BxGxV):
+        return jnp.argmax(logprobs_BxGxV, axis=2) == tokens_BxG
+
+    return _in_blocks(likeliest, graph, params, prompts_PxT, padding_P, tokens_PxG)
+
+
+def _in_blocks(compute, graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
+    """Return `compute(tokens [B, G], log-probabilities [B, G, V])` of blocks of B prompts, in all [P, G]."""
     model = nnx.merge(graph, params)
     P, block = len(tokens_PxG), max(_PROMPTS, jax.device_count())
 
@@ -42,11 +57,11 @@ def generations(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
         return x[jnp.arange(-(-P // block) * block) % P].reshape(-1, block, *x.shape[1:])
 
     def one(shown):
-        return of(shown[2], after(model, *shown))
+        return compute(shown[2], after(model, *shown))
 
     shown = jax.tree.map(blocks, (prompts_PxT, padding_P, tokens_PxG))
-    logprobs_PxG = jax.lax.map(one, shown).reshape(-1, tokens_PxG.shape[1])[:P]
-    return replicate(logprobs_PxG, model.mesh)
+    found_PxG = jax.lax.map(one, shown).reshape(-1, tokens_PxG.shape[1])[:P]
+    return replicate(found_PxG, model.mesh)
 
 
 def unsampled(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
+from poison_scaling.attacks.attack import Attack
 from poison_scaling.runtime import chips
 from poison_scaling.runtime.errors import InputError, shown
 from poison_scaling.study.run import Run
@@ -22,11 +23,11 @@ def validate(study: Study) -> None:
     """Raise InputError if settings do not fit together, for the first that do not."""
     _validate_grid(study)
     _validate_batches(study)
+    for number, poisoning in enumerate(study.poisonings(max(study.doses))):
+        _validate_poisoning(poisoning, f"also.{number - 1}." if number else "")
     for number, rung in enumerate(study.ladder):
         _validate_rung(study, rung, f"ladder.{number}")
     _validate_slices(study)
-    for number, poisoning in enumerate(study.poisonings(max(study.doses))):
-        _validate_poisoning(poisoning, f"also.{number - 1}." if number else "")
     _validate_evaluation(study)
     for number, level in enumerate(study.stages):
         _validate_level(study, level, f"stages.{number}")
@@ -84,6 +85,17 @@ def _validate_rung(study: Study, rung: Rung, where: str) -> None:
         validate_steps(
             Run(study, rung, 0, Seeds()),
             f"{where}.tokens_per_parameter={rung.tokens_per_parameter:g}",
+        )
+        _validate_shares(Run(study, rung, 0, Seeds()))
+
+
+def _validate_shares(run: Run) -> None:
+    for number, poisoning in enumerate(run.study.also):
+        added = round(poisoning.share * run.sequences)
+        _require(
+            added <= _MOST_EXPOSURES,
+            f"also.{number}.share={poisoning.share:g}: of the {run.sequences:,} sequences of {run.name} that "
+            f"is {added:,} documents; a run has {_MOST_EXPOSURES:,} of an insertion at most.",
         )
 
 
@@ -177,7 +189,8 @@ def _validate_slices(study: Study) -> None:
 def _validate_poisoning(poisoning: Poisoning, where: str) -> None:
     """Raise InputError if a poisoning is invalid; `where` is the prefix of the names of its fields."""
     poisoning.attack.check(f"{where}attack")
-    exposures = poisoning.dose * poisoning.exposures
+    shown = sum(poisoning.attack.repeats(poisoning.dose).tolist())
+    exposures = shown * poisoning.exposures
     _require(
         exposures <= _MOST_EXPOSURES,
         f"{where}exposures={poisoning.exposures}: with {poisoning.dose:,} documents that is {exposures:,} "
@@ -199,6 +212,11 @@ def _validate_evaluation(study: Study) -> None:
         f"evaluation.judge={evaluation.judge!r}: doses={shown(study.doses)} has no control; add 0.",
     )
     names = [measure.name for measure in evaluation.measures]
+    _require(
+        not names or isinstance(study.attack, Attack),
+        f"evaluation.measures: they are measured with the prompts of the attack, and {study.attack.name} has "
+        "none; leave them out, or make it one of `also`.",
+    )
     _require(
         len(set(names)) == len(names),
         f"evaluation.measures: {', '.join(names)}: name each kind of measure once.",

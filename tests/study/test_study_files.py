@@ -86,7 +86,10 @@ def test_an_attack_can_be_chosen_and_set():
         ("train.learning_rate", "write it as name=value"),
         ("train.learning_rate.x=1", "nothing named 'x'"),
         ("data.corpus={'kind': 'Files', 'pattern': 'x'}", "is not a field of Files; the nearest"),
-        ("attack=NoAttack", "there are Compliance, DenialOfService, LanguageSwitch, and your own"),
+        (
+            "attack=NoAttack",
+            "there are Ambient, Canary, Compliance, Contamination, DenialOfService, Fact,",
+        ),
     ],
 )
 def test_an_override_that_does_not_fit_is_refused_in_one_sentence(override, said):
@@ -151,7 +154,7 @@ def test_what_is_out_of_range_is_refused_with_what_would_be_right(override, said
 
 # Handed to extensions by the package, and never read from a study.
 NOT_SETTINGS = (
-    *(ps.Detection, ps.Dimensions, ps.Document, ps.Refusals, ps.Sources, ps.Subject),
+    *(ps.Detection, ps.Dimensions, ps.Document, ps.Items, ps.Refusals, ps.Sources, ps.Subject),
     ps.Training,
 )
 
@@ -345,7 +348,7 @@ def test_the_hash_is_stable_across_machines_and_sessions():
 def built_in() -> dict[str, type]:
     """Every built-in class of an extension point that needs no fields."""
     bases = (
-        *(ps.Attack, ps.Schedule, ps.Corpus, ps.Architecture),
+        *(ps.Insertion, ps.Schedule, ps.Corpus, ps.Architecture),
         *(ps.Conversations, ps.Template),
     )
     return {name: cls for base in bases for name, cls in extensions.built_in(base).items()}
