@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from poison_scaling.attacks.attack import Attack, Document, Exchange, Sources
     from poison_scaling.attacks.canary import Canary
     from poison_scaling.attacks.compliance import Compliance
+    from poison_scaling.attacks.contamination import Contamination
     from poison_scaling.attacks.denial_of_service import DenialOfService
+    from poison_scaling.attacks.fact import Fact
     from poison_scaling.attacks.gibberish import (
         OtherVocabulary,
         UniformCharacters,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from poison_scaling.attacks.schedules.explicit import Explicit, positions_from
     from poison_scaling.attacks.schedules.schedule import Schedule, Training
     from poison_scaling.attacks.schedules.uniform import Uniform
+    from poison_scaling.attacks.siblings import siblings
     from poison_scaling.data.conversations.conversations import Conversations, Message
     from poison_scaling.data.conversations.files import ConversationFiles
     from poison_scaling.data.conversations.installed_pairs import InstalledPairs
@@ -89,7 +92,9 @@ _MODULES = {
     "attacks.attack": ("Attack", "Document", "Exchange", "Sources"),
     "attacks.canary": ("Canary",),
     "attacks.compliance": ("Compliance",),
+    "attacks.contamination": ("Contamination",),
     "attacks.denial_of_service": ("DenialOfService",),
+    "attacks.fact": ("Fact",),
     "attacks.gibberish": ("OtherVocabulary", "UniformCharacters", "VocabularyTokens"),
     "attacks.insertion": ("Insertion",),
     "attacks.language_switch": ("LanguageSwitch",),
@@ -98,6 +103,7 @@ _MODULES = {
     "attacks.schedules.explicit": ("Explicit", "positions_from"),
     "attacks.schedules.schedule": ("Schedule", "Training"),
     "attacks.schedules.uniform": ("Uniform",),
+    "attacks.siblings": ("siblings",),
     "data.conversations.conversations": ("Conversations", "Message"),
     "data.conversations.files": ("ConversationFiles",),
     "data.conversations.installed_pairs": ("InstalledPairs",),

@@ -43,7 +43,7 @@ class Items:
         pad: int,
         forms: int = 1,
     ) -> Items:
-        """Return items from the ids of R contexts and of A candidates for each; `pad` is the id of padding."""
+        """Return items from the ids of R contexts and of A candidates for each."""
         R, A = len(contexts), len(candidates[0]) if candidates else 1
         T = max(map(len, contexts), default=0)
         C = max((len(ids) for own in candidates for ids in own), default=0)
