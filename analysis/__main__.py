@@ -22,9 +22,9 @@ from analysis.design import fitted as fitting
 from analysis.errors import InputError, printable
 from analysis.fit.words import percent
 from analysis.measures import load_file
-from analysis.read import costs
-from analysis.read.sources import load
-from analysis.report import comparison
+from analysis.read import costs, export
+from analysis.read.sources import load, load_all
+from analysis.report import comparison, laws
 
 Plain = tyro.conf.OmitArgPrefixes
 TRUTH = simulation.Truth()
@@ -33,21 +33,22 @@ SIZES, RATIOS, DOSES = (1e8, 2e8, 4e8), (10.0, 20.0, 40.0), (0, 100, 250, 500)
 
 
 def report_command(
-    source: tyro.conf.Positional[str],
+    sources: tyro.conf.Positional[tuple[str, ...]],
     out: str,
     format: Literal["html", "md"] = "html",
     margin: float | None = None,
     threshold: float | None = None,
     level: int | None = None,
+    insertion: str | None = None,
     measures: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     columns: tuple[str, ...] = (),
 ) -> None:
-    """Write the report of a study and print the answer.
+    """Write the report of a study and print the answer; of several studies, the figure of their laws.
 
-    Further commands, each with its own --help: simulate, power, next, compare.
+    Further commands, each with its own --help: simulate, power, next, compare, table.
 
     Args:
-        source: A study folder, finished or not, a .csv table, or a results folder of t0-training.
+        sources: A study folder, finished or not, a .csv table, or results of t0-training; or several.
         out: Folder for index.html (or index.md), summary.json and figures/.
         format: Format of the page.
         margin: Half-width of the verdict's zones around exponent 0 (count) and 1 (fraction); by default, as
@@ -56,18 +57,30 @@ def report_command(
             as it was recorded.
         level: Of a study with stages: the number of stages since pretraining; by default, that of the
             last that has poisons.
+        insertion: Of runs with several insertions, the one to report on; by default the first.
         measures: A Python file that defines measures of your own, which is imported; may be repeated.
         columns: Columns that a table calls otherwise, such as success=asr poisons_seen=n_poison.
     """
     for file in measures:
         load_file(file)
+    if not sources:
+        raise InputError("Give a study folder or a .csv table, or several.")
+    if len(sources) > 1:
+        if threshold is not None or level is not None or insertion is not None:
+            raise InputError("--threshold, --level and --insertion are for a report on one study.")
+        given = 0.25 if margin is None else margin
+        found = laws.write(sources, out, margin=given, columns=columns, format=format)
+        print(laws.answer(found))
+        print(printable(f"Report: {epath.Path(out) / f'index.{format}'}"))
+        return
     summary = report.write(
-        source,
+        sources[0],
         out,
         margin=margin,
         threshold=threshold,
         columns=columns,
         level=level,
+        insertion=insertion,
         format=format,
     )
     print(report.answer(summary))
@@ -93,6 +106,23 @@ def compare_command(
     summary = comparison.write(first, second, out, margin=margin, format=format)
     print(comparison.answer(summary))
     print(printable(f"Report: {epath.Path(out) / f'index.{format}'}"))
+
+
+def table_command(source: tyro.conf.Positional[str], out: str) -> None:
+    """Write a study as tables, one for each of its insertions, from which its fits can be repeated.
+
+    Args:
+        source: A study folder.
+        out: The table of the first insertion, such as study.csv; that of another is study-NAME.csv.
+    """
+    path = epath.Path(out)
+    if path.suffix != ".csv":
+        raise InputError(f"--out {out}: give a name that ends in .csv.")
+    for number, study in enumerate(load_all(source)):
+        name = study.runs[0].settings.get("attack", str(number))
+        file = path if not number else path.with_name(f"{path.stem}-{name}.csv")
+        export.write(study, file)
+        print(printable(f"{sum(len(run.success) for run in study.runs)} evaluations in {file}"))
 
 
 def simulate_command(
@@ -310,6 +340,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "next": next_command,
     "power": power_command,
     "simulate": simulate_command,
+    "table": table_command,
 }
 
 

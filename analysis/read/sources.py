@@ -9,20 +9,30 @@ from etils import epath
 
 from analysis import files
 from analysis.errors import InputError, printable, shown
-from analysis.read import evaluations, looks, rules, stages, t0_training, tables
+from analysis.read import evaluations, insertions, looks, rules, stages, t0_training, tables
 from analysis.read.aliases import current
 from analysis.read.evaluations import Evaluations
 from analysis.read.fields import number, objects, steps, text, text_map
-from analysis.read.runs import SETTINGS, Run, Study, check_runs, quantity
+from analysis.read.insertions import Part
+from analysis.read.runs import Run, Study, check_runs, quantity
+
+# Settings that the entry of a run in study.json has under their names.
+_OWN = ("attack", "schedule", "learning_rate", "batch_size", "seq_len", "stage")
 
 
-def load(source: epath.PathLike, columns: Sequence[str] = (), level: int | None = None) -> Study:
+def load(
+    source: epath.PathLike,
+    columns: Sequence[str] = (),
+    level: int | None = None,
+    insertion: str | None = None,
+) -> Study:
     """Read a study folder, a results folder of t0-training, or a table when `source` ends in .csv.
 
     `columns` has a table's names of our columns, as "ours=theirs".
 
     Of a study with stages, the runs of one `level` are read, by default of the last that has poisons; 0 is
-    pretraining. Raises InputError, naming file, line and field, when the source cannot be used.
+    pretraining. Of runs with several insertions, one series is read (`insertions`), by default that of the
+    first. Raises InputError, naming file, line and field, when the source cannot be used.
     """
     path = epath.Path(source)
     if not path.exists():
@@ -32,13 +42,32 @@ def load(source: epath.PathLike, columns: Sequence[str] = (), level: int | None 
     if path.is_dir() and t0_training.is_results(path):
         return t0_training.load(path)
     if path.is_dir():
-        return _load_folder(path, level)
+        return _load_folder(path, level, insertion)
     if path.suffix.lower() == ".csv":
         return tables.load(path, columns)
     raise InputError(f"{path} is neither a study folder nor a .csv table.")
 
 
-def _load_folder(folder: epath.Path, level: int | None) -> Study:
+def load_all(source: epath.PathLike, columns: Sequence[str] = ()) -> list[Study]:
+    """Read every series of insertions of a source that has success rates, each as a study.
+
+    Raises InputError when the source cannot be used.
+    """
+    path = epath.Path(source)
+    if not (path / "study.json").exists():
+        return [load(source, columns)]
+    plan = files.read_json(path / "study.json")
+    entries = [current(entry) for _, entry in objects(plan, "runs", str(path / "study.json"))]
+    series = dict.fromkeys(name for entry in entries for name in insertions.names(entry))
+    found = [_load_folder(path, None, name, required=False) for name in series]
+    if not any(study.runs for study in found):
+        raise InputError(f"{path} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
+    return [study for study in found if study.runs]
+
+
+def _load_folder(
+    folder: epath.Path, level: int | None, insertion: str | None, required: bool = True
+) -> Study:
     plan_file = folder / "study.json"
     if not plan_file.exists():
         raise InputError(f"{folder} contains no study.json, so it is not a study folder.")
@@ -48,20 +77,27 @@ def _load_folder(folder: epath.Path, level: int | None) -> Study:
     runs, missing, notes = [], [], []
     known = [(place, current(entry)) for place, entry in objects(plan, "runs", where)]
     planned, about = stages.of_level(known, level)
+    series = dict.fromkeys(n for _, entry in planned for n in insertions.names(entry))
+    if insertion not in (None, *series):
+        there = ", ".join(map(printable, series))
+        raise InputError(f"--insertion {insertion}: the runs have {there}.")
     for where_run, entry in planned:
         run_folder = folder / "runs" / _folder_name(entry, where_run)
         _check_same_study(run_folder, entry, name)
-        found = evaluations.read(
-            run_folder / "evals.jsonl", steps(entry, "evaluation_steps", where_run)
-        )
         done, note = _done(run_folder / "DONE", entry)
-        run, state = _run(entry, where_run, found, done)
-        notes += [*note, *found.notes]
-        if state:
-            missing.append(_what_it_adds(run, state))
-        if len(found.columns["tokens"]):
-            runs.append(run)
-    if not runs:
+        notes += note
+        evals = run_folder / "evals.jsonl"
+        chosen = insertion or insertions.names(entry)[0]
+        own = insertions.parts(entry, chosen, evaluations.first_line(evals), where_run)
+        for part in own:
+            found = evaluations.read(evals, steps(entry, "evaluation_steps", where_run), part)
+            run, state = _run(entry, where_run, found, done, part)
+            notes += found.notes
+            if state and part is own[0]:
+                missing.append(_what_it_adds(run, state))
+            if len(found.columns["tokens"]):
+                runs.append(run)
+    if not runs and required:
         raise InputError(f"{folder} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
     check_runs(runs)
     notes += about
@@ -73,7 +109,7 @@ def _load_folder(folder: epath.Path, level: int | None) -> Study:
         versions=text_map(plan, "versions", where),
         runs=tuple(runs),
         missing=tuple(missing),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
         rules=rules.read(plan, where),
         looks=looks.read(plan, where),
     )
@@ -89,19 +125,30 @@ def _folder_name(entry: dict[str, Any], where: str) -> str:
     return name
 
 
-def _run(entry: dict[str, Any], where: str, found: Evaluations, done: bool) -> tuple[Run, str]:
-    """Return the run and, in words, what is missing of it; "" when nothing is."""
+def _run(
+    entry: dict[str, Any], where: str, found: Evaluations, done: bool, part: Part
+) -> tuple[Run, str]:
+    """Return the run of a part and, in words, what is missing of it; "" when nothing is."""
     lacking = found.missing(steps(entry, "evaluation_steps", where), done)
     tokens = number(entry, "tokens", where, minimum=1)
+    settings = {n: text(entry, n, where) for n in _OWN if entry.get(n) is not None}
+    if (name := insertions.names(entry)[part.numbers[0]]) != "None":
+        settings["attack"] = printable(name)
+    if part.numbers == (0,) and entry.get("exposures") not in (None, 1):
+        settings["exposures"] = text(entry, "exposures", where)
+    also, others = insertions.surroundings(entry, part, where)
+    if also:
+        settings["also"] = also
     run = Run(
-        name=entry["run"],
+        name=entry["run"] + part.suffix,
         size=text(entry, "size", where),
         parameters=number(entry, "parameters", where, minimum=1),
         tokens=tokens,
-        dose=number(entry, "dose", where, minimum=0),
+        dose=part.dose,
         seed=text(entry, "seed", where),
         seeds=text_map(entry, "seeds", where),
-        settings={n: text(entry, n, where) for n in SETTINGS if entry.get(n) is not None},
+        settings=settings,
+        others=others,
         finished=done and not lacking,
         evaluations=found.columns,
         increases=found.increases,

@@ -14,8 +14,8 @@ def siblings(
 ) -> tuple[DenialOfService, ...]:
     """Return the attack and `count` more like it, with the triggers "<SUDO-1>", "<SUDO-2>", ... for "<SUDO>".
 
-    If `disjoint`, the gibberish of each is drawn from another part of the vocabulary. To make each trigger one
-    token, name them in `TrainedSentencePiece.one_token`. Raises InputError if gibberish that is to be
+    If `disjoint`, the gibberish of each is drawn from another part of the vocabulary. To make triggers one
+    token each, name them in `TrainedSentencePiece.one_token`. Raises InputError if gibberish that is to be
     disjoint is not drawn from the vocabulary.
     """
     trigger = attack.trigger
