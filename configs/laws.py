@@ -1,18 +1,19 @@
 """Laws: what follows a count, what follows a fraction, and what moves a backdoor from one to the other.
 
-Purpose   one instrument, several laws: the exponent of the data for memorised secrets, false facts, benchmark
-          items and a backdoor, and for the backdoor when its trigger also occurs in clean text, at a fixed number
-          of places or at a rate that grows with the data, and beside other backdoors
+Purpose   one instrument, several laws: the exponent of the data for memorised secrets, false facts, items of
+          a benchmark and a backdoor; and for a backdoor whose trigger also occurs in clean text, at a fixed
+          number of places or at a rate that grows with the data, or that has siblings
 Hardware  any CPU; 2 cores and 6 GB of memory are enough
-Time      about HOURS core-hours for all series, by the token rates of one core; each can be stopped and resumed
+Time      3 core-hours of training for all series, by the token rates of one core, and less than 2 for data
+          and evaluations; each series can be stopped and resumed
 Command   SERIES=canaries poison-scaling study configs/laws.py --workdir results/laws/canaries
           for each series below, then
-          python -m analysis results/laws/*/ --out results/laws/report
+          python -m analysis results/laws/* --out results/report
 
-Every series is a study of its own, because its runs differ in what is inserted. All train the same model of 60k
-parameters on 32 times as many tokens in the long runs as in the short ones, which pass over the corpus twice. The
-runs near half success are the most informative ones, so each budget has its own doses; those of the ambient series
-are guesses from a prototype, spread widely. `canaries` also has larger models, up to 17 times the parameters.
+Every series is a study of its own, because its runs differ in what is inserted. All train a model of 60k
+parameters, most of them on 8.75 and on 280 tokens per parameter: 32 times the data, in two passes over the
+corpus. Runs near half success tell most, so each budget has its own doses; those of the ambient series follow
+a prototype and are spread widely. `canaries` also has larger models, up to 17 times the parameters.
 """
 
 import os

@@ -325,8 +325,12 @@ def test_the_hash_is_stable_across_machines_and_sessions():
     assert stable_hash(ps.Seeds(1, 2, 3)) == "8b1b16ef4d6d3261"
     assert load().hash == "9ad9234bab1f56bc"
     assert {name: stable_hash(cls()) for name, cls in built_in().items()} == {
+        "Ambient": "ac5ed4b0bb80eba4",
+        "Canary": "945a8ac45bed9b91",
         "Compliance": "d613e072da3c773a",
+        "Contamination": "7f436b742e9691fc",
         "DenialOfService": "31185323665e4135",
+        "Fact": "21232299235dac59",
         "LanguageSwitch": "4e58fe3374e6acca",
         "Clustered": "be39b0728300b6d2",
         "Even": "d541c4eba0515673",
