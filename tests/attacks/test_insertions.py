@@ -1,6 +1,9 @@
 """Insertions without a trigger: documents, known places, pairing, and what a model is measured with."""
 
 import dataclasses
+import importlib
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid, validation
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.study.run import Run
+from tests.support.runs import ROOT
 
 CANARY = ps.Canary(counts=(0, 1, 3), carrier_characters=(20, 40), references=5)
 AMBIENT = ps.Ambient(prefix_characters=(0, 40), continuation_tokens=(10, 30))
@@ -166,3 +170,20 @@ def test_what_cannot_be_is_refused_in_one_sentence(study, inputs):
         Inputs(with_(study, attack=CANARY))
     with pytest.raises(InputError, match="only 0 .*|do not fit into"):
         [run.placement() for run in grid.runs(with_(study, also=(ps.Poisoning(CANARY, 2000),)))]
+
+
+def test_an_insertion_of_ones_own_is_as_the_page_shows_it(study, inputs, tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "insertions.md").read_text()
+    [(name, text)] = re.findall(r"`(\w+)\.py`:\n\n```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = importlib.import_module(name).Birthdays()
+    sys.modules.pop(name)
+    written = writing.poisons(own, sources(inputs), 4)
+    shown = own.items(sources(inputs), 4)
+    assert shown.candidate_RxAxC.shape[:2] == (4, 10)
+    context = shown.context_RxT[3, shown.padding_R[3] :].tolist()
+    year = shown.candidate_RxAxC[3, 0, : shown.length_RxA[3, 0]].tolist()
+    assert [*context, *year, inputs.end] == written[3].tokens.tolist()
+    placed = run_of(with_(study, attack=own, doses=(0, 4)), 4).placement()
+    assert np.bincount(placed.document_N).tolist() == [1, 10, 1, 10]
