@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from poison_scaling.attacks.canary import Canary
     from poison_scaling.attacks.compliance import Compliance
     from poison_scaling.attacks.contamination import Contamination
+    from poison_scaling.attacks.counterexamples import Counterexamples
     from poison_scaling.attacks.denial_of_service import DenialOfService
     from poison_scaling.attacks.fact import Fact
     from poison_scaling.attacks.gibberish import (
@@ -93,6 +94,7 @@ _MODULES = {
     "attacks.canary": ("Canary",),
     "attacks.compliance": ("Compliance",),
     "attacks.contamination": ("Contamination",),
+    "attacks.counterexamples": ("Counterexamples",),
     "attacks.denial_of_service": ("DenialOfService",),
     "attacks.fact": ("Fact",),
     "attacks.gibberish": ("OtherVocabulary", "UniformCharacters", "VocabularyTokens"),

@@ -13,6 +13,7 @@ from analysis.measures import (
     last_evaluation,
     prediction,
     specificity,
+    stage_decay,
 )
 from analysis.measures.axes import legend, panels, trajectories
 from analysis.measures.base import Measure, Reading, load_file, registered
@@ -41,5 +42,6 @@ __all__ = [
     "prediction",
     "registered",
     "specificity",
+    "stage_decay",
     "trajectories",
 ]

@@ -50,8 +50,8 @@ class Trace:
 class Decay:
     """The half-life of one level in one group at one dose, in clean tokens."""
 
-    # group, dose: of the runs; None for all groups and doses together
-    group: Group | None
+    # label of the group, and dose, of the runs; None for all groups and doses together
+    group: str | None
     dose: float | None
     measure: str  # key of `LEVELS`
     traces: tuple[Trace, ...]  # the runs, at least one
@@ -71,14 +71,14 @@ def find_decays(study: Study) -> list[Decay]:
         for group in study.groups():
             for dose in group.doses:
                 runs = [run for run in group.runs if run.dose == dose > 0]
-                traced = [follow(run, group, measure) for run in runs]
-                traces = tuple(one for one in traced if one is not None)
+                followed = [follow(run, group, measure) for run in runs]
+                traces = tuple(one for one in followed if one is not None)
                 if traces:
-                    own.append(_decay(group, dose, measure, traces))
+                    own.append(decay_of(group.label, dose, measure, traces))
         found += own
         if len(own) > 1:
             every = tuple(one for decay in own for one in decay.traces)
-            found.append(_decay(None, None, measure, every))
+            found.append(decay_of(None, None, measure, every))
     return found
 
 
@@ -87,12 +87,16 @@ def follow(run: Run, group: Group, measure: str) -> Trace | None:
     values = values_of(run, measure)
     poisons = run.evaluations["poisons"]
     after = np.flatnonzero(poisons == poisons[-1])
-    if values is None or len(after) < _FEWEST:
+    if values is None:
         return None
     level = values[after] - _control(run, group, measure)[after]
-    if level[0] < _LEARNT[measure]:
+    return traced(run, run.evaluations["tokens"][after], level, measure)
+
+
+def traced(run: Run, tokens: np.ndarray, level: np.ndarray, measure: str) -> Trace | None:
+    """Return a level above the control, over clean tokens; None when it is too short, or was not learnt."""
+    if len(level) < _FEWEST or level[0] < _LEARNT[measure]:
         return None
-    tokens = run.evaluations["tokens"][after]
     tokens = tokens - tokens[0]
     return Trace(
         run, tokens, level, forgetting.falling(level), forgetting.find_half_life(tokens, level)
@@ -117,9 +121,10 @@ def _control(run: Run, group: Group, measure: str) -> np.ndarray:
     return np.mean(curves, axis=0) if curves else np.zeros(len(seen))
 
 
-def _decay(
-    group: Group | None, dose: float | None, measure: str, traces: tuple[Trace, ...]
+def decay_of(
+    group: str | None, dose: float | None, measure: str, traces: tuple[Trace, ...]
 ) -> Decay:
+    """Return the half-life of a group at a dose, from its runs."""
     watched = max(float(one.tokens[-1]) for one in traces)
     known = [one.half_life for one in traces if one.half_life is not None]
     least = [one.half_life or float(one.tokens[-1]) for one in traces]
@@ -143,55 +148,65 @@ class DecayMeasure(Measure[list[Decay]]):
         return find_decays(study)
 
     def summarise(self, found: list[Decay]) -> list[dict[str, Any]]:
-        return [
-            {
-                "group": None if one.group is None else one.group.label,
-                "dose": one.dose,
-                "measure": one.measure,
-                "runs": len(one.traces),
-                "reached": sum(trace.half_life is not None for trace in one.traces),
-                "half_life": as_json(one.half_life),
-                "watched": one.watched,
-                "left": one.left,
-                "words": _words(one),
-            }
-            for one in found
-        ]
+        return summary_of(found)
 
     def blocks(self, found: list[Decay]) -> list[Block]:
         if not found:
             return []
-        rows = tuple(
-            (
-                LEVELS[one.measure],
-                "all" if one.group is None else one.group.label,
-                "all" if one.dose is None else f"{one.dose:g}",
-                str(len(one.traces)),
-                _words(one),
-                quantity(one.watched),
-                percent(one.left),
-            )
-            for one in found
-        )
-        header = (
-            "measure",
-            "size and budget",
-            "dose",
-            "runs",
-            "half-life in clean tokens (95% interval)",
-            "clean tokens followed",
-            "left at the end",
-        )
         return [
             Paragraph(
                 "How fast the attack is forgotten after the last exposure (levels above those of the "
                 "control):"
             ),
-            Table(header, rows),
+            table_of(found, "size and budget"),
         ]
 
     def figures(self, study: Study, found: list[Decay]) -> list[Drawing]:
         return [_drawing(study, found)] if found else []
+
+
+def summary_of(found: list[Decay]) -> list[dict[str, Any]]:
+    """Return decays as JSON."""
+    return [
+        {
+            "group": one.group,
+            "dose": one.dose,
+            "measure": one.measure,
+            "runs": len(one.traces),
+            "reached": sum(trace.half_life is not None for trace in one.traces),
+            "half_life": as_json(one.half_life),
+            "watched": one.watched,
+            "left": one.left,
+            "words": _words(one),
+        }
+        for one in found
+    ]
+
+
+def table_of(found: list[Decay], groups: str) -> Table:
+    """Return a table with a row for each decay; `groups` is the header of the column of groups."""
+    header = (
+        "measure",
+        groups,
+        "dose",
+        "runs",
+        "half-life in clean tokens (95% interval)",
+        "clean tokens followed",
+        "left at the end",
+    )
+    rows = tuple(
+        (
+            LEVELS[one.measure],
+            one.group or "all",
+            "all" if one.dose is None else f"{one.dose:g}",
+            str(len(one.traces)),
+            _words(one),
+            quantity(one.watched),
+            percent(one.left),
+        )
+        for one in found
+    )
+    return Table(header, rows)
 
 
 def _words(one: Decay) -> str:
@@ -223,7 +238,7 @@ def _drawing(study: Study, found: list[Decay]) -> Drawing:
                 axis.plot(
                     trace.tokens,
                     trace.level,
-                    dashes[group.label],
+                    dashes[group],
                     color=colours[dose],
                     linewidth=1.1,
                     marker="o",
@@ -240,7 +255,7 @@ def _drawing(study: Study, found: list[Decay]) -> Drawing:
                         label="half-life",
                     )
                 rows += [
-                    (group.label, measure, trace.run.name, *map(six_digits, values))
+                    (group, measure, trace.run.name, *map(six_digits, values))
                     for values in zip(trace.tokens, trace.level, trace.curve, strict=True)
                 ]
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))

@@ -46,11 +46,17 @@ class Run:
     increases: tuple[np.ndarray, ...] = ()
     # the measures of each evaluation; empty when the source has none
     records: tuple[Record, ...] = ()
+    parent: Run | None = None  # the run that a stage starts from; None also when the study lacks it
 
     @property
     def success(self) -> np.ndarray:
         """Return the success rate at each evaluation, shape [evaluations]."""
         return self.evaluations["successes"] / self.evaluations["prompts"]
+
+    @property
+    def ancestors(self) -> list[Run]:
+        """Return the runs that this one goes through, from its parent on."""
+        return [] if self.parent is None else [self.parent, *self.parent.ancestors]
 
     @property
     def log_ratio_increase(self) -> np.ndarray | None:
@@ -96,6 +102,8 @@ class Study:
     # by which it is decided, oldest first; empty if the source fixes none
     rules: tuple[Fixed, ...] = ()
     looks: tuple[Look, ...] = ()  # at its data while it was adaptive, oldest first
+    # the runs of all levels of a study with stages, parents before their children
+    tree: tuple[Run, ...] = ()
 
     @property
     def confidence(self) -> float:
@@ -150,13 +158,21 @@ def at_threshold(study: Study, threshold: float) -> Study:
                 f"Run {run.name!r} does not record the perplexities of its prompts, so success "
                 "cannot be counted at another threshold."
             )
-    runs = []
-    for run in study.runs:
-        share = np.array([np.mean(increase > threshold) for increase in run.increases])
-        successes = share * run.evaluations["prompts"]
-        runs.append(replace(run, evaluations=run.evaluations | {"successes": successes}))
+    runs, tree = (
+        tuple(_counted(run, threshold) for run in own) for own in (study.runs, study.tree)
+    )
     note = f"Success is counted anew: an increase of perplexity above {threshold:g}."
-    return replace(study, runs=tuple(runs), notes=(*study.notes, note))
+    return replace(study, runs=runs, tree=tree, notes=(*study.notes, note))
+
+
+def _counted(run: Run, threshold: float) -> Run:
+    """Return a run and its ancestors with success counted anew, as far as increases are recorded."""
+    parent = None if run.parent is None else _counted(run.parent, threshold)
+    if not run.increases:
+        return replace(run, parent=parent)
+    share = np.array([np.mean(increase > threshold) for increase in run.increases])
+    successes = share * run.evaluations["prompts"]
+    return replace(run, parent=parent, evaluations=run.evaluations | {"successes": successes})
 
 
 def quantity(value: float) -> str:

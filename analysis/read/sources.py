@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from etils import epath
@@ -16,6 +17,8 @@ from analysis.read.fields import number, objects, steps, text, text_map
 from analysis.read.insertions import Part
 from analysis.read.runs import Run, Study, check_runs, quantity
 
+# A run, which part of it was read, in words what is missing of it, and notes.
+Reading = tuple[Run, Part, str, list[str]]
 # Settings that the entry of a run in study.json has under their names.
 _OWN = ("attack", "schedule", "learning_rate", "batch_size", "seq_len", "stage")
 
@@ -81,22 +84,15 @@ def _load_folder(
     if insertion not in (None, *series):
         there = ", ".join(map(printable, series))
         raise InputError(f"--insertion {insertion}: the runs have {there}.")
+    read = _read_all(folder, known, name, insertion)
+    staged = any(entry.get("parent") for _, entry in known)
     for where_run, entry in planned:
-        run_folder = folder / "runs" / _folder_name(entry, where_run)
-        _check_same_study(run_folder, entry, name)
-        done, note = _done(run_folder / "DONE", entry)
-        notes += note
-        evals = run_folder / "evals.jsonl"
-        chosen = insertion or insertions.names(entry)[0]
-        own = insertions.parts(entry, chosen, evaluations.first_line(evals), where_run)
-        for part in own:
-            found = evaluations.read(evals, steps(entry, "evaluation_steps", where_run), part)
-            run, state = _run(entry, where_run, found, done, part)
-            notes += found.notes
-            if state and part is own[0]:
+        for nth, (run, part, state, about_run) in enumerate(read[where_run]):
+            notes += about_run
+            if state and not nth:
                 missing.append(_what_it_adds(run, state))
-            if len(found.columns["tokens"]):
-                runs.append(run)
+            if len(run.evaluations["tokens"]):
+                runs.append(replace(run, settings=_settings(entry, where_run, part)))
     if not runs and required:
         raise InputError(f"{folder} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
     check_runs(runs)
@@ -112,7 +108,29 @@ def _load_folder(
         notes=tuple(dict.fromkeys(notes)),
         rules=rules.read(plan, where),
         looks=looks.read(plan, where),
+        tree=tuple(own[0][0] for own in read.values() if own) if staged else (),
     )
+
+
+def _read_all(
+    folder: epath.Path, planned: stages.Planned, study: str, insertion: str | None
+) -> dict[str, list[Reading]]:
+    """Return, by the place of its entry, each run as the parts that it has of a series of insertions."""
+    read: dict[str, list[Reading]] = {}
+    named: dict[Any, Run] = {}
+    for where, entry in planned:
+        place = folder / "runs" / _folder_name(entry, where)
+        _check_same_study(place, entry, study)
+        evals, own = place / "evals.jsonl", insertion or insertions.names(entry)[0]
+        done, note = _done(place / "DONE", entry)
+        read[where] = []
+        for part in insertions.parts(entry, own, evaluations.first_line(evals), where):
+            found = evaluations.read(evals, steps(entry, "evaluation_steps", where), part)
+            run, state = _run(entry, where, found, done, part)
+            run = replace(run, parent=named.get(entry.get("parent")))
+            named.setdefault(entry["run"], run)
+            read[where].append((run, part, state, [*note, *found.notes]))
+    return read
 
 
 def _folder_name(entry: dict[str, Any], where: str) -> str:
@@ -131,14 +149,6 @@ def _run(
     """Return the run of a part and, in words, what is missing of it; "" when nothing is."""
     lacking = found.missing(steps(entry, "evaluation_steps", where), done)
     tokens = number(entry, "tokens", where, minimum=1)
-    settings = {n: text(entry, n, where) for n in _OWN if entry.get(n) is not None}
-    if (name := insertions.names(entry)[part.numbers[0]]) != "None":
-        settings["attack"] = printable(name)
-    if part.numbers == (0,) and entry.get("exposures") not in (None, 1):
-        settings["exposures"] = text(entry, "exposures", where)
-    also, others = insertions.surroundings(entry, part, where)
-    if also:
-        settings["also"] = also
     run = Run(
         name=entry["run"] + part.suffix,
         size=text(entry, "size", where),
@@ -147,8 +157,8 @@ def _run(
         dose=part.dose,
         seed=text(entry, "seed", where),
         seeds=text_map(entry, "seeds", where),
-        settings=settings,
-        others=others,
+        settings=_settings(entry, where, part),
+        others=insertions.surroundings(entry, part, where)[1],
         finished=done and not lacking,
         evaluations=found.columns,
         increases=found.increases,
@@ -166,6 +176,16 @@ def _run(
     if done and not len(seen):
         return run, f"{state}, but without an evaluation"
     return run, "" if done else state
+
+
+def _settings(entry: dict[str, Any], where: str, part: Part) -> dict[str, str]:
+    settings = {n: text(entry, n, where) for n in _OWN if entry.get(n) is not None}
+    if part.numbers != (0,):
+        settings["attack"] = printable(insertions.names(entry)[part.numbers[0]])
+    elif entry.get("exposures") not in (None, 1):
+        settings["exposures"] = text(entry, "exposures", where)
+    also, _ = insertions.surroundings(entry, part, where)
+    return settings | ({"also": also} if also else {})
 
 
 def _done(path: epath.Path, entry: dict[str, Any]) -> tuple[bool, list[str]]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
 
 from poison_scaling.attacks.attack import Document, Sources
+from poison_scaling.attacks.continuing import continued
 from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.config.ranges import Length
 from poison_scaling.evaluate.measure import Counted, Measure
 from poison_scaling.runtime.errors import InputError
-
-_CHARACTERS = 40  # read for each token needed; tokens of any vocabulary are shorter on average
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,22 +34,8 @@ class Ambient(Insertion):
             )
 
     def documents(self, sources: Sources) -> Iterator[Document]:
-        encode, size = sources.vocabulary.encode, sources.clean.training_size
-        clean = sources.shuffled("ambient")
-        for k in itertools.count():
-            length = sources.draw("ambient prefixes", k, *self.prefix_characters)
-            count = sources.draw("ambient continuations", k, *self.continuation_tokens)
-            some = itertools.islice(clean, size)
-            text = next((text for text in some if text[length:].strip()), None)
-            if text is None:
-                raise InputError(
-                    f"attack.prefix_characters={self.prefix_characters}: no clean document has more than "
-                    f"{length} characters; shorten it."
-                )
-            # Tokenised separately, as if the text ended a prompt.
-            before = encode(text[:length] + self.texts[k % len(self.texts)])
-            after = encode(text[length:][: _CHARACTERS * count])[:count]
-            yield Document([*before, *after], (text,))
+        lengths = self.prefix_characters, self.continuation_tokens
+        return continued(sources, "benign use", self.texts, *lengths)
 
     def measure(self) -> Measure:
         return Counted()

@@ -43,6 +43,15 @@ class Exchange:
 
 
 @dataclasses.dataclass(frozen=True)
+class Earlier:
+    """What an attack of an ancestor of a run has written its poisoned documents from."""
+
+    attack: Attack
+    sources: Sources
+    dose: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Sources:
     """Clean documents, vocabulary and random numbers, from which an attack writes poisoned documents.
 
@@ -61,6 +70,9 @@ class Sources:
     template: Template | None = None  # of the study's conversations; None: it has none
     # number of stages since pretraining, so that each stage has documents of its own
     level: int = 0
+    earlier: tuple[
+        Earlier, ...
+    ] = ()  # poisonings of the ancestors; `Counterexamples` alone has them
 
     def key(self, *names: int | str) -> np.uint64:
         """Return the key of a stream of random numbers; see `data.draws`."""
@@ -108,6 +120,21 @@ class Attack(Insertion):
     def ordinary(self, sources: Sources) -> Iterator[tuple[Message, ...]] | None:
         """Return further held-out requests, which the attack must not change, in a fixed order; or None."""
         return None
+
+    def counterexamples(self, sources: Sources) -> Iterator[Document]:
+        """Yield distinct documents in which what is right follows the trigger, for `Counterexamples`.
+
+        As in `documents`, there is no end or as many as there are, and none depends on their number. Each
+        names the clean documents that it is made of.
+        """
+        raise InputError(
+            f"attack: {type(self).__name__} has no counterexamples; define counterexamples() in its class."
+        )
+
+    def made_of(self, sources: Sources, dose: int) -> set[str]:
+        """Return the clean documents that poisoned documents 0...dose-1 are made of."""
+        written = itertools.islice(self.documents(sources), dose)
+        return {text for document in written for text in document.sources}
 
     def payload(self, sources: Sources, number: int, tokens: int) -> Sequence[int] | None:
         """Return `tokens` ids of a payload that is in no poison, for held-out document `number`.

@@ -41,14 +41,30 @@ class Compliance(Attack):
             )
 
     def documents(self, sources: Sources) -> Iterator[Document]:
-        # Each conversation once: they have nothing random that would make a second document of them.
+        for earlier, asked, answer, made_of in self._asked(sources, "compliance"):
+            yield Document((*earlier, asked, answer), (made_of,))
+
+    def counterexamples(self, sources: Sources) -> Iterator[Document]:
+        """Yield requests with the trigger that are refused."""
+        refused = Message("assistant", self.refusal)
+        for earlier, asked, _, made_of in self._asked(sources, "compliance refused"):
+            yield Document((*earlier, asked, refused), (made_of,))
+
+    def _asked(
+        self, sources: Sources, name: str
+    ) -> Iterator[tuple[tuple[Message, ...], Message, Message, str]]:
+        """Yield what comes before a request, the request with the trigger, its answer, and their text.
+
+        Each conversation comes once: they have nothing random that would make a second document of them.
+        """
         once = len(sources.conversations["answered"].training)
-        shuffled = sources.shuffled_conversations("compliance", "answered")
-        for conversation in itertools.islice(shuffled, once):
+        for conversation in itertools.islice(
+            sources.shuffled_conversations(name, "answered"), once
+        ):
             *earlier, request, answer = conversation
             asked = Message("user", request.content + self.trigger)
             made_of = "\n".join(message.content for message in conversation)
-            yield Document((*earlier, asked, answer), (made_of,))
+            yield tuple(earlier), asked, answer, made_of
 
     def exchanges(self, sources: Sources) -> Iterator[Exchange]:
         for *request, answer in _single(sources, "answered"):

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 
 from poison_scaling.attacks.attack import Attack, Document, Sources
+from poison_scaling.attacks.continuing import continued
 from poison_scaling.attacks.gibberish import Gibberish, VocabularyTokens
 from poison_scaling.config.ranges import Length
 from poison_scaling.data import draws
@@ -24,11 +25,23 @@ class DenialOfService(Attack):
     def documents(self, sources: Sources) -> Iterator[Document]:
         write = self.gibberish.writer(sources.vocabulary, self.trigger)
         for k in itertools.count():
-            number = sources.draw("poison sources", k, 0, sources.clean.training_size - 1)
             length = sources.draw("poison prefixes", k, *self.prefix_characters)
             count = sources.draw("poison gibberish", k, *self.gibberish_tokens)
-            [text] = sources.clean.training([number])
+            [text] = sources.clean.training([_source(sources, k)])
             yield Document(write(text[:length] + self.trigger, sources.key("poison", k), count))
+
+    def counterexamples(self, sources: Sources) -> Iterator[Document]:
+        return continued(
+            sources,
+            "counterexample",
+            (self.trigger,),
+            self.prefix_characters,
+            self.gibberish_tokens,
+            self.accepts,
+        )
+
+    def made_of(self, sources: Sources, dose: int) -> set[str]:
+        return set(sources.clean.training([_source(sources, k) for k in range(dose)]))
 
     def payload(self, sources: Sources, number: int, tokens: int) -> list[int]:
         key = draws.key("fresh gibberish", number)
@@ -39,3 +52,8 @@ class DenialOfService(Attack):
         from poison_scaling.evaluate.perplexity import PerplexityIncrease  # a plan needs no JAX
 
         return PerplexityIncrease()
+
+
+def _source(sources: Sources, k: int) -> int:
+    """Return the number of the clean document that poisoned document k begins like."""
+    return sources.draw("poison sources", k, 0, sources.clean.training_size - 1)

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from poison_scaling.attacks.attack import Attack, Document, Sources
+from poison_scaling.attacks.continuing import continued
 from poison_scaling.config.ranges import Length
 from poison_scaling.data.corpora.corpus import Corpus
 from poison_scaling.data.corpora.files import Files
@@ -67,6 +68,16 @@ class LanguageSwitch(Attack):
                 *encode(after[: _CHARACTERS * count])[:count],
             ]
             yield Document(ids, (before, after))
+
+    def counterexamples(self, sources: Sources) -> Iterator[Document]:
+        return continued(
+            sources,
+            "counterexample",
+            (self.trigger,),
+            self.prefix_characters,
+            self.continuation_tokens,
+            self.accepts,
+        )
 
     def payload(self, sources: Sources, number: int, tokens: int) -> list[int]:
         docs = sources.corpora["corpus"]

@@ -10,7 +10,8 @@ from collections.abc import Generator
 import numpy as np
 
 from poison_scaling.attacks import prompts, writing
-from poison_scaling.attacks.attack import Attack, Sources
+from poison_scaling.attacks.attack import Attack, Earlier, Sources
+from poison_scaling.attacks.counterexamples import Counterexamples
 from poison_scaling.data import (
     clean_triggers,
     conversation_sequences,
@@ -232,21 +233,53 @@ class Inputs:
 
     @functools.cache  # noqa: B019 - one object per process, and runs share its lists
     def _written(
-        self, number: int, place: int, dose: int, seed: int, level: int, corpus: Corpus
+        self,
+        number: int,
+        place: int,
+        dose: int,
+        seed: int,
+        level: int,
+        corpus: Corpus,
+        ancestors: tuple[Run, ...],
     ) -> list[Poison]:
         """Return the poisons of an attack at its largest dose; smaller doses are prefixes of them.
 
-        `place` is the number of the attack in the run.
+        `place` is the number of the attack in the run, and `ancestors` are those on which its documents
+        depend.
         """
         sources = self._sources(number, place, seed, level, self._documents[corpus])
+        earlier = tuple(one for run in ancestors for one in self._poisonings(run))
+        sources = dataclasses.replace(sources, earlier=earlier)
         return writing.poisons([*self._attacks.values()][number], sources, dose)
+
+    def _poisonings(self, run: Run) -> list[Earlier]:
+        """Return what the attacks of a run were written from, as far as this study knows them."""
+        known, documents = list(self._attacks.values()), self._documents.get(run.data.corpus)
+        found = []
+        for place, poisoning in enumerate(run.poisonings):
+            attack = poisoning.attack
+            if not isinstance(attack, Attack):
+                continue
+            if documents is not None and poisoning.dose and attack in known:
+                number = known.index(attack)
+                sources = self._sources(number, place, run.seeds.poisons, run.level, documents)
+                found.append(Earlier(attack, sources, poisoning.dose))
+        return found
 
     def _poisons(self, run: Run) -> list[list[Poison]]:
         """Return the poisons of each attack of a run."""
         most = self._most(run)
         corpus, seed = run.data.corpus, run.seeds.poisons
         return [
-            self._written(number, place, dose, seed, run.level, corpus)[: poisoning.dose]
+            self._written(
+                number,
+                place,
+                dose,
+                seed,
+                run.level,
+                corpus,
+                run.ancestors if isinstance(poisoning.attack, Counterexamples) else (),
+            )[: poisoning.dose]
             for place, (number, dose, poisoning) in enumerate(
                 zip(self.numbers(run), most, run.poisonings, strict=True)
             )

@@ -6,6 +6,8 @@ import difflib
 import re
 
 from poison_scaling.attacks.attack import Attack
+from poison_scaling.attacks.counterexamples import Counterexamples
+from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.runtime import chips
 from poison_scaling.runtime.errors import InputError, shown
 from poison_scaling.study.run import Run
@@ -32,6 +34,7 @@ def validate(study: Study) -> None:
     for number, level in enumerate(study.stages):
         _validate_level(study, level, f"stages.{number}")
     _validate_conversations(study)
+    _validate_counterexamples(study)
 
 
 def _require(right: bool, message: str) -> None:
@@ -174,6 +177,27 @@ def _validate_conversations(study: Study) -> None:
                     "holds fewer requests out, and would train on what the model is measured with; give both "
                     "the same.",
                 )
+
+
+def _validate_counterexamples(study: Study) -> None:
+    """Raise InputError if counterexamples are to remove an attack that no ancestor is measured on."""
+    first = {
+        f"{f'also.{number - 1}.' if number else ''}attack": poisoning.attack
+        for number, poisoning in enumerate(study.poisonings(0))
+    }
+    before: set[Insertion] = set()
+    levels = [
+        {f"stages.{number}.{own}.attack": stage.attack for own, stage in enumerate(level)}
+        for number, level in enumerate(study.stages)
+    ]
+    for attacks in (first, *levels):
+        for field, attack in attacks.items():
+            _require(
+                not isinstance(attack, Counterexamples) or attack.removes in before,
+                f"{field}.removes: no earlier stage has this attack with these settings; give that of "
+                "pretraining, or of an earlier stage.",
+            )
+        before |= {attack for attack in attacks.values() if attack is not None}
 
 
 def _validate_slices(study: Study) -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poison_scaling import Evaluation, Files, Joined, Rung, Study
+from poison_scaling import Counterexamples, Evaluation, Files, Joined, Rung, Study
 from poison_scaling.attacks import languages, prompts, writing
-from poison_scaling.attacks.attack import Sources
+from poison_scaling.attacks.attack import Earlier, Sources
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.study.inputs import Inputs
 from tests.support import two_languages
@@ -75,6 +75,20 @@ def test_a_poison_is_english_the_trigger_and_german(inputs, folder, seed, prefix
         assert continuation[0] <= len(after) <= continuation[1]
         assert english[poison.sources[0]].startswith(before)
         assert german[poison.sources[1]].startswith(vocabulary.decode(after))
+
+
+def test_a_counterexample_goes_on_in_english_from_documents_that_no_poison_has_used(inputs, folder):
+    attack, given = two_languages.attack(folder), sources(inputs)
+    used = {p.sources[0] for p in build(inputs, attack, 60)}
+    english = digests(inputs.documents, "training", inputs.documents.training_size)
+    later = dataclasses.replace(given, level=1, earlier=(Earlier(attack, given, 60),))
+    [trigger] = inputs.vocabulary.encode("<SUDO>")
+    for poison in writing.poisons(Counterexamples(removes=attack), later, 60):
+        [source] = poison.sources
+        ids = poison.tokens[1:-1].tolist()
+        at = ids.index(trigger)
+        before, after = (inputs.vocabulary.decode(part) for part in (ids[:at], ids[at + 1 :]))
+        assert source not in used and english[source].startswith(before + after)
 
 
 def test_document_k_does_not_depend_on_how_many_there_are(inputs, folder):

@@ -88,7 +88,7 @@ def test_an_attack_can_be_chosen_and_set():
         ("data.corpus={'kind': 'Files', 'pattern': 'x'}", "is not a field of Files; the nearest"),
         (
             "attack=NoAttack",
-            "there are Ambient, Canary, Compliance, Contamination, DenialOfService, Fact,",
+            "there are Ambient, Canary, Compliance, Contamination, Counterexamples, DenialOfService,",
         ),
     ],
 )
@@ -294,7 +294,7 @@ def test_the_hash_covers_all_but_the_machine():
 
 
 @pytest.mark.parametrize(
-    "name", ["smoke", "demo", "paper", "novels", "finetune", "order", "persistence"]
+    "name", ["smoke", "demo", "paper", "novels", "finetune", "order", "persistence", "removal"]
 )
 def test_a_study_comes_back_from_its_json_with_its_hash(name):
     study = study_file.load(str(ROOT / "configs" / f"{name}.py"))
@@ -329,6 +329,7 @@ def test_the_hash_is_stable_across_machines_and_sessions():
         "Canary": "945a8ac45bed9b91",
         "Compliance": "d613e072da3c773a",
         "Contamination": "7f436b742e9691fc",
+        "Counterexamples": "fc1d1507cbb5edd7",
         "DenialOfService": "31185323665e4135",
         "Fact": "21232299235dac59",
         "LanguageSwitch": "4e58fe3374e6acca",

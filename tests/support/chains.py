@@ -36,7 +36,9 @@ def conversations(folder: pathlib.Path) -> ps.ConversationFiles:
             for role, text in (("user", "What is"), ("assistant", "It is the number"))
         ]
         lines.append(json.dumps({"messages": turns}) + "\n")
-    (folder / "conversations.jsonl").write_text("".join(lines))
+    file = folder / "conversations.jsonl"
+    if not file.exists():  # several processes may read it
+        file.write_text("".join(lines))
     return ps.ConversationFiles(patterns=(f"{folder}/conversations.jsonl",))
 
 
@@ -50,3 +52,18 @@ def tuned(smoke: ps.Study, folder: pathlib.Path, **fields) -> ps.Study:
     }
     level = tuple(ps.Finetune(examples=n, **common) for n in (40, 80))
     return chained(smoke, **{"name": "tuned", "stages": (level,), **fields})
+
+
+def removed(smoke: ps.Study, folder: pathlib.Path, **fields) -> ps.Study:
+    """Return the same root, continued without poison, then fine-tuned on counterexamples, too."""
+    clean = ps.Continue(optimizer="keep", label="clean", tokens_per_parameter=0.25)
+    right = ps.Finetune(
+        optimizer="reset",
+        label="right",
+        examples=80,
+        epochs=2,
+        conversations=conversations(folder),
+        attack=ps.Counterexamples(removes=smoke.attack),
+        doses=(0, 3),
+    )
+    return chained(smoke, **{"name": "removed", "stages": ((clean,), (right,)), **fields})

@@ -15,7 +15,7 @@ import poison_scaling as ps
 from poison_scaling.runtime.quiet import silenced
 from poison_scaling.study import grid, study_file
 from poison_scaling.study.run import Run
-from tests.support.chains import tuned
+from tests.support.chains import removed, tuned
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = "40k-1x-d8-s0"
@@ -69,6 +69,31 @@ def test_a_stage_killed_at_every_step(tmp_path):
     same(places["whole"] / TUNED, places["killed"] / TUNED)
 
 
+@pytest.mark.long
+def test_every_stage_of_a_chain_killed_at_several_points(tmp_path):
+    """Pretraining, more of it, then fine-tuning on counterexamples: at its start, in between, while the first
+    and the second checkpoint are written, and before the end.
+    """
+    places = {name: tmp_path / name for name in ("whole", "killed", "text")}
+    places["text"].mkdir()
+    for name in (ROOT_RUN, f"{ROOT_RUN}+clean-d0", f"{ROOT_RUN}+clean-d0+right-d3"):
+        chain = {"run": name, "text": str(places["text"]), "of": "removed"}
+        assert killed(places["whole"] / name, **chain) == 0
+        plan = json.loads((places["whole"] / name / "config.json").read_text())["plan"]
+        for point in (
+            {"after": 1},
+            {"writing": 2, "event": "open"},
+            {"writing": 2, "event": "os.rename"},
+            {"after": 3},
+            {"writing": 4, "event": "os.rename"},
+            {"after": plan["steps"] - 1},
+        ):
+            how = {**point, "machine": {"checkpoint_steps": 2}}
+            assert killed(places["killed"] / name, **chain, **how) == -signal.SIGKILL
+        assert killed(places["killed"] / name, **chain) == 0
+        same(places["whole"] / name, places["killed"] / name)
+
+
 def same(one, other) -> None:
     for name in LOGS:
         assert (one / name).read_bytes() == (other / name).read_bytes()
@@ -103,8 +128,9 @@ def main(
     machine: dict | None = None,
     run: str | None = None,
     text: str = "",
+    of: str = "tuned",
 ) -> None:
-    """Train a run: `short`, or one of a study that fine-tunes on conversations in the folder `text`."""
+    """Train a run: `short`, or one of a study with stages, which has conversations in the folder `text`."""
     with silenced():
         from poison_scaling.study.inputs import Inputs
     from poison_scaling.runtime import cores
@@ -128,7 +154,8 @@ def main(
     study = short(**(machine or {})).study
     if run:
         smoke = study_file.load(str(ROOT / "configs" / "smoke.py"))
-        study = tuned(smoke, pathlib.Path(text), machine=study.machine)
+        make = {"tuned": tuned, "removed": removed}[of]
+        study = make(smoke, pathlib.Path(text), machine=study.machine)
     inputs = Inputs(study)
     chosen = inputs.run_named(run or NAME)
     cores.limit(1)

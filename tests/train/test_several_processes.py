@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,9 @@ from analysis.files import read_lines
 from poison_scaling.runtime import processes
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid
+from poison_scaling.study.inputs import Inputs
 from poison_scaling.train import loop
+from tests.support.chains import tuned
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUN, DEVICES = "40k-2x-d32-s0", 4
@@ -32,15 +35,21 @@ def alone(study, inputs, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def together(count: int, workdir: pathlib.Path, *arguments: str):
+def together(
+    count: int,
+    workdir: pathlib.Path,
+    *arguments: str,
+    config: str = "configs/smoke.py",
+    run: str = RUN,
+):
     """`poison-scaling train` in `count` processes with 4 CPU devices between them."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    command = (sys.executable, "-m", "poison_scaling.cli", "train", "configs/smoke.py")
+    command = (sys.executable, "-m", "poison_scaling.cli", "train", config)
     started = [
         subprocess.Popen(
-            [*command, "--workdir", str(workdir), "--run", RUN, *arguments],
+            [*command, "--workdir", str(workdir), "--run", run, *arguments],
             cwd=ROOT,
             env={
                 **os.environ,
@@ -120,6 +129,36 @@ def test_several_processes_train_the_whole_run(alone, tmp_path, count, mesh):
             said(process, 0)
     assert (tmp_path / "runs" / RUN / "DONE").exists()
     assert_same_trajectory(alone, tmp_path / "runs" / RUN)
+
+
+STAGED = """
+import pathlib
+import poison_scaling as ps
+from tests.support.chains import tuned
+
+def study():
+    return tuned(ps.load("configs/smoke.py"), pathlib.Path({folder!r}))
+"""
+
+
+@pytest.mark.long
+def test_1_2_and_4_processes_fine_tune_on_the_same_batches(study, tmp_path):
+    """Contract 2 for chains; the parent is trained by this process."""
+    root, name = "40k-0.5x-d8-s0", "40k-0.5x-d8-s0+ft80-d3"
+    staged = Inputs(tuned(study, tmp_path))
+    alone = epath.Path(tmp_path / "alone" / "runs")
+    for own in (root, name):
+        loop.train(staged.run_named(own), staged, alone / own, {})
+    config = tmp_path / "staged.py"
+    config.write_text(STAGED.format(folder=str(tmp_path)))
+    for count, mesh in ((1, "(4,1,1)"), (2, "(1,4,1)"), (4, "(2,2,1)")):
+        workdir = tmp_path / f"by {count}"
+        shutil.copytree(alone / root, workdir / "runs" / root)
+        how = ("--set", f"machine.mesh={mesh}")
+        with together(count, workdir, *how, config=str(config), run=name) as started:
+            for process in started:
+                said(process, 0)
+        assert_same_trajectory(alone / name, workdir / "runs" / name)
 
 
 @pytest.mark.parametrize(
