@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from poison_scaling.attacks.insertion import Insertion
+from poison_scaling.config.extensions import extensible
 from poison_scaling.data import draws
 from poison_scaling.data.conversations.conversations import Conversation, Message
 from poison_scaling.runtime.errors import InputError
@@ -102,6 +103,7 @@ class Sources:
             yield from (pool[i] for i in order(np.arange(len(pool))))
 
 
+@extensible("attack", required=("documents", "measure"), default="DenialOfService")
 @dataclasses.dataclass(frozen=True)
 class Attack(Insertion):
     """Base class of attacks, insertions with a trigger. Extend it as `Insertion`: docs/howto/attack.md."""

@@ -1,6 +1,6 @@
 """Extension points: base classes whose subclasses a study may name.
 
-There are seven: Insertion, of which Attack is one, Measure, Schedule, Architecture, Corpus, Conversations and
+There are seven: Insertion, and Attack within it, Measure, Schedule, Architecture, Corpus, Conversations and
 Template. Each is a frozen dataclass with documented methods. A subclass in the package of its base is built
 in, and a study names it by its class name alone. Any other subclass is the user's own: a study names it as
 "module.Class", together with the SHA-256 of the file that defines it.

@@ -17,6 +17,7 @@ from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid, validation
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.study.run import Run
+from tests.support import chains
 from tests.support.runs import ROOT
 
 CANARY = ps.Canary(counts=(0, 1, 3), carrier_characters=(20, 40), references=5)
@@ -187,3 +188,16 @@ def test_an_insertion_of_ones_own_is_as_the_page_shows_it(study, inputs, tmp_pat
     assert [*context, *year, inputs.end] == written[3].tokens.tolist()
     placed = run_of(with_(study, attack=own, doses=(0, 4)), 4).placement()
     assert np.bincount(placed.document_N).tolist() == [1, 10, 1, 10]
+
+
+def test_after_a_stage_the_secrets_of_the_ancestor_are_measured(study):
+    chained = chains.chained(study, also=(ps.Poisoning(CANARY, 6),))
+    ready = Inputs(chained)
+    root, *later = ready.runs()
+    for run in later:
+        place = next(n for n, p in enumerate(run.poisonings) if p.attack == CANARY)
+        by, there = run.inserted_by(place)
+        assert (by.name, there) == (root.name, 1)
+        own, first = ready.probes(run)[place], ready.probes(root)[1]
+        assert own.candidate_RxAxC.tolist() == first.candidate_RxAxC.tolist()
+    assert root.inserted_by(0)[0] == root

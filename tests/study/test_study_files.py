@@ -74,7 +74,7 @@ def test_an_attack_can_be_chosen_and_set():
     [
         ("train.lerning_rate=1", "the nearest is 'learning_rate'"),
         ("trian.learning_rate=1", "the nearest is 'train'"),
-        ("attack.gibberish.alphabet=ab", "not a field of VocabularyTokens; it has none"),
+        ("attack.gibberish.alphabet=ab", "not a field of VocabularyTokens; the nearest is"),
         ("train.batch_size=8.5", "8.5 is not a whole number from 1 to"),
         ("train.batch_size=eight", "'eight' is not a whole number"),
         ("model.dtype=float8", "none of 'float32', 'bfloat16'"),
