@@ -138,9 +138,16 @@ def _series(study: Study, margin: float, ambiguous: bool) -> list[Series]:
         groups = [group for group in study.groups() if group.setting == setting]
         own = replace(study, runs=tuple(run for group in groups for run in group.runs))
         name = f"{study.name} {study.hash[:6]}" if ambiguous and study.hash else study.name
-        known = (name, _insertion(study), setting.removeprefix("also "), len(own.runs))
-        found.append(Series(*known, *_law(own, margin)))
+        beside = setting.removeprefix("also ") or _shared(own)
+        found.append(Series(name, _insertion(study), beside, len(own.runs), *_law(own, margin)))
     return found
+
+
+def _shared(study: Study) -> str:
+    """Return what else is in all runs, in words, which is no setting because it does not vary."""
+    also = {run.settings.get("also", "") for run in study.runs}
+    words = also.pop() if len(also) == 1 else ""
+    return "" if _insertion(study) in words else words
 
 
 def _law(study: Study, margin: float) -> tuple[Estimate, str, tuple[N50, ...], str]:
@@ -192,11 +199,12 @@ def _drawing(found: list[Series], margin: float) -> Drawing:
     for at, law in ((0.0, "count"), (1.0, "fraction")):
         axis.axvspan(at - margin, at + margin, color="#f0f0f0", zorder=0)
         axis.axvline(at, color=GREY, linewidth=0.9, zorder=1)
-        axis.annotate(law, (at, -0.8), ha="center", va="bottom", color=GREY)
+        above = ("data", "axes fraction")
+        axis.annotate(law, (at, 1.0), (0, 3), above, "offset points", ha="center", color=GREY)
     several = len({s.study for s in found}) > 1
     labels = [shortened(f"{s.study}: {s.label}" if several else s.label) for s in found]
     axis.set_yticks(range(len(found)), labels)
-    axis.set_ylim(len(found) - 0.4, -1.0)
+    axis.set_ylim(len(found) - 0.4, -0.6)
     axis.set_xlabel("exponent of the data, a")
     rows = [
         (s.study, s.insertion, s.setting, *ends(s.exponent), s.verdict, s.withdrawn) for s in found
