@@ -201,9 +201,9 @@ def _drawing(found: list[Series], margin: float) -> Drawing:
         axis.axvline(at, color=GREY, linewidth=0.9, zorder=1)
         above = ("data", "axes fraction")
         axis.annotate(law, (at, 1.0), (0, 3), above, "offset points", ha="center", color=GREY)
-    several = len({s.study for s in found}) > 1
-    labels = [shortened(f"{s.study}: {s.label}" if several else s.label) for s in found]
-    axis.set_yticks(range(len(found)), labels)
+    known = [s.label for s in found]
+    labels = [f"{s.study}: {s.label}" if known.count(s.label) > 1 else s.label for s in found]
+    axis.set_yticks(range(len(found)), [shortened(label.replace("_", " ")) for label in labels])
     axis.set_ylim(len(found) - 0.4, -0.6)
     axis.set_xlabel("exponent of the data, a")
     rows = [
