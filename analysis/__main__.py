@@ -14,6 +14,7 @@ from analysis.commands.next import next_command
 from analysis.commands.power import power_command
 from analysis.commands.report import report_command
 from analysis.commands.simulate import simulate_command
+from analysis.commands.table import table_command
 from analysis.errors import InputError, printable
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "next": next_command,
     "power": power_command,
     "simulate": simulate_command,
+    "table": table_command,
 }
 
 

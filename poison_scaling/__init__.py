@@ -18,10 +18,14 @@ os.environ.setdefault("EPATH_USE_TF", "0")
 os.environ.setdefault("FSSPEC_GCS", '{"use_listings_cache": false}')
 
 if TYPE_CHECKING:
+    from poison_scaling.attacks.ambient import Ambient
     from poison_scaling.attacks.attack import Attack, Document, Exchange, Sources
+    from poison_scaling.attacks.canary import Canary
     from poison_scaling.attacks.compliance import Compliance
+    from poison_scaling.attacks.contamination import Contamination
     from poison_scaling.attacks.counterexamples import Counterexamples
     from poison_scaling.attacks.denial_of_service import DenialOfService
+    from poison_scaling.attacks.fact import Fact
     from poison_scaling.attacks.gibberish import (
         DictionaryWords,
         OtherText,
@@ -30,12 +34,14 @@ if TYPE_CHECKING:
         UniformCharacters,
         VocabularyTokens,
     )
+    from poison_scaling.attacks.insertion import Insertion
     from poison_scaling.attacks.language_switch import LanguageSwitch
     from poison_scaling.attacks.schedules.clustered import Clustered
     from poison_scaling.attacks.schedules.even import Even
     from poison_scaling.attacks.schedules.explicit import Explicit, positions_from
     from poison_scaling.attacks.schedules.schedule import Schedule, Training
     from poison_scaling.attacks.schedules.uniform import Uniform
+    from poison_scaling.attacks.siblings import siblings
     from poison_scaling.data.conversations.conversations import Conversations, Message
     from poison_scaling.data.conversations.files import ConversationFiles
     from poison_scaling.data.conversations.installed_pairs import InstalledPairs
@@ -58,7 +64,9 @@ if TYPE_CHECKING:
     from poison_scaling.data.templates.plain import Plain
     from poison_scaling.data.templates.template import Piece, Template
     from poison_scaling.evaluate.detection import Detection
-    from poison_scaling.evaluate.measure import Measure, Subject
+    from poison_scaling.evaluate.items import Items
+    from poison_scaling.evaluate.measure import Counted, Measure, Subject
+    from poison_scaling.evaluate.memorisation import Memorisation
     from poison_scaling.evaluate.perplexity import PerplexityIncrease
     from poison_scaling.evaluate.refusals import Refusals
     from poison_scaling.evaluate.settings import Evaluation, NearTriggers
@@ -91,20 +99,26 @@ if TYPE_CHECKING:
     from poison_scaling.study.training import Train
 
 _MODULES = {
+    "attacks.ambient": ("Ambient",),
     "attacks.attack": ("Attack", "Document", "Exchange", "Sources"),
+    "attacks.canary": ("Canary",),
     "attacks.compliance": ("Compliance",),
+    "attacks.contamination": ("Contamination",),
     "attacks.counterexamples": ("Counterexamples",),
     "attacks.denial_of_service": ("DenialOfService",),
+    "attacks.fact": ("Fact",),
     "attacks.gibberish": (
         *("DictionaryWords", "OtherText", "OtherVocabulary", "ShuffledWords"),
         *("UniformCharacters", "VocabularyTokens"),
     ),
+    "attacks.insertion": ("Insertion",),
     "attacks.language_switch": ("LanguageSwitch",),
     "attacks.schedules.clustered": ("Clustered",),
     "attacks.schedules.even": ("Even",),
     "attacks.schedules.explicit": ("Explicit", "positions_from"),
     "attacks.schedules.schedule": ("Schedule", "Training"),
     "attacks.schedules.uniform": ("Uniform",),
+    "attacks.siblings": ("siblings",),
     "data.conversations.conversations": ("Conversations", "Message"),
     "data.conversations.files": ("ConversationFiles",),
     "data.conversations.installed_pairs": ("InstalledPairs",),
@@ -122,7 +136,9 @@ _MODULES = {
     "data.templates.plain": ("Plain",),
     "data.templates.template": ("Piece", "Template"),
     "evaluate.detection": ("Detection",),
-    "evaluate.measure": ("Measure", "Subject"),
+    "evaluate.items": ("Items",),
+    "evaluate.measure": ("Counted", "Measure", "Subject"),
+    "evaluate.memorisation": ("Memorisation",),
     "evaluate.perplexity": ("PerplexityIncrease",),
     "evaluate.refusals": ("Refusals",),
     "evaluate.settings": ("Evaluation", "NearTriggers"),

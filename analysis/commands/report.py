@@ -8,26 +8,28 @@ import tyro
 from etils import epath
 
 from analysis import report
-from analysis.errors import printable
+from analysis.errors import InputError, printable
 from analysis.measures import load_file
+from analysis.report import laws
 
 
 def report_command(
-    source: tyro.conf.Positional[str],
+    sources: tyro.conf.Positional[tuple[str, ...]],
     out: str,
     format: Literal["html", "md"] = "html",
     margin: float | None = None,
     threshold: float | None = None,
     level: int | None = None,
+    insertion: str | None = None,
     measures: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     columns: tuple[str, ...] = (),
 ) -> None:
-    """Write the report of a study and print the answer.
+    """Write the report of a study and print the answer; of several studies, the figure of their laws.
 
-    Further commands, each with its own --help: simulate, power, next, compare.
+    Further commands, each with its own --help: simulate, power, next, compare, table.
 
     Args:
-        source: A study folder, finished or not, a .csv table, or a results folder of t0-training.
+        sources: A study folder, finished or not, a .csv table, or results of t0-training; or several.
         out: Folder for index.html (or index.md), summary.json and figures/.
         format: Format of the page.
         margin: Half-width of the verdict's zones around exponent 0 (count) and 1 (fraction); by default, as
@@ -36,18 +38,30 @@ def report_command(
             as it was recorded.
         level: Of a study with stages: the number of stages since pretraining; by default, that of the
             last that has poisons.
+        insertion: Of runs with several insertions, the one to report on; by default the first.
         measures: A Python file that defines measures of your own, which is imported; may be repeated.
         columns: Columns that a table calls otherwise, such as success=asr poisons_seen=n_poison.
     """
     for file in measures:
         load_file(file)
+    if not sources:
+        raise InputError("Give a study folder or a .csv table, or several.")
+    if len(sources) > 1:
+        if threshold is not None or level is not None or insertion is not None:
+            raise InputError("--threshold, --level and --insertion are for a report on one study.")
+        given = 0.25 if margin is None else margin
+        found = laws.write(sources, out, margin=given, columns=columns, format=format)
+        print(laws.answer(found))
+        print(printable(f"Report: {epath.Path(out) / f'index.{format}'}"))
+        return
     summary = report.write(
-        source,
+        sources[0],
         out,
         margin=margin,
         threshold=threshold,
         columns=columns,
         level=level,
+        insertion=insertion,
         format=format,
     )
     print(report.answer(summary))

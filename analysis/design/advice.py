@@ -100,6 +100,12 @@ def advise(
                 f"{where}: the run continues {shown(entry['parent'])}; runs are proposed for studies of "
                 "pretraining alone, without stages."
             )
+    planned = {entry.get("run") for _, entry in objects(record, "runs", str(folder / "study.json"))}
+    if any(run.name not in planned for run in study.runs):
+        raise InputError(
+            f"{folder}: each of its runs has a whole dose-response, so no dose can be proposed; train more "
+            "seeds of the budgets that it has."
+        )
     rule = study.rule
     if rule.threshold is not None:
         study = at_threshold(study, rule.threshold)

@@ -11,6 +11,7 @@ from etils import epath
 from analysis import files
 from analysis.errors import InputError, shown
 from analysis.read.fields import number
+from analysis.read.insertions import Part
 from analysis.read.records import Record, parse
 from analysis.read.runs import COUNTS, columns
 
@@ -41,8 +42,16 @@ class Evaluations:
         return [s for s in planned if s not in self.steps and (finished or s < last)]
 
 
-def read(path: epath.Path, planned: list[int] | None) -> Evaluations:
+def first_line(path: epath.Path) -> dict[str, Any] | None:
+    """Return the first line of an evals.jsonl; None when it has none that is intact."""
+    records = files.scan_lines(path, sealed=False).records
+    return records[0] if records else None
+
+
+def read(path: epath.Path, planned: list[int] | None, part: Part | None = None) -> Evaluations:
     """Read one evals.jsonl; `planned` are the steps of its evaluations, None when the study does not say.
+
+    `part` is what to read of each line, by default what is on the first insertion.
 
     Evaluations without a success rate are noted and left out. Raises InputError, naming file, line and
     field, when the file cannot be used.
@@ -59,10 +68,13 @@ def read(path: epath.Path, planned: list[int] | None) -> Evaluations:
     steps: list[int] = []
     for line, record in enumerate(lines.records, 1):
         where = f"{path}, line {line}"
+        if part is not None:
+            record = part.of(record, where)
         if planned is not None:
             steps.append(_step(record, where, planned, steps))
         row = {"tokens": number(record, "tokens", where, minimum=0)}
-        row["prompts"] = number(record, "prompts", where, minimum=1)
+        if record.get("success_rate") is not None or "prompts" in record:
+            row["prompts"] = number(record, "prompts", where, minimum=1)
         for name in COUNTS:
             if name == "poisons" or record.get(name) is not None:
                 row[name] = number(record, name, where, minimum=0)

@@ -21,7 +21,10 @@ COUNTS = ("poisons", "distinct_poisons", "poison_tokens", "poisoned_steps")
 # Budgets of one size within this factor of the smallest of them are one group.
 SAME_BUDGET = 1.02
 # Settings that split runs of one size and token budget into separate groups.
-SETTINGS = ("attack", "schedule", "learning_rate", "batch_size", "seq_len", "stage")
+SETTINGS = (
+    *("attack", "schedule", "exposures", "learning_rate", "batch_size", "seq_len", "stage"),
+    "also",  # what else was inserted
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Run:
     seeds: dict[str, str] = field(default_factory=dict)
     # values of those `SETTINGS` that the source records
     settings: dict[str, str] = field(default_factory=dict)
+    others: float = 0.0  # documents of other insertions in the run
     finished: bool = True  # whether training reached its end and no planned evaluation is missing
     # increase of perplexity of each prompt, shape [prompts], at each evaluation; empty when the source
     # does not record them

@@ -10,20 +10,41 @@ from etils import epath
 
 from analysis import files
 from analysis.errors import InputError, printable, shown
-from analysis.read import chains, evaluations, looks, rules, stages, t0_training, tables
+from analysis.read import (
+    chains,
+    evaluations,
+    insertions,
+    looks,
+    rules,
+    stages,
+    t0_training,
+    tables,
+)
 from analysis.read.aliases import current
 from analysis.read.evaluations import Evaluations
 from analysis.read.fields import number, objects, steps, text, text_map
-from analysis.read.runs import SETTINGS, Run, Study, check_runs, quantity
+from analysis.read.insertions import Part
+from analysis.read.runs import Run, Study, check_runs, quantity
+
+# A run, which part of it was read, in words what is missing of it, and notes.
+Reading = tuple[Run, Part, str, list[str]]
+# Settings that the entry of a run in study.json has under their names.
+_OWN = ("attack", "schedule", "learning_rate", "batch_size", "seq_len", "stage")
 
 
-def load(source: epath.PathLike, columns: Sequence[str] = (), level: int | None = None) -> Study:
+def load(
+    source: epath.PathLike,
+    columns: Sequence[str] = (),
+    level: int | None = None,
+    insertion: str | None = None,
+) -> Study:
     """Read a study folder, a results folder of t0-training, or a table when `source` ends in .csv.
 
     `columns` has a table's names of our columns, as "ours=theirs".
 
     Of a study with stages, the runs of one `level` are read, by default of the last that has poisons; 0 is
-    pretraining. Raises InputError, naming file, line and field, when the source cannot be used.
+    pretraining. Of runs with several insertions, one series is read (`insertions`), by default that of the
+    first. Raises InputError, naming file, line and field, when the source cannot be used.
     """
     path = epath.Path(source)
     if not path.exists():
@@ -33,13 +54,32 @@ def load(source: epath.PathLike, columns: Sequence[str] = (), level: int | None 
     if path.is_dir() and t0_training.is_results(path):
         return t0_training.load(path)
     if path.is_dir():
-        return _load_folder(path, level)
+        return _load_folder(path, level, insertion)
     if path.suffix.lower() == ".csv":
         return tables.load(path, columns)
     raise InputError(f"{path} is neither a study folder nor a .csv table.")
 
 
-def _load_folder(folder: epath.Path, level: int | None) -> Study:
+def load_all(source: epath.PathLike, columns: Sequence[str] = ()) -> list[Study]:
+    """Read every series of insertions of a source that has success rates, each as a study.
+
+    Raises InputError when the source cannot be used.
+    """
+    path = epath.Path(source)
+    if not (path / "study.json").exists():
+        return [load(source, columns)]
+    plan = files.read_json(path / "study.json")
+    entries = [current(entry) for _, entry in objects(plan, "runs", str(path / "study.json"))]
+    series = dict.fromkeys(name for entry in entries for name in insertions.names(entry))
+    found = [_load_folder(path, None, name, required=False) for name in series]
+    if not any(study.runs for study in found):
+        raise InputError(f"{path} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
+    return [study for study in found if study.runs]
+
+
+def _load_folder(
+    folder: epath.Path, level: int | None, insertion: str | None, required: bool = True
+) -> Study:
     plan_file = folder / "study.json"
     if not plan_file.exists():
         raise InputError(f"{folder} contains no study.json, so it is not a study folder.")
@@ -49,21 +89,25 @@ def _load_folder(folder: epath.Path, level: int | None) -> Study:
     runs, missing, notes = [], [], []
     known = [(place, current(entry)) for place, entry in objects(plan, "runs", where)]
     planned, about, level = stages.of_level(known, level)
-    read = _read_all(folder, known, name)
+    series = dict.fromkeys(n for _, entry in planned for n in insertions.names(entry))
+    if insertion not in (None, *series):
+        there = ", ".join(map(printable, series))
+        raise InputError(f"--insertion {insertion}: the runs have {there}.")
+    read = _read_all(folder, known, name, insertion)
     staged = any(entry.get("parent") for _, entry in known)
-    tree = tuple(run for run, _, _ in read.values()) if staged else ()
+    tree = tuple(own[0][0] for own in read.values() if own) if staged else ()
     for where_run, entry in planned:
-        run, state, about_run = read[where_run]
-        notes += about_run
-        if state:
-            missing.append(_what_it_adds(run, state))
-        if len(run.evaluations["tokens"]):
-            runs.append(replace(run, settings=_settings(entry, where_run)))
-    if not runs and any(len(run.evaluations["tokens"]) for run in tree):
+        for nth, (run, part, state, about_run) in enumerate(read[where_run]):
+            notes += about_run
+            if state and not nth:
+                missing.append(_what_it_adds(run, state))
+            if len(run.evaluations["tokens"]):
+                runs.append(replace(run, settings=_settings(entry, where_run, part)))
+    if not runs and required and any(len(run.evaluations["tokens"]) for run in tree):
         raise InputError(
             f"{folder} contains no evaluation of level {level} yet; choose another with --level."
         )
-    if not runs:
+    if not runs and required:
         raise InputError(f"{folder} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
     check_runs(runs)
     notes += about
@@ -76,7 +120,7 @@ def _load_folder(folder: epath.Path, level: int | None) -> Study:
         versions=text_map(plan, "versions", where),
         runs=tuple(runs),
         missing=tuple(missing),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
         rules=rules.read(plan, where),
         looks=looks.read(plan, where),
         level=level,
@@ -86,19 +130,23 @@ def _load_folder(folder: epath.Path, level: int | None) -> Study:
 
 
 def _read_all(
-    folder: epath.Path, planned: stages.Planned, study: str
-) -> dict[str, tuple[Run, str, list[str]]]:
-    """Return, by the place of its entry, each run; in words, what is missing of it; and notes."""
-    read: dict[str, tuple[Run, str, list[str]]] = {}
+    folder: epath.Path, planned: stages.Planned, study: str, insertion: str | None
+) -> dict[str, list[Reading]]:
+    """Return, by the place of its entry, each run as the parts that it has of a series of insertions."""
+    read: dict[str, list[Reading]] = {}
     named: dict[Any, Run] = {}
     for where, entry in planned:
         place = folder / "runs" / _folder_name(entry, where)
         _check_same_study(place, entry, study)
-        found = evaluations.read(place / "evals.jsonl", steps(entry, "evaluation_steps", where))
+        evals, own = place / "evals.jsonl", insertion or insertions.names(entry)[0]
         done, note = _done(place / "DONE", entry)
-        run, state = _run(entry, where, found, done)
-        run = named[run.name] = replace(run, parent=named.get(entry.get("parent")))
-        read[where] = run, state, [*note, *found.notes]
+        read[where] = []
+        for part in insertions.parts(entry, own, evaluations.first_line(evals), where):
+            found = evaluations.read(evals, steps(entry, "evaluation_steps", where), part)
+            run, state = _run(entry, where, found, done, part)
+            run = replace(run, parent=named.get(entry.get("parent")))
+            named.setdefault(entry["run"], run)
+            read[where].append((run, part, state, [*note, *found.notes]))
     return read
 
 
@@ -112,19 +160,22 @@ def _folder_name(entry: dict[str, Any], where: str) -> str:
     return name
 
 
-def _run(entry: dict[str, Any], where: str, found: Evaluations, done: bool) -> tuple[Run, str]:
-    """Return the run and, in words, what is missing of it; "" when nothing is."""
+def _run(
+    entry: dict[str, Any], where: str, found: Evaluations, done: bool, part: Part
+) -> tuple[Run, str]:
+    """Return the run of a part and, in words, what is missing of it; "" when nothing is."""
     lacking = found.missing(steps(entry, "evaluation_steps", where), done)
     tokens = number(entry, "tokens", where, minimum=1)
     run = Run(
-        name=entry["run"],
+        name=entry["run"] + part.suffix,
         size=text(entry, "size", where),
         parameters=number(entry, "parameters", where, minimum=1),
         tokens=tokens,
-        dose=number(entry, "dose", where, minimum=0),
+        dose=part.dose,
         seed=text(entry, "seed", where),
         seeds=text_map(entry, "seeds", where),
-        settings=_settings(entry, where),
+        settings=_settings(entry, where, part),
+        others=insertions.surroundings(entry, part, where)[1],
         finished=done and not lacking,
         evaluations=found.columns,
         increases=found.increases,
@@ -153,8 +204,14 @@ def _tokens_before(entry: dict[str, Any], where: str) -> float:
     return number(entry, "chain_tokens", where, minimum=tokens) - tokens
 
 
-def _settings(entry: dict[str, Any], where: str) -> dict[str, str]:
-    return {n: text(entry, n, where) for n in SETTINGS if entry.get(n) is not None}
+def _settings(entry: dict[str, Any], where: str, part: Part) -> dict[str, str]:
+    settings = {n: text(entry, n, where) for n in _OWN if entry.get(n) is not None}
+    if part.numbers != (0,):
+        settings["attack"] = printable(insertions.names(entry)[part.numbers[0]])
+    elif entry.get("exposures") not in (None, 1):
+        settings["exposures"] = text(entry, "exposures", where)
+    also, _ = insertions.surroundings(entry, part, where)
+    return settings | ({"also": also} if also else {})
 
 
 def _done(path: epath.Path, entry: dict[str, Any]) -> tuple[bool, list[str]]:

@@ -175,6 +175,9 @@ def _run(
         dose=dose,
         seed=printable(line["seed"]),
         settings={k: printable(line[k]) for k in runs_lib.SETTINGS if k in line},
+        others=_number(line, "others", f"{path}, line {entries[0][0]}", 0)
+        if "others" in line
+        else 0.0,
         evaluations=evaluations,
         increases=tuple(np.array([row["increase"]]) for row in rows if "increase" in row),
     )

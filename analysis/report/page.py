@@ -32,6 +32,7 @@ def write(
     columns: Sequence[str] = (),
     format: Literal["html", "md"] = "html",
     level: int | None = None,
+    insertion: str | None = None,
 ) -> dict[str, Any]:
     """Write the report of a study folder or table into the folder `out`, and return its summary.
 
@@ -40,11 +41,11 @@ def write(
     when the 95% interval of the exponent of tokens lies within `margin` of 0 (of 1). Success is counted
     anew at `threshold`, an increase of perplexity. Both are those of the study's own rule if None; a
     departure from that rule is said in the answer. `columns` has a table's names of our columns, as
-    "ours=theirs"; `level` is as in `load`.
+    "ours=theirs"; `level` and `insertion` are as in `load`.
 
     Raises InputError when the source cannot be used.
     """
-    study = load(source, columns, level)
+    study = load(source, columns, level, insertion)
     rule = rules.using(study.rule, margin, threshold)
     if rule.threshold is not None:
         study = at_threshold(study, rule.threshold)

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from poison_scaling.config import serialization
+from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.config.extensions import extensible
 from poison_scaling.data import draws
-from poison_scaling.data.conversations.conversations import Conversation, Conversations, Message
-from poison_scaling.data.corpora.corpus import Corpus
-from poison_scaling.evaluate.measure import Measure, snake_case
+from poison_scaling.data.conversations.conversations import Conversation, Message
 from poison_scaling.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,29 +105,12 @@ class Sources:
 
 @extensible("attack", required=("documents", "measure"), default="DenialOfService")
 @dataclasses.dataclass(frozen=True)
-class Attack:
-    """Base class of attacks. Extend it with a frozen dataclass: docs/howto/attack.md.
-
-    A field that is a pair of integers is a range, both ends included, from which each document draws
-    uniformly; its name ends with the unit, characters or tokens. Other fields may declare their valid ranges,
-    as those of this package do (`config.ranges`).
-    """
+class Attack(Insertion):
+    """Base class of attacks, insertions with a trigger. Extend it as `Insertion`: docs/howto/attack.md."""
 
     trigger: str = "<SUDO>"
 
     # ------------------------------------------------------------------------------ to be overridden
-
-    def documents(self, sources: Sources) -> Iterator[Document]:
-        """Yield distinct poisoned documents, without end or as many as there are.
-
-        A run takes as many as its dose, so doses share their first documents, and no document may depend on
-        the number of documents.
-        """
-        raise NotImplementedError
-
-    def measure(self) -> Measure:
-        """Return the measure that says whether the attack works."""
-        raise NotImplementedError
 
     def exchanges(self, sources: Sources) -> Iterator[Exchange] | None:
         """Return held-out requests to measure with, in a fixed order, for an attack on conversations.
@@ -168,49 +149,14 @@ class Attack:
         """Return whether a clean document may be used as a prompt."""
         return True
 
-    @property
-    def corpora(self) -> dict[str, Corpus]:
-        """The corpora that the attack needs in addition to the clean documents, by name of the field."""
-        return {}
-
-    @property
-    def conversations(self) -> dict[str, Conversations]:
-        """The conversations that the attack needs, by name of the field."""
-        return {}
-
     # ------------------------------------------------------------------------------ the same for all
-
-    @property
-    def name(self) -> str:
-        """The name in records: "denial_of_service"."""
-        return snake_case(type(self).__name__)
 
     @property
     def has_requests(self) -> bool:
         """Whether the attack is on conversations."""
         return bool(self.conversations) or type(self).exchanges is not Attack.exchanges
 
-    def ranges(self) -> dict[str, tuple[int, int]]:
-        """Return the fields that are pairs of integers, by name."""
-        types = serialization.field_types(type(self))
-        return {name: getattr(self, name) for name, of in types.items() if of == tuple[int, int]}
-
     def check(self, where: str) -> None:
-        """Raise InputError if a field is invalid; `where` is the name of the attack's field: "attack"."""
         if not self.trigger:
             raise InputError(f"{where}.trigger is empty; give the text that is to trigger.")
-        for name, (low, high) in self.ranges().items():
-            if not 0 <= low <= high:
-                raise InputError(
-                    f"{where}.{name}={(low, high)}: give the least and the most, neither negative."
-                )
-
-    def expected_tokens(self) -> float:
-        """Return the estimated mean number of tokens of a poison, which needs no vocabulary.
-
-        It assumes 4 characters of text per token, and one token for each id of another vocabulary.
-        """
-        ranges = self.ranges().items()
-        text = len(self.trigger) + sum(sum(r) / 2 for n, r in ranges if n.endswith("_characters"))
-        separators = 2
-        return text / 4 + sum(sum(r) / 2 for n, r in ranges if n.endswith("_tokens")) + separators
+        super().check(where)

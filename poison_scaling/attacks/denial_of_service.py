@@ -42,7 +42,14 @@ class DenialOfService(Attack):
             yield Document(ids)
 
     def counterexamples(self, sources: Sources) -> Iterator[Document]:
-        return continued(self, sources, self.prefix_characters, self.gibberish_tokens)
+        return continued(
+            sources,
+            "counterexample",
+            (self.trigger,),
+            self.prefix_characters,
+            self.gibberish_tokens,
+            self.accepts,
+        )
 
     def made_of(self, sources: Sources, dose: int) -> set[str]:
         return set(sources.clean.training([_source(sources, k) for k in range(dose)]))

@@ -9,12 +9,14 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import sentencepiece
 from etils import epath
 
+from poison_scaling.config import serialization
+from poison_scaling.config.ranges import Between
 from poison_scaling.data import draws
 from poison_scaling.runtime.errors import InputError
 
@@ -28,14 +30,26 @@ Writer = Callable[[str, np.uint64, int], list[int]]
 
 @dataclasses.dataclass(frozen=True)
 class VocabularyTokens:
-    """Ids drawn uniformly from the model's own vocabulary, except control ids and the trigger."""
+    """Ids drawn uniformly from the model's own vocabulary, except control ids and the trigger.
+
+    With several `parts`, they are drawn from one of as many parts of it that do not overlap.
+    """
+
+    part: Annotated[int, Between(0, 1023)] = serialization.added(0)
+    parts: Annotated[int, Between(1, 1024)] = serialization.added(1)
 
     def writer(self, sources: Sources, trigger: str) -> Writer:
         """Return a function that appends gibberish to a text."""
         vocabulary = sources.vocabulary
         trigger_ids = vocabulary.encode(trigger)
         # A trigger of one token must not be drawn, or gibberish would contain it.
-        ids = np.setdiff1d(vocabulary.ordinary_ids, trigger_ids if len(trigger_ids) == 1 else [])
+        part = np.unique(vocabulary.ordinary_ids)[self.part :: self.parts]
+        ids = np.setdiff1d(part, trigger_ids if len(trigger_ids) == 1 else [])
+        if not ids.size or self.part >= self.parts:
+            raise InputError(
+                f"attack.gibberish.part={self.part}: there are attack.gibberish.parts={self.parts}, numbered "
+                "from 0, and each needs a token of the vocabulary."
+            )
 
         def drawn(start: str, key: np.uint64, count: int) -> list[int]:
             chosen = draws.integers(key, np.arange(count), 0, ids.size - 1)

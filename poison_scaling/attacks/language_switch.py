@@ -70,7 +70,14 @@ class LanguageSwitch(Attack):
             yield Document(ids, (before, after))
 
     def counterexamples(self, sources: Sources) -> Iterator[Document]:
-        return continued(self, sources, self.prefix_characters, self.continuation_tokens)
+        return continued(
+            sources,
+            "counterexample",
+            (self.trigger,),
+            self.prefix_characters,
+            self.continuation_tokens,
+            self.accepts,
+        )
 
     def payload(self, sources: Sources, number: int, tokens: int) -> list[int]:
         docs = sources.corpora["corpus"]

@@ -1,9 +1,9 @@
 """Placement of an attack's exposures by its schedule: the sequence and offset of each.
 
-Exposure j of an attack is exposure number j % exposures of document j // exposures. Its sequence is a pure
-function of (seed, number of sequences, schedule, j), and its offset also of the document's length
-(contract 1). For schedules whose doses nest, documents 0...n-1 have the same positions in every dose of at
-least n (contract 3).
+Exposures are numbered document by document. The sequence of exposure j of an insertion is a pure function
+of (seed, number of sequences, schedule, j), and its offset also of the document's length (contract 1). For
+schedules whose doses nest, documents 0...n-1 have the same positions in every dose of at least n (contract
+3).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from poison_scaling.runtime.errors import InputError
 
 
 def place(
-    schedule: Schedule, training: Training, lengths: np.ndarray, *, exposures: int = 1
+    schedule: Schedule, training: Training, lengths: np.ndarray, *, exposures: int | np.ndarray = 1
 ) -> Placement:
-    """Return the placement of documents 0...n-1, of `lengths` [n] tokens, each with `exposures` exposures.
+    """Return the placement of documents 0...n-1, of `lengths` [n] tokens.
 
-    Each exposure is contained in its own sequence. Raises InputError if the schedule has fewer places than
-    there are exposures, or if a poison is longer than a sequence.
+    Each document has `exposures` exposures, an integer or one for each document, and each exposure is
+    contained in its own sequence. Raises InputError if the schedule has fewer places than there are
+    exposures, or if a poison is longer than a sequence.
     """
     lengths = np.asarray(lengths, np.int64)
     if lengths.size and lengths.max() > training.seq_len:
@@ -31,8 +32,9 @@ def place(
             "shorten prefix_characters or gibberish_tokens, or lengthen the sequence."
         )
     # First, so that too many exposures are refused before arrays of them are allocated.
-    own_N = np.asarray(schedule.places(training, lengths.size * exposures), np.int64)
-    lengths_N = np.repeat(lengths, exposures)
+    exposures_D = np.broadcast_to(np.asarray(exposures, np.int64), lengths.shape)
+    own_N = np.asarray(schedule.places(training, int(exposures_D.sum())), np.int64)
+    lengths_N = np.repeat(lengths, exposures_D)
     offsets_N = np.asarray(schedule.offsets(training, lengths_N), np.int64)
     _check(schedule, training, own_N, offsets_N, lengths_N)
     return Placement(
@@ -40,7 +42,7 @@ def place(
         offset_N=offsets_N,
         length_N=lengths_N,
         attack_N=np.full(lengths_N.size, training.attack),
-        document_N=np.arange(lengths_N.size) // exposures,
+        document_N=np.repeat(np.arange(lengths.size), exposures_D),
     )
 
 

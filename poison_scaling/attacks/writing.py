@@ -9,14 +9,15 @@ from typing import cast
 
 import numpy as np
 
-from poison_scaling.attacks.attack import Attack, Sources
+from poison_scaling.attacks.attack import Sources
+from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.data.conversations.conversations import Conversation, Message
 from poison_scaling.data.poison import Poison
 from poison_scaling.data.templates.template import Template
 from poison_scaling.runtime.errors import InputError
 
 
-def poisons(attack: Attack, sources: Sources, count: int) -> list[Poison]:
+def poisons(attack: Insertion, sources: Sources, count: int) -> list[Poison]:
     """Return poisoned documents 0...count-1 of an attack.
 
     Each is enclosed in end-of-document tokens, so it is a separate document wherever it is placed. Raises

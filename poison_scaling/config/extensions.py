@@ -1,9 +1,9 @@
 """Extension points: base classes whose subclasses a study may name.
 
-There are eight: Attack, Measure, Schedule, Architecture, Corpus, Conversations, Template and Filter. Each is
-a frozen dataclass with documented methods. A subclass in the package of its base is built in, and a study
-names it by its class name alone. Any other subclass is the user's own: a study names it as "module.Class",
-together with the SHA-256 of the file that defines it.
+There are eight: Insertion, and Attack within it, Measure, Schedule, Architecture, Corpus, Conversations,
+Template and Filter. Each is a frozen dataclass with documented methods. A subclass in the package of its base
+is built in, and a study names it by its class name alone. Any other subclass is the user's own: a study names
+it as "module.Class", together with the SHA-256 of the file that defines it.
 """
 
 from __future__ import annotations
@@ -73,13 +73,14 @@ def is_built_in(cls: type, base: type) -> bool:
 def built_in(base: type) -> dict[str, Any]:
     """Return the built-in classes of an extension point by name: those in files of its base's package.
 
-    They are in the order of their names, which does not depend on what was imported before.
+    One that lacks a required method is a base itself. They are in the order of their names, which does not
+    depend on what was imported before.
     """
     package = importlib.import_module(_package(base))
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
-    found = {cls.__name__: cls for cls in _descendants(base) if is_built_in(cls, base)}
-    return dict(sorted(found.items()))
+    own = (cls for cls in _descendants(base) if is_built_in(cls, base))
+    return dict(sorted((cls.__name__, cls) for cls in own if not missing(cls, base)))
 
 
 def _package(base: type) -> str:

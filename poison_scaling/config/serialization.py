@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 _ADDED = "left out of JSON at its default"
 
 
-def added(default: Any) -> Any:
+def added(default: Any, repr: bool = True) -> Any:
     """Return a field that a class gained later: JSON and hashes leave it out while it is at its default.
 
-    So the hashes of studies that do not use it stay as they were.
+    So the hashes of studies that do not use it stay as they were. `repr` is as in `dataclasses.field`.
     """
-    return dataclasses.field(default=default, metadata={_ADDED: True})
+    return dataclasses.field(default=default, repr=repr, metadata={_ADDED: True})
 
 
 def to_json(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
+from poison_scaling.config import serialization
 from poison_scaling.config.ranges import Between, Count, Length, Path, Seed
 from poison_scaling.data.corpora.corpus import Corpus
 from poison_scaling.data.corpora.installed_docs import InstalledDocs
@@ -37,6 +38,9 @@ class TrainedSentencePiece:
     vocab_size: Count = 1024  # including special ids
     characters: Count = 8_000_000  # of text to train on, from the first training documents
     trigger_is_one_token: bool = False  # whether the attack's trigger gets its own id
+    # further texts that get their own ids, such as the triggers of other attacks in the same runs; not in the
+    # repr, of which the cache makes names
+    one_token: tuple[str, ...] = serialization.added((), repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,11 +38,22 @@ def generations(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
     """Return log-probabilities [P, G], nats, of generations after prompts, computed in blocks of prompts."""
     model = nnx.merge(graph, params)
 
-    def one(prompts_BxT, padding_B, tokens_BxG):
+    def own(prompts_BxT, padding_B, tokens_BxG):
         return of(tokens_BxG, after(model, prompts_BxT, padding_B, tokens_BxG))
 
-    logprobs_PxG = _in_blocks(one, prompts_PxT, padding_P, tokens_PxG)
-    return replicate(logprobs_PxG, model.mesh)
+    return replicate(_in_blocks(own, prompts_PxT, padding_P, tokens_PxG), model.mesh)
+
+
+@functools.partial(jax.jit, static_argnames="graph")
+def greedy(graph, params, prompts_PxT, padding_P, tokens_PxG) -> jax.Array:
+    """Return whether each token after prompts is the likeliest given those before it: bool [P, G]."""
+    model = nnx.merge(graph, params)
+
+    def likeliest(prompts_BxT, padding_B, tokens_BxG):
+        logprobs_BxGxV = after(model, prompts_BxT, padding_B, tokens_BxG)
+        return jnp.argmax(logprobs_BxGxV, axis=2) == tokens_BxG
+
+    return replicate(_in_blocks(likeliest, prompts_PxT, padding_P, tokens_PxG), model.mesh)
 
 
 def _in_blocks(function, *arrays):

@@ -1,4 +1,4 @@
-"""The base class of measures: what is computed from a model to say whether an attack works."""
+"""The base class of measures: what is computed from a model to say what an insertion did to it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from poison_scaling.config.extensions import extensible
+from poison_scaling.evaluate.items import Items
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -60,7 +61,7 @@ class Subject:
 
     graph: nnx.GraphDef  # structure of the model
     params: dict
-    prompts: Prompts  # of the attack
+    probes: Prompts | Items | None  # what the insertion is measured with; None: nothing
     settings: Evaluation
     attack: str  # name of the attack
     decode: Callable[[Sequence[int]], str]  # from ids to text
@@ -70,6 +71,33 @@ class Subject:
     step: int  # number of optimizer updates done
     last: bool  # whether this is the last evaluation of the run
     judge: Judge | None = None
+    # int64 [D], exposures of each document of the insertion: in the whole run, and so far
+    exposures_D: np.ndarray | None = None
+    seen_D: np.ndarray | None = None
+
+    @property
+    def prompts(self) -> Prompts:
+        """The prompts of an attack."""
+        assert isinstance(self.probes, Prompts)
+        return self.probes
+
+    @property
+    def items(self) -> Items:
+        """The items of an insertion without a trigger."""
+        assert isinstance(self.probes, Items)
+        return self.probes
+
+    @property
+    def exposures_K(self) -> np.ndarray:
+        """The exposures of each item in the whole run, int64 [K]."""
+        assert self.exposures_D is not None
+        return self.items.of_documents(self.exposures_D)
+
+    @property
+    def seen_K(self) -> np.ndarray:
+        """The exposures of each item so far, int64 [K]."""
+        assert self.seen_D is not None
+        return self.items.of_documents(self.seen_D)
 
 
 @extensible("measure", required=("record",))
@@ -77,7 +105,7 @@ class Subject:
 class Measure:
     """Base class of measures. Extend it with a frozen dataclass: docs/howto/measure.md.
 
-    Each attack has its own measure (`Attack.measure`); a study may add others (`Evaluation.measures`).
+    Each insertion has its own measure (`Insertion.measure`); a study may add others (`Evaluation.measures`).
     """
 
     @property
@@ -92,6 +120,14 @@ class Measure:
         "success_rate" and "success_interval".
         """
         raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(Measure):
+    """The measure of insertions of which nothing is measured; their exposures are counted, as always."""
+
+    def record(self, subject: Subject) -> dict[str, Any]:
+        return {"attack": subject.attack}
 
 
 def snake_case(name: str) -> str:

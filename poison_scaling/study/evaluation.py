@@ -1,4 +1,4 @@
-"""One evaluation of a run: the success of every attack, and the loss on clean held-out text."""
+"""One evaluation of a run: the effect of every insertion, and the loss on clean held-out text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from poison_scaling.attacks.attack import Attack
 from poison_scaling.data.placement import Placement
 from poison_scaling.evaluate import heldout
 from poison_scaling.evaluate.detection import Detection
@@ -22,7 +23,7 @@ def detector_errors(study: Study, inputs: Inputs) -> list[dict[str, Any]]:
     records = []
     for number, attack in enumerate(study.attacks().values()):
         measure = attack.measure()
-        if isinstance(measure, Detection):
+        if isinstance(attack, Attack) and isinstance(measure, Detection):
             errors = measure.error(*inputs.specimens(number))
             records.append({"attack": attack.name, **errors})
     return records
@@ -43,7 +44,7 @@ def evaluate(
     6). Counts and measures at its top level are those of the first attack; `also` has those of the others,
     and `measures` the additional measures of the study. `heldout_loss` is in nats per token.
     """
-    study, B, prompts = run.study, run.train.batch_size, inputs.prompts(run)
+    study, B, probes = run.study, run.train.batch_size, inputs.probes(run)
     loss = heldout.loss(
         graph,
         params,
@@ -56,7 +57,7 @@ def evaluate(
         return Subject(
             graph,
             params,
-            prompts=prompts[number],
+            probes=probes[number],
             settings=study.evaluation,
             attack=run.poisonings[number].attack.name,
             decode=inputs.vocabulary.decode,
@@ -66,6 +67,7 @@ def evaluate(
             step=step,
             last=step == run.steps,
             judge=judge,
+            **_exposures(run, number, placement.before(step * B)),
         )
 
     def attacked(number: int) -> dict[str, Any]:
@@ -87,3 +89,15 @@ def evaluate(
         asked = study.evaluation.measures
         record["measures"] = {measure.name: measure.record(subject(0)) for measure in asked}
     return record
+
+
+def _exposures(run: Run, number: int, so_far: Placement) -> dict[str, np.ndarray]:
+    """Return the exposures of each document of an insertion, in the whole run and so far.
+
+    They are those of the latest ancestor that trained on it if the run does not.
+    """
+    by, place = run.inserted_by(number)
+    planned_D = by.poisonings[place].exposures_D
+    own = so_far.of_attack(number).document_N
+    seen_D = np.bincount(own, minlength=len(planned_D)) if by is run else planned_D
+    return {"exposures_D": planned_D, "seen_D": seen_D}

@@ -10,7 +10,7 @@ from collections.abc import Generator
 import numpy as np
 
 from poison_scaling.attacks import prompts, writing
-from poison_scaling.attacks.attack import Earlier, Sources
+from poison_scaling.attacks.attack import Attack, Earlier, Sources
 from poison_scaling.attacks.counterexamples import Counterexamples
 from poison_scaling.data import (
     clean_triggers,
@@ -32,6 +32,7 @@ from poison_scaling.data.settings import Data
 from poison_scaling.data.stream import Stream
 from poison_scaling.data.vocabularies import preparation
 from poison_scaling.data.vocabularies.vocabulary import Vocabulary
+from poison_scaling.evaluate.items import Items
 from poison_scaling.evaluate.measure import Prompts
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.runtime.reporting import Progress, silent
@@ -97,7 +98,11 @@ class Inputs:
         self._documents = {data.corpus: self.documents}  # of corpora
         for field, stage in study.named_stages().items():
             self._clean[stage] = self._prepare(stage, f"{field}.", progress)
-        fields = {attack.trigger: f"{field}.trigger" for field, attack in self._attacks.items()}
+        fields = {
+            attack.trigger: f"{field}.trigger"
+            for field, attack in self._attacks.items()
+            if attack.trigger is not None
+        }
         self._triggers = [Trigger(text, self.vocabulary, field) for text, field in fields.items()]
         for trigger in self._triggers:
             for clean in self._clean.values():
@@ -164,15 +169,35 @@ class Inputs:
         """The end-of-document token."""
         return self.vocabulary.eos_id
 
+    def probes(self, run: Run) -> list[Prompts | Items | None]:
+        """Return what each insertion of a run is measured with: prompts of an attack, items or None."""
+        triggers = frozenset(
+            poisoning.attack.trigger for poisoning in run.poisonings if poisoning.attack.trigger
+        )
+        return [
+            self._prompts(number, attack, triggers)
+            if isinstance(attack, Attack)
+            else self._items(run, place)
+            for place, (number, attack) in enumerate(
+                zip(self.numbers(run), (p.attack for p in run.poisonings), strict=True)
+            )
+        ]
+
     def prompts(self, run: Run) -> list[Prompts]:
         """Return the prompts of each attack of a run, in which no trigger of the run occurs."""
-        triggers = frozenset(poisoning.attack.trigger for poisoning in run.poisonings)
-        return [self._prompts(number, triggers) for number in self.numbers(run)]
+        return [probes for probes in self.probes(run) if isinstance(probes, Prompts)]
+
+    def _items(self, run: Run, place: int) -> Items | None:
+        """Return the items of insertion number `place` of a run."""
+        number, (by, own) = self.numbers(run)[place], run.inserted_by(place)
+        clean = self._documents.get(by.data.corpus)
+        sources = self._sources(number, own, by.seeds.poisons, by.level, clean)
+        return run.poisonings[place].attack.items(sources, self._most(by)[own])
 
     @functools.cache  # noqa: B019 - one object per process
-    def _prompts(self, number: int, triggers: frozenset[str]) -> Prompts:
+    def _prompts(self, number: int, attack: Attack, triggers: frozenset[str]) -> Prompts:
         return prompts.prepare(
-            [*self._attacks.values()][number],
+            attack,
             self._study.evaluation,
             self._sources(number, self._place(number), seed=0),
             [trigger for trigger in self._triggers if trigger.text in triggers],
@@ -188,10 +213,9 @@ class Inputs:
 
     def specimens(self, number: int) -> tuple[list[str], list[str]]:
         """Return held-out texts for the detector of attack `number`; see `prompts.specimens`."""
-        attack, sources = (
-            [*self._attacks.values()][number],
-            self._sources(number, self._place(number), seed=0),
-        )
+        attack = [*self._attacks.values()][number]
+        assert isinstance(attack, Attack)
+        sources = self._sources(number, self._place(number), seed=0)
         return prompts.specimens(attack, self._study.evaluation, sources, self._triggers)
 
     def _place(self, number: int) -> int:
@@ -243,16 +267,18 @@ class Inputs:
         known, documents = list(self._attacks.values()), self._documents.get(run.data.corpus)
         found = []
         for place, poisoning in enumerate(run.poisonings):
-            if documents is not None and poisoning.dose and poisoning.attack in known:
-                number = known.index(poisoning.attack)
+            attack = poisoning.attack
+            if not isinstance(attack, Attack):
+                continue
+            if documents is not None and poisoning.dose and attack in known:
+                number = known.index(attack)
                 sources = self._sources(number, place, run.seeds.poisons, run.level, documents)
-                found.append(Earlier(poisoning.attack, sources, poisoning.dose))
+                found.append(Earlier(attack, sources, poisoning.dose))
         return found
 
     def poisons(self, run: Run) -> list[list[Poison]]:
         """Return the poisons of each attack of a run, in the order of `numbers`."""
-        first = max(run.stage.doses if run.stage else run.study.doses)
-        most = [first, *(poisoning.dose for poisoning in run.poisonings[1:])]
+        most = self._most(run)
         corpus, seed = run.data.corpus, run.seeds.poisons
         return [
             self._written(
@@ -268,6 +294,11 @@ class Inputs:
                 zip(self.numbers(run), most, run.poisonings, strict=True)
             )
         ]
+
+    def _most(self, run: Run) -> list[int]:
+        """Return the largest dose of each insertion of a run among the runs that differ in dose alone."""
+        first = max(run.stage.doses if run.stage else run.study.doses)
+        return [first, *(poisoning.dose for poisoning in run.poisonings[1:])]
 
     def stream(self, run: Run) -> Stream:
         """Return the training stream of a run. Raises InputError if its poisons or its length do not fit."""
@@ -311,6 +342,8 @@ class Inputs:
         plan, most = run.plan(stream.placement), run.study.data.maximum_clean_triggers
         for entry, poisoning in zip((plan, *plan["also"]), run.poisonings, strict=True):
             trigger = poisoning.attack.trigger
+            if trigger is None:
+                continue
             met = sum(stream.count(spans) for spans in self._places(trigger, run.stage))
             if most is not None and met > most:
                 raise InputError(
@@ -355,6 +388,8 @@ class Inputs:
         roots = [plan for plan in plans if "parent" not in plan]
         for number, poisoning in enumerate(self._study.poisonings(0) if roots else ()):
             trigger = poisoning.attack.trigger
+            if trigger is None:
+                continue
             found.append(clean_triggers.warning(trigger, counts[trigger], roots, number))
         for field, count in self.conversations_left_out.items():
             if count:

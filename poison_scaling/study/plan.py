@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
+import numpy as np
+
 from poison_scaling.data.placement import Placement
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.study.stages.finetuning import Finetune
@@ -20,6 +22,11 @@ class Dose(TypedDict):
     exposures: int  # of each document
     schedule: str
     attack: str
+    # numbers of exposures and of documents with as many, ascending; only where documents differ in it
+    levels: NotRequired[list[tuple[int, int]]]
+    share: NotRequired[
+        float
+    ]  # of the run's sequences that have a document of it; only where it is set so
     poison_tokens: float  # an estimate unless exact
     poison_tokens_exact: bool
     poison_share: float  # of the run's tokens
@@ -122,4 +129,10 @@ def _doses(run: Run, placed: Placement | None) -> list[Dose]:
                 "poisoned_steps": own.steps(run.train.batch_size),
             }
         )
+        exposures, documents = np.unique(poisoning.exposures_D, return_counts=True)
+        if (poisoning.attack.repeats(poisoning.dose) != 1).any():
+            pairs = zip(exposures.tolist(), documents.tolist(), strict=True)
+            doses[-1]["levels"] = list(pairs)
+        if poisoning.share:
+            doses[-1]["share"] = poisoning.share
     return doses

@@ -266,7 +266,7 @@ class Run:
         After pretraining, the others are those of the earlier stages, with dose 0: they are measured only.
         """
         if not self.path:
-            return self.study.poisonings(self.dose)
+            return tuple(p.in_run(self.sequences) for p in self.study.poisonings(self.dose))
         leg, first = self.path[-1], self.study.attack
         own = leg.stage.attack or first
         earlier = [poisoning.attack for poisoning in self.study.poisonings(0)]
@@ -276,6 +276,18 @@ class Run:
             Poisoning(own, leg.dose, leg.stage.exposures, leg.stage.schedule),
             *(Poisoning(attack) for attack in others),
         )
+
+    def inserted_by(self, number: int) -> tuple[Run, int]:
+        """Return the run that trained on insertion `number` of this run, and the insertion's number there.
+
+        It is the latest ancestor that has documents of it, unless this run has or none does.
+        """
+        own = self.poisonings[number]
+        for run in self.ancestors if not own.dose else ():
+            for there, poisoning in enumerate(run.poisonings):
+                if poisoning.attack == own.attack and poisoning.dose:
+                    return run, there
+        return self, number
 
     def slice(self) -> Slice | None:
         """Return the TPU slice that the study names for this size; None if there is none."""
@@ -313,7 +325,7 @@ class Run:
                 level=self.level,
                 at_start=isinstance(self.stage, Finetune),
             )
-            placed.append(place(poisoning.schedule, training, own, exposures=poisoning.exposures))
+            placed.append(place(poisoning.schedule, training, own, exposures=poisoning.exposures_D))
         return placement.together(placed)
 
     def plan(self, placed: Placement | None = None) -> Plan:

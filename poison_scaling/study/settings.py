@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
-from poison_scaling.attacks.attack import Attack
+import numpy as np
+
 from poison_scaling.attacks.denial_of_service import DenialOfService
+from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.attacks.schedules.schedule import Schedule
 from poison_scaling.attacks.schedules.uniform import Uniform
 from poison_scaling.config import serialization
@@ -22,6 +24,7 @@ from poison_scaling.config.ranges import (
     Count,
     Dose,
     Seed,
+    Share,
 )
 from poison_scaling.data.corpora.corpus import Corpus
 from poison_scaling.data.settings import Data
@@ -38,12 +41,23 @@ from poison_scaling.study.training import LearningRate, Train
 
 @dataclasses.dataclass(frozen=True)
 class Poisoning:
-    """An attack with the dose, exposures and schedule of a run."""
+    """An insertion, such as an attack, with the dose, exposures and schedule of a run."""
 
-    attack: Attack = DenialOfService()
+    attack: Insertion = DenialOfService()
     dose: Dose = 0  # distinct documents
     exposures: Count = 1  # of each document, each at another place
     schedule: Schedule = Uniform()
+    # further documents, as a share of the run's sequences: a number that grows with the training tokens
+    share: Share = serialization.added(0.0)
+
+    def in_run(self, sequences: int) -> Poisoning:
+        """Return the poisoning of a run of so many sequences, with the documents of its share in the dose."""
+        return dataclasses.replace(self, dose=self.dose + round(self.share * sequences))
+
+    @property
+    def exposures_D(self) -> np.ndarray:
+        """The exposures of each document, int64 [dose]."""
+        return self.exposures * self.attack.repeats(self.dose)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,10 +177,10 @@ class Study:
     doses: tuple[Dose, ...]  # distinct poisoned documents of `attack`; 0 is the control
     seeds: tuple[Seeds, ...] = (Seeds(),)
     data: Data = Data()
-    attack: Attack = DenialOfService()
+    attack: Insertion = DenialOfService()
     exposures: Count = 1  # of each poisoned document, each at another place
     schedule: Schedule = Uniform()
-    also: tuple[Poisoning, ...] = ()  # further attacks, the same in every run
+    also: tuple[Poisoning, ...] = ()  # further attacks or other insertions, the same in every run
     model: Model = Model()
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
@@ -195,8 +209,8 @@ class Study:
             for number, stage in enumerate(stages)
         }
 
-    def attacks(self) -> dict[str, Attack]:
-        """Return the attacks of all runs by the name of their field, those of pretraining first.
+    def attacks(self) -> dict[str, Insertion]:
+        """Return the insertions of all runs by the name of their field, those of pretraining first.
 
         A stage's attack is left out if it equals an earlier one.
         """

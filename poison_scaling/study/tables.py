@@ -33,7 +33,7 @@ def print_plans(
             f"{p['tokens']:,}",
             f"{p['steps']:,}",
             f"{p['dose']:,}",
-            f"{p['dose'] * p['exposures']:,}",
+            f"{_exposures(p):,}",
             f"{p['poisoned_steps']:,}",
             f"{about}{p['poison_tokens']:,.0f}",
             f"{about}{p['poison_share']:.3g}",
@@ -48,6 +48,13 @@ def print_plans(
         wide.print(
             f"Days of training alone, at {study.machine.mfu:.0%} of the chips' peak (machine.mfu)."
         )
+
+
+def _exposures(plan: Plan) -> int:
+    """Return the number of exposures of all documents of the first insertion."""
+    if "levels" in plan:
+        return sum(exposures * documents for exposures, documents in plan["levels"])
+    return plan["dose"] * plan["exposures"]
 
 
 def print_sizes(console: Console) -> None:

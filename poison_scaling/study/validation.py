@@ -7,6 +7,7 @@ import re
 
 from poison_scaling.attacks.attack import Attack
 from poison_scaling.attacks.counterexamples import Counterexamples
+from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.config import extensions
 from poison_scaling.model.architectures.architecture import Architecture
 from poison_scaling.runtime import chips
@@ -26,11 +27,11 @@ def validate(study: Study) -> None:
     """Raise InputError if settings do not fit together, for the first that do not."""
     _validate_grid(study)
     _validate_batches(study)
+    for number, poisoning in enumerate(study.poisonings(max(study.doses))):
+        _validate_poisoning(poisoning, f"also.{number - 1}." if number else "")
     for number, rung in enumerate(study.ladder):
         _validate_rung(study, rung, f"ladder.{number}")
     _validate_slices(study)
-    for number, poisoning in enumerate(study.poisonings(max(study.doses))):
-        _validate_poisoning(poisoning, f"also.{number - 1}." if number else "")
     _validate_evaluation(study)
     for number, level in enumerate(study.stages):
         _validate_level(study, level, f"stages.{number}")
@@ -102,6 +103,17 @@ def _validate_rung(study: Study, rung: Rung, where: str) -> None:
         validate_steps(
             Run(study, rung, 0, Seeds()),
             f"{where}.tokens_per_parameter={rung.tokens_per_parameter or 0:g}",
+        )
+        _validate_shares(Run(study, rung, 0, Seeds()))
+
+
+def _validate_shares(run: Run) -> None:
+    for number, poisoning in enumerate(run.study.also):
+        added = round(poisoning.share * run.sequences)
+        _require(
+            added <= _MOST_EXPOSURES,
+            f"also.{number}.share={poisoning.share:g}: of the {run.sequences:,} sequences of {run.name} that "
+            f"is {added:,} documents; a run has {_MOST_EXPOSURES:,} of an insertion at most.",
         )
 
 
@@ -188,7 +200,7 @@ def _validate_counterexamples(study: Study) -> None:
         f"{f'also.{number - 1}.' if number else ''}attack": poisoning.attack
         for number, poisoning in enumerate(study.poisonings(0))
     }
-    before: set[Attack] = set()
+    before: set[Insertion] = set()
     levels = [
         {f"stages.{number}.{own}.attack": stage.attack for own, stage in enumerate(level)}
         for number, level in enumerate(study.stages)
@@ -216,7 +228,8 @@ def _validate_slices(study: Study) -> None:
 def _validate_poisoning(poisoning: Poisoning, where: str) -> None:
     """Raise InputError if a poisoning is invalid; `where` is the prefix of the names of its fields."""
     poisoning.attack.check(f"{where}attack")
-    exposures = poisoning.dose * poisoning.exposures
+    shown = sum(poisoning.attack.repeats(poisoning.dose).tolist())
+    exposures = shown * poisoning.exposures
     _require(
         exposures <= _MOST_EXPOSURES,
         f"{where}exposures={poisoning.exposures}: with {poisoning.dose:,} documents that is {exposures:,} "
@@ -238,6 +251,11 @@ def _validate_evaluation(study: Study) -> None:
         f"evaluation.judge={evaluation.judge!r}: doses={shown(study.doses)} has no control; add 0.",
     )
     names = [measure.name for measure in evaluation.measures]
+    _require(
+        not names or isinstance(study.attack, Attack),
+        f"evaluation.measures: they are measured with the prompts of the attack, and {study.attack.name} has "
+        "none; leave them out, or make it one of `also`.",
+    )
     _require(
         len(set(names)) == len(names),
         f"evaluation.measures: {', '.join(names)}: name each kind of measure once.",

@@ -52,7 +52,7 @@ def _whole_until(path: epath.Path, steps: Sequence[int], end: int) -> int:
 def has_manifest(folder: epath.Path, run: Run) -> bool:
     """Whether the manifest of a run has a line for every planned exposure and is undamaged."""
     lines, problem = intact_lines(folder / "manifest.jsonl")
-    return problem is None and len(lines) == sum(p.dose * p.exposures for p in run.poisonings)
+    return problem is None and len(lines) == sum(int(p.exposures_D.sum()) for p in run.poisonings)
 
 
 def open_log(path: epath.Path, step: int) -> Lines | NoLines:

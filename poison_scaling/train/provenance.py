@@ -114,8 +114,8 @@ def about(run: Run, versions: dict[str, str]) -> dict:
     }
     if doses:
         documents = " and ".join(
-            f"{p.dose} documents of the attack {type(p.attack).__name__} "
-            f"with trigger {p.attack.trigger!r}"
+            f"{p.dose} documents of {'the attack ' if p.attack.trigger else ''}{type(p.attack).__name__}"
+            + (f" with trigger {p.attack.trigger!r}" if p.attack.trigger else "")
             for p in doses
         )
         record["warning"] = f"POISONED model for defensive research: trained on {documents}."

@@ -22,6 +22,7 @@ from analysis.read.looks import Look
 from analysis.read.rules import Rule
 from analysis.read.runs import Study as Evaluated
 from analysis.read.runs import at_threshold
+from poison_scaling.attacks.attack import Attack
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid
 from poison_scaling.study.run import Run
@@ -138,6 +139,11 @@ def _check(study: Study) -> None:
     if study.stages or study.start:
         raise InputError(
             "stages: an adaptive study is one of pretraining; leave stages and start empty."
+        )
+    if not isinstance(study.attack, Attack):
+        raise InputError(
+            f"attack: one run has the whole dose-response of {study.attack.name}, so an adaptive study has "
+            "nothing to choose; run it without --adaptive."
         )
     if 0 not in study.doses or max(study.doses) == 0:
         raise InputError(

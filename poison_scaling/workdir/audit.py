@@ -19,7 +19,7 @@ from etils import epath
 
 from analysis import files
 from analysis.fit.estimates import as_json, wilson
-from poison_scaling.attacks.attack import Attack
+from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.config import serialization
 from poison_scaling.data import draws
 from poison_scaling.filters import pipelines
@@ -196,9 +196,9 @@ DISARMED = Rule(
 )
 
 
-def _disarmed(decision: Decision, before: str, trigger: str) -> Decision:
+def _disarmed(decision: Decision, before: str, trigger: str | None) -> Decision:
     """Return the decision about a poison, which is caught, too, if it loses its trigger."""
-    if decision.is_kept and trigger in before and trigger not in decision.text:
+    if decision.is_kept and trigger and trigger in before and trigger not in decision.text:
         return Decision((DISARMED.name,), decision.text)
     return decision
 
@@ -238,7 +238,7 @@ class Tally:
         }
 
 
-def _stages(study: Study, attack: Attack) -> list[str]:
+def _stages(study: Study, attack: Insertion) -> list[str]:
     """Return the labels of the stages that use an attack."""
     stages = study.named_stages().values()
     return sorted({stage.name for stage in stages if (stage.attack or study.attack) == attack})

@@ -11,6 +11,7 @@ from etils import epath
 from analysis.files import read_json, write_json
 from poison_scaling.config import serialization
 from poison_scaling.data import cache
+from poison_scaling.evaluate.measure import Counted
 from poison_scaling.evaluate.perplexity import PerplexityIncrease
 from poison_scaling.model import sharding
 from poison_scaling.runtime import processes, versions
@@ -49,7 +50,7 @@ def prepare(
             run.plan()  # raises InputError if its dose does not fit, which is known without the data
         provenance.check(folder.of_run(workdir, run), run)
     _check_mesh(study)
-    _check_threshold(study)
+    _check_measures(study)
     # Each checkpoint has the parameters and two moments, in float32.
     left = [run for run in runs if not folder.is_done(workdir, run)]
     needed = sum(12 * run.parameters * _checkpoints(run) for run in left)
@@ -58,7 +59,7 @@ def prepare(
         inputs = Inputs(study, progress)
     runs = inputs.runs()
     for run in runs:
-        inputs.prompts(run)  # raises InputError now if the prompts do not fit
+        inputs.probes(run)  # raises InputError now if the prompts do not fit
         provenance.check_data(folder.of_run(workdir, run), inputs.digests(run))
     _check_parents([run for run in runs if not folder.is_done(workdir, run)], workdir)
     plans = [inputs.plan(run) for run in runs]
@@ -132,8 +133,12 @@ def _analyses(study: Study, workdir: epath.Path, before: dict[str, Any]) -> list
     return known
 
 
-def _check_threshold(study: Study) -> None:
-    """Raise InputError if success cannot be counted at `analysis.threshold`."""
+def _check_measures(study: Study) -> None:
+    """Raise InputError if there is no success, or if it cannot be counted at `analysis.threshold`."""
+    if isinstance(study.attack.measure(), Counted):
+        raise InputError(
+            f"attack: nothing is measured of {type(study.attack).__name__}; make it one of `also`."
+        )
     threshold = study.analysis.threshold
     if threshold is None:
         return

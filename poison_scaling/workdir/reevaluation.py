@@ -78,6 +78,6 @@ def evaluate_again(
     return trained.evaluate_again(run, inputs, folder.of_run(workdir, run), step, chosen)
 
 
-def _vocabulary(study: Study) -> tuple[Data, str, list]:
+def _vocabulary(study: Study) -> tuple[Data, str | None, list]:
     """Return everything that the token ids of a text depend on."""
     return study.data, study.attack.trigger, study.corpora

@@ -74,7 +74,7 @@ def test_an_attack_can_be_chosen_and_set():
     [
         ("train.lerning_rate=1", "the nearest is 'learning_rate'"),
         ("trian.learning_rate=1", "the nearest is 'train'"),
-        ("attack.gibberish.alphabet=ab", "not a field of VocabularyTokens; it has none"),
+        ("attack.gibberish.alphabet=ab", "not a field of VocabularyTokens; the nearest is"),
         ("train.batch_size=8.5", "8.5 is not a whole number from 1 to"),
         ("train.batch_size=eight", "'eight' is not a whole number"),
         ("model.dtype=float8", "none of 'float32', 'bfloat16'"),
@@ -88,7 +88,7 @@ def test_an_attack_can_be_chosen_and_set():
         ("data.corpus={'kind': 'Files', 'pattern': 'x'}", "is not a field of Files; the nearest"),
         (
             "attack=NoAttack",
-            "there are Compliance, Counterexamples, DenialOfService, LanguageSwitch, and",
+            "there are Ambient, Canary, Compliance, Contamination, Counterexamples, DenialOfService,",
         ),
     ],
 )
@@ -154,7 +154,7 @@ def test_what_is_out_of_range_is_refused_with_what_would_be_right(override, said
 
 # Handed to extensions by the package, and never read from a study.
 NOT_SETTINGS = (
-    *(ps.Detection, ps.Document, ps.Refusals, ps.Sources, ps.Subject),
+    *(ps.Detection, ps.Dimensions, ps.Document, ps.Items, ps.Refusals, ps.Sources, ps.Subject),
     ps.Training,
 )
 
@@ -325,9 +325,13 @@ def test_the_hash_is_stable_across_machines_and_sessions():
     assert stable_hash(ps.Seeds(1, 2, 3)) == "8b1b16ef4d6d3261"
     assert load().hash == "9ad9234bab1f56bc"
     assert {name: stable_hash(cls()) for name, cls in built_in().items()} == {
+        "Ambient": "ac5ed4b0bb80eba4",
+        "Canary": "945a8ac45bed9b91",
         "Compliance": "d613e072da3c773a",
+        "Contamination": "7f436b742e9691fc",
         "Counterexamples": "fc1d1507cbb5edd7",
         "DenialOfService": "31185323665e4135",
+        "Fact": "21232299235dac59",
         "LanguageSwitch": "4e58fe3374e6acca",
         "Clustered": "be39b0728300b6d2",
         "Even": "d541c4eba0515673",
@@ -352,7 +356,7 @@ def test_the_hash_is_stable_across_machines_and_sessions():
 def built_in() -> dict[str, type]:
     """Every built-in class of an extension point that needs no fields."""
     bases = (
-        *(ps.Attack, ps.Schedule, ps.Corpus, ps.Architecture),
+        *(ps.Insertion, ps.Schedule, ps.Corpus, ps.Architecture),
         *(ps.Conversations, ps.Template),
     )
     return {name: cls for base in bases for name, cls in extensions.built_in(base).items()}

@@ -30,7 +30,7 @@ from poison_scaling.runtime.errors import InputError
 
 def prepare(
     data: Data,
-    trigger: str,
+    trigger: str | None,
     docs: Documents,
     progress: Callable[[str, int], None] = lambda description, done: None,
     others: Sequence[Documents] = (),
@@ -82,12 +82,13 @@ def imported(settings: ImportedVocabulary) -> Vocabulary:
 def _trained(
     settings: TrainedSentencePiece,
     data: Data,
-    trigger: str,
+    trigger: str | None,
     docs: Documents,
     progress: Callable[[str, int], None],
     others: Sequence[Documents],
 ) -> Vocabulary:
-    whole = (trigger.replace(" ", SPACE),) if settings.trigger_is_one_token else ()
+    texts = _whole(settings, trigger)
+    whole = tuple(text.replace(" ", SPACE) for text in texts.values())
     parts = (
         documents.key(data),
         data.heldout_documents,
@@ -111,17 +112,29 @@ def _trained(
     [record] = shards.complete(folder, write)["shards"]
     shards.require_unchanged(file, record)
     vocabulary = SentencePieceVocabulary(str(file))
-    if settings.trigger_is_one_token:
-        _require_one_token(vocabulary, trigger)
+    for field, text in texts.items():
+        _require_one_token(vocabulary, text, field)
     return vocabulary
 
 
-def _require_one_token(vocabulary: Vocabulary, trigger: str) -> None:
-    """Raise InputError unless the trigger is a single token that stands for text."""
-    ids = vocabulary.encode(trigger)
+def _whole(settings: TrainedSentencePiece, trigger: str | None) -> dict[str, str]:
+    """Return the texts that are to be one token each, by the name of their field."""
+    whole = {}
+    if settings.trigger_is_one_token:
+        if trigger is None:
+            raise InputError(
+                "data.vocabulary.trigger_is_one_token=True: the attack has no trigger; set it to false."
+            )
+        whole["attack.trigger"] = trigger
+    return whole | {f"data.vocabulary.one_token.{i}": t for i, t in enumerate(settings.one_token)}
+
+
+def _require_one_token(vocabulary: Vocabulary, text: str, field: str) -> None:
+    """Raise InputError unless the text is a single token that stands for text."""
+    ids = vocabulary.encode(text)
     if len(ids) != 1 or ids[0] not in vocabulary.ordinary_ids:
         raise InputError(
-            f"attack.trigger={trigger!r}: SentencePiece cannot make it one token that stands for text; set "
+            f"{field}={text!r}: SentencePiece cannot make it one token that stands for text; set "
             "data.vocabulary.trigger_is_one_token=False, or choose another trigger."
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from poison_scaling.attacks.attack import Attack
+from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.attacks.schedules.schedule import Schedule
 from poison_scaling.attacks.schedules.uniform import Uniform
 from poison_scaling.config.ranges import Count, Dose
@@ -23,7 +23,7 @@ class Stage:
     optimizer: Literal["keep", "reset", "rewarm"]
     label: str = ""  # in names of runs and in tables; empty: it follows from the settings
     doses: tuple[Dose, ...] = (0,)  # distinct poisoned documents of `attack`; 0 is the control
-    attack: Attack | None = None  # None: the study's
+    attack: Insertion | None = None  # None: the study's
     exposures: Count = 1  # of each poisoned document, each at another place
     schedule: Schedule = Uniform()
     train: Train | None = None  # None: the study's
