@@ -62,11 +62,11 @@ def estimate(
         hours = [place.hours(run) for run in members]
         chip_hours = sum(hours) * place.chips
         cost = chip_hours * price[place.chip] if place.chip in price else math.nan
-        low, high = (f"{x:,.3g}".replace("nan", "unknown") for x in (min(hours), max(hours)))
+        low, high = _number(min(hours), 3), _number(max(hours), 3)
         span = low if low == high else f"{low}-{high}"
         lines.append(
             f"{size:>8} {len(members):>5} {place!s:>14} {place.chips:>6} {span:>12} "
-            f"{chip_hours:>12,.4g} {_money(cost):>12}"
+            f"{_number(chip_hours, 4):>12} {_money(cost):>12}"
         )
         total_hours += sum(hours)
         total_chip_hours += chip_hours
@@ -86,11 +86,11 @@ def estimate(
     return "\n".join(lines)
 
 
+def _number(value: float, digits: int) -> str:
+    return "unknown" if math.isnan(value) else f"{value:,.{digits}g}"
+
+
 def _money(value: float) -> str:
-    return (
-        "cost unknown"
-        if math.isnan(value)
-        else f"${value:,.0f}"
-        if value >= 100
-        else f"${value:.2f}"
-    )
+    if math.isnan(value):
+        return "cost unknown"
+    return f"${value:,.0f}" if value >= 100 else f"${value:.2f}"

@@ -1,7 +1,7 @@
 """Runs on a slice of your own, one after the other: babysit.sh watches it and receives the runs from here.
 
-babysit.sh deletes the slice when there is nothing left to do, when this process ends, and when it gives up. So
-there is nothing to clean up here, however this process ends.
+babysit.sh deletes the slice when there is nothing left to do, when this process ends, and when it gives up.
+So there is nothing to clean up here, however this process ends.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def _task(job: Job, image: str) -> dict[str, Any]:
         "num_nodes": 1 if place.is_tpu else place.nodes[0],
         "envs": {"POISON_SCALING_CACHE": "/cache"}
         | ({"JAX_PLATFORMS": "cpu"} if place.is_cpu else {}),
-        "run": (meet if several else "") + shlex.join(job.argv) + "\n",
+        "run": f"cd /poison_scaling\n{meet if several else ''}{shlex.join(job.argv)}\n",
     }
     if cache := os.environ.get("CACHE"):
         task["file_mounts"] = {"/cache": {"source": cache, "mode": "MOUNT"}}

@@ -87,7 +87,8 @@ def sweep(
         return 0
     at_a_time = 1 if engine == "slice" else at_once
     print(costs.estimate(left, place_of, prices, at_a_time), flush=True)
-    command = ["poison-scaling", "train", _in_repository(config_file), "--workdir", workdir]
+    where = workdir if in_bucket(workdir) else str(Path(workdir).resolve())
+    command = ["poison-scaling", "train", _in_repository(config_file), "--workdir", where]
     for override in set:
         command += ["--set", override]
     sweep_name = name or study.name

@@ -20,6 +20,7 @@ SETTINGS = {
     "TPU_TYPE": "v5p-8",
     "RUNTIME_VERSION": "v2-alpha-tpuv5",
     "BUCKET": "gs://bucket",
+    "SERVICE_ACCOUNT": "poison@my-project.iam.gserviceaccount.com",
 }
 FAST = {
     "POLL_SECONDS": "0.2",
