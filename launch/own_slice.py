@@ -15,7 +15,7 @@ from pathlib import Path
 from jobs import Job, require_tpus, settings
 from slices import Place
 
-from poison_scaling.runtime.errors import Interrupted
+from poison_scaling.runtime.errors import InputError, Interrupted
 
 _BABYSIT = Path(__file__).with_name("babysit.sh")
 
@@ -24,6 +24,12 @@ def check(jobs: list[Job]) -> None:
     """Raise InputError if settings are missing or a place is not a TPU."""
     settings("PROJECT", "ZONE", "BUCKET", "SERVICE_ACCOUNT")
     require_tpus(jobs, "a slice of your own")
+    for job in jobs:
+        if not job.place.runtime_version:
+            raise InputError(
+                f"--slice {job.run.rung.size}={job.place}: {job.place.chip} comes with "
+                "Kubernetes alone; take --engine kubernetes."
+            )
 
 
 def _by_place(jobs: list[Job]) -> dict[Place, list[Job]]:

@@ -11,11 +11,14 @@ from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid
 from poison_scaling.study.run import Run
 
-# The cloud's names for slices of a chip: prefix, what one chip counts as, runtime image.
+# The cloud's names for slices of a chip: prefix, what one chip counts as, runtime image. v7 is there for
+# Kubernetes alone.
 _CLOUD = {
+    "v4": ("v4", 2, "tpu-ubuntu2204-base"),
     "v5e": ("v5litepod", 1, "v2-alpha-tpuv5-lite"),
     "v5p": ("v5p", 2, "v2-alpha-tpuv5"),  # counted in cores, two per chip
     "v6e": ("v6e", 1, "v2-alpha-tpuv6e"),
+    "v7": ("tpu7x", 2, ""),
 }
 
 

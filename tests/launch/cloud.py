@@ -86,6 +86,11 @@ class Cloud:
     def preempt(self, name: str = "slice", hard: bool = False) -> None:
         self.fake("preempt", name, *(["--hard"] if hard else []))
 
+    def goes_wrong(self, **script) -> None:
+        """From now on, this goes wrong, too."""
+        file = self.folder / "script.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | script))
+
     def signal(self, machine: Path, number: int) -> None:
         """To every process on a worker."""
         for process in Path("/proc").iterdir():

@@ -9,6 +9,7 @@ FAKE_CLOUD/script.json says what goes wrong: lists of words that are used up fro
   ssh        ok, drop (before the command), cut (after it), partly (all workers but the last)
   delete     ok, error, ignored
   describe   ok, error
+While `offline` is true, no call from outside the cloud gets through.
 """
 
 import contextlib
@@ -40,6 +41,7 @@ FLAGS = {
     ),
     ("compute", "tpus", "queued-resources", "ssh"): (
         *("project", "zone", "node", "worker", "batch-size", "command", "quiet", "ssh-flag"),
+        "tunnel-through-iap",
     ),
     ("storage", "cp"): ("quiet",),
     ("storage", "cat"): (),
@@ -239,6 +241,7 @@ def create(names: list[str], flags: dict) -> None:
         resource = {
             "name": name,
             "fate": word,
+            "owner": flags.get("labels", "").partition("=")[2],
             "machines": machines,
             "startup": Path(startup).read_text() if startup else "",
         }
@@ -253,7 +256,13 @@ def describe(names: list[str], flags: dict) -> None:
             "ERROR: (gcloud.compute.tpus.queued-resources.describe) UNAVAILABLE: try again"
         )
     with locked():
-        print(found(names[0], "describe")["state"])
+        resource = found(names[0], "describe")
+    if "labels" in flags["format"]:
+        print(resource["owner"])
+    elif "failedData" in flags["format"]:
+        print("there is no more capacity of this type in the zone")
+    else:
+        print(resource["state"])
 
 
 def delete(names: list[str], flags: dict) -> None:
@@ -264,6 +273,8 @@ def delete(names: list[str], flags: dict) -> None:
         resource = found(names[0], "delete")
         if word == "ignored":
             return
+        if resource["state"] == "PROVISIONING":
+            raise Refused("FAILED_PRECONDITION: the queued resource is being provisioned")
         if "force" not in flags and resource["state"] == "ACTIVE":
             raise Refused("FAILED_PRECONDITION: the queued resource has nodes; use --force")
         kill(resource, signal.SIGKILL)
@@ -405,6 +416,9 @@ def main(arguments: list[str]) -> int:
     log({"call": arguments, "machine": os.environ.get("FAKE_MACHINE")})
     command = next(c for c in FLAGS if tuple(arguments[: len(c)]) == c)
     names, flags = [], {}
+    if script().get("offline") and "FAKE_MACHINE" not in os.environ and command[0] != "fake":
+        print("ERROR: gcloud crashed (ConnectionError): Network is unreachable", file=sys.stderr)
+        return 1
     for argument in arguments[len(command) :]:
         if argument.startswith("--"):
             name, _, value = argument[2:].partition("=")

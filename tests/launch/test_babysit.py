@@ -218,6 +218,59 @@ def test_all_workers_start_and_one_that_fails_stops_the_others(cloud):
     assert c.resources() == []
 
 
+def test_a_failure_counts_for_more_than_the_interruptions_that_it_causes(cloud):
+    c = cloud(hosts=3)
+    script = "case $HOME in */1) exit 3;; *) exit 75;; esac"
+    process = c.run("babysit.sh", "--failures=0", "--", "bash", "-c", script, check=3)
+    assert "the command failed with 3" in process.stderr_text
+    assert "interrupted" not in process.stderr_text and c.resources() == []
+
+
+def test_a_slice_on_which_a_command_fails_twice_is_replaced(cloud):
+    c = cloud()
+    process = c.run("babysit.sh", "--failures", "3", "--", "false", check=1)
+    assert process.stderr_text.count("replacing slice after 2 failures") == 1
+    assert c.creations() == 2 and c.resources() == []
+
+
+def test_a_slice_of_someone_else_is_left_alone(cloud):
+    c = cloud()
+    c.run("pod.sh", "create", OWNER="Ada@laptop")
+    wait_until(lambda: c.resources() == [{"name": "slice", "state": "ACTIVE"}])
+    process = c.run("babysit.sh", *work(c), check=2, OWNER="bob@laptop")
+    assert "slice belongs to ada-laptop; give another --name" in process.stderr_text
+    assert c.resources() == [{"name": "slice", "state": "ACTIVE"}]
+
+
+def test_the_reason_of_a_failed_request_is_shown(cloud):
+    c = cloud(create=["failed"])
+    process = c.run("babysit.sh", *work(c))
+    assert "the cloud says: there is no more capacity of this type" in process.stderr_text
+
+
+@pytest.mark.long
+def test_a_job_goes_on_while_this_machine_is_cut_off(cloud):
+    c = cloud()
+    process = c.start("babysit.sh", *work(c, 200), STALE_SECONDS="2")
+    wait_until(lambda: count(c) >= 1)
+    c.goes_wrong(offline=True)
+    wait_until(lambda: count(c) >= 150)
+    c.goes_wrong(offline=False)
+    finish(process)
+    assert c.creations() == 1 and started(c) == 1 and c.resources() == []
+
+
+@pytest.mark.long
+def test_a_command_that_makes_no_progress_is_killed_and_resumes(cloud):
+    """As poison-scaling does, it changes POISON_SCALING_HEARTBEAT; the first time it hangs then."""
+    c = cloud(environment={"STALL_SECONDS": "2"})
+    folder = c.bucket / "w"
+    folder.mkdir()
+    script = f"touch $POISON_SCALING_HEARTBEAT; mkdir {folder}/once || exit 0; sleep 1000"
+    process = c.run("babysit.sh", "--", "bash", "-c", script)
+    assert "interrupted (1 so far)" in process.stderr_text and c.creations() == 1
+
+
 def test_keep_leaves_the_slice_and_says_so(cloud):
     c = cloud()
     process = c.run("babysit.sh", "--keep", *work(c))

@@ -233,7 +233,7 @@ def test_a_slurm_array_for_each_kind_of_machine(rendered):
     assert "code == 75 || code == 134" in script and '"--container-image=i:1"' in script
     script = (rendered("slurm", *places("cpu:2", "cpu:2")) / "submit.sh").read_text()
     assert "--gpus" not in script and "--container" not in script and "JAX_PLATFORMS=cpu" in script
-    assert "--cpus-per-task=1\n" in script and script.count("sbatch ") == 1
+    assert "--cpus-per-task=1\n" in script and script.count("sbatch --") == 1
     refused = rendered("slurm", *places("v5e:2x2", "cpu:1"), check=2)
     assert "v5e:2x2 is a TPU; give --slice SIZE=h100:8, or cpu:1" in refused
 
