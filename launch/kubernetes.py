@@ -150,6 +150,8 @@ def _pod(job: Job, image: str, hosts: int) -> dict[str, Any]:
                 "image": image,
                 "command": job.argv,
                 "env": [{"name": name, "value": value} for name, value in variables.items()],
+                # Keys of trackers and the like are never on a command line.
+                "envFrom": [{"secretRef": {"name": "poison-scaling", "optional": True}}],
                 "ports": [{"containerPort": _PORT}],
                 "resources": {"requests": amounts, "limits": amounts},
                 "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],

@@ -179,7 +179,7 @@ on_workers() {
 
 # As on_workers, again and again while the connection fails. The commands must bear being repeated.
 on_workers_surely() {
-  local try code
+  local try code state
   for ((try = 1; ; try++)); do
     code=0
     on_workers "$@" || code=$?
@@ -187,8 +187,11 @@ on_workers_surely() {
     if ((try >= SSH_TRIES)); then return "$code"; fi
     say "ssh to $TPU_NAME failed with $code; trying again ($try of $SSH_TRIES)."
     pause "$SSH_PAUSE"
-    # Nobody is there to answer when the slice was taken away.
-    if [[ $(slice_state) =~ ^(NONE|SUSPENDING|SUSPENDED|FAILED|DELETING)$ ]]; then return "$code"; fi
+    state=$(slice_state)
+    # Nobody is there to answer when the slice was taken away. Where even that cannot be asked for, it is this
+    # machine that is cut off.
+    if [[ $state =~ ^(NONE|SUSPENDING|SUSPENDED|FAILED|DELETING)$ ]]; then return "$code"; fi
+    [[ $state != UNKNOWN ]] || try=$((try - 1))
   done
 }
 

@@ -50,6 +50,7 @@ def sweep(
     run: Repeated = (),
     set: Repeated = (),
     name: str = "",
+    track: Literal["tensorboard", "wandb", "trackio"] | None = None,
     yes: bool = False,
     dry_run: bool = False,
 ) -> int:
@@ -66,6 +67,7 @@ def sweep(
         run: train this run only; repeatable
         set: override a field of the study by its dotted name
         name: name of slices and jobs; default: the study's name
+        track: also send metrics and evaluations to this tracker
         yes: do not ask for confirmation
         dry_run: print what would be run, and run nothing
     """
@@ -91,6 +93,8 @@ def sweep(
     command = ["poison-scaling", "train", _in_repository(config_file), "--workdir", where]
     for override in set:
         command += ["--set", override]
+    if track:
+        command += ["--track", track]
     sweep_name = name or study.name
     jobs = [
         Job(run, place_of[run.rung.size], tuple(command), sweep_name)
