@@ -66,9 +66,10 @@ class Mirror:
                     self._copy()
                 self._copy()
         except BaseException as e:  # trackers raise all kinds, SystemExit too
+            reason = first_line(e if isinstance(e, Exception) else Exception(repr(e)))
             print(
-                f"warning: --track {self._tracker} has failed ({first_line(Exception(e))}); runs go on "
-                "without it, and their files are complete.",
+                f"warning: --track {self._tracker} has failed ({reason}); runs go on without it, and their "
+                "files are complete.",
                 file=sys.stderr,
             )
 

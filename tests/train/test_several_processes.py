@@ -153,6 +153,18 @@ def test_an_environment_that_says_half_of_it_is_refused(monkeypatch, environment
         processes.start()
 
 
+@pytest.fixture
+def asked(monkeypatch) -> list[dict]:
+    """The arguments with which JAX was asked to join other processes, which does nothing."""
+    calls: list[dict] = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda **how: calls.append(how))
+    monkeypatch.setattr("jax.config.update", lambda *_: None)
+    monkeypatch.setattr("poison_scaling.runtime.heartbeats.Heartbeats", lambda: None)
+    monkeypatch.setattr("poison_scaling.runtime.heartbeats.on_abort", lambda joined: None)
+    monkeypatch.setattr("poison_scaling.runtime.watchdog.start", lambda minutes: None)
+    return calls
+
+
 @pytest.mark.parametrize(
     ("environment", "joins"),
     [
@@ -161,14 +173,11 @@ def test_an_environment_that_says_half_of_it_is_refused(monkeypatch, environment
         ({"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": None}, False),  # sbatch alone, no srun
     ],
 )
-def test_slurm_tasks_are_found(monkeypatch, environment, joins):
+def test_slurm_tasks_are_found(monkeypatch, asked, environment, joins):
     step = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "1"}
     for name, value in {**step, "SLURM_LOCALID": "0", **environment}.items():
         if value is not None:
             monkeypatch.setenv(name, value)
-    asked = []
-    monkeypatch.setattr("jax.distributed.initialize", lambda **how: asked.append(how))
-    monkeypatch.setattr("jax.config.update", lambda *_: None)
     processes.start()
     assert bool(asked) is joins
 
@@ -245,12 +254,10 @@ def test_several_processes_read_a_cache_that_they_cannot_write(cache, tmp_path):
 
 
 @pytest.mark.parametrize("alone", [False, True])
-def test_a_tpu_machine_asks_jax_for_its_pod(monkeypatch, alone):
+def test_a_tpu_machine_asks_jax_for_its_pod(monkeypatch, asked, alone):
     monkeypatch.setenv("JAX_PLATFORMS", "")
     monkeypatch.setattr("glob.glob", lambda pattern: ["/dev/accel0"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "libtpu")
-    monkeypatch.setattr("jax.config.update", lambda *_: None)
-    asked = []
 
     def initialize(**how):
         asked.append(how)
