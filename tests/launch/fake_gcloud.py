@@ -5,7 +5,8 @@ others, as gcloud would. A resource moves through ACCEPTED, WAITING_FOR_RESOURCE
 with time; workers are folders with a HOME of their own, and commands sent to them are real processes.
 
 FAKE_CLOUD/script.json says what goes wrong: lists of words that are used up from the front, a call each.
-  create     ok, quota, denied, failed, preempted, lost (accepted, but the answer does not arrive)
+  create     ok, quota, denied, failed, preempted, lost (accepted, but the answer does not arrive),
+             slow (PROVISIONING for 3 s, in which it cannot be deleted)
   ssh        ok, drop (before the command), cut (after it), partly (all workers but the last)
   delete     ok, error, ignored
   describe   ok, error
@@ -114,15 +115,20 @@ def advance(resource: dict) -> dict | None:
         "SUSPENDING": "SUSPENDED",
         "DELETING": None,
     }
-    while resource["state"] in on_the_way and time.time() >= resource["since"] + STEP:
+    while resource["state"] in on_the_way and time.time() >= resource["since"] + step(resource):
         state = on_the_way[resource["state"]]
         if state is None:
             resource_file(resource["name"]).unlink()
             return None
-        move(resource, state, resource["since"] + STEP)
+        move(resource, state, resource["since"] + step(resource))
         if state == "ACTIVE":
             boot(resource)
     return resource
+
+
+def step(resource: dict) -> float:
+    """Seconds that a resource spends in its state."""
+    return 3 if resource["fate"] == "slow" and resource["state"] == "PROVISIONING" else STEP
 
 
 def move(resource: dict, state: str, when: float) -> None:
@@ -174,6 +180,7 @@ def boot(resource: dict) -> None:
 PYTHON = """#!/bin/bash
 set -e
 [[ $1 == -m && $2 == venv ]]
+sleep "${INSTALL_SECONDS:-0}"
 mkdir -p "$3/bin"
 printf '#!/bin/bash\\nexec PYTHON "$@"\\n' > "$3/bin/python"
 printf '#!/bin/bash\\nexec PYTHON %s "$@"\\n' "${TRAINER:--m poison_scaling.cli}" > "$3/bin/poison-scaling"

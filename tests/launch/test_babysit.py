@@ -251,6 +251,24 @@ def test_the_reason_of_a_failed_request_is_shown(cloud):
 
 
 @pytest.mark.long
+def test_a_worker_whose_setup_takes_too_long_costs_the_slice(cloud):
+    c = cloud(environment={"INSTALL_SECONDS": "1000"})
+    fast = {"SETUP_SECONDS": "1", "SSH_TRIES": "1", "SETUPS": "2"}
+    process = c.run("babysit.sh", *work(c), check=75, **fast)
+    assert "could not be set up 2 times" in process.stderr_text
+    assert c.resources() == [] and c.creations() == 2
+
+
+def test_a_slice_that_is_still_being_provisioned_is_deleted_as_soon_as_it_can_be(cloud):
+    c = cloud(create=["slow"])
+    process = c.start("babysit.sh", *work(c))
+    wait_until(lambda: c.resources() == [{"name": "slice", "state": "PROVISIONING"}])
+    process.send_signal(signal.SIGTERM)
+    finish(process, check=75)
+    assert len(c.calls("delete")) > 4 and c.resources() == []  # more often than DELETE_TRIES
+
+
+@pytest.mark.long
 def test_a_job_goes_on_while_this_machine_is_cut_off(cloud):
     c = cloud()
     process = c.start("babysit.sh", *work(c, 200), STALE_SECONDS="2")
