@@ -21,11 +21,15 @@ def files(jobs: list[Job], at_once: int) -> dict[str, str]:
     detects by SLURM's variables. A task that is preempted or runs out of time is requeued and resumes. Raises
     InputError if a place is a TPU.
     """
-    revision = commit()
+    revision, sweep = commit(), jobs[0].sweep
     lines = [
         "#!/usr/bin/env bash",
         "# sbatch reads SBATCH_PARTITION, SBATCH_ACCOUNT and SBATCH_TIMELIMIT from the environment.",
         "set -euo pipefail",
+        f"if [[ -n $(squeue --me --noheader --name={shlex.quote(sweep)}) ]]; then",
+        f"  echo {shlex.quote(f'error: {sweep} is in the queue; wait for it, or scancel it.')} >&2",
+        "  exit 2",
+        "fi",
         "# Tasks run the code of one commit, whatever happens to the repository meanwhile.",
         f"code=${{CODE:-$HOME/.local/share/poison_scaling/code}}/{revision}",
         "if [[ ! -e $code ]]; then",

@@ -90,6 +90,8 @@ def test_the_smoke_study_as_an_array(repository, cache, tmp_path, tmp_path_facto
         slurm("bash", str(out / "submit.sh"))
         runs = (out / "submit.sh").read_text().split("runs=(")[1].split(")")[0].split()
         (array,) = set(slurm("squeue", "--noheader", "--format=%F").split())
+        again = subprocess.run(["bash", out / "submit.sh"], env=environment, capture_output=True)
+        assert again.returncode == 2 and b"smoke is in the queue" in again.stderr
 
         def begun(task: int) -> bool:
             log = workdir / "runs" / runs[task] / "metrics.jsonl"
