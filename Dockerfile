@@ -38,7 +38,7 @@ ENV POISON_SCALING_CACHE=/cache
 USER 1000
 CMD ["poison-scaling", "--help"]
 
-# TPUs are devices of root on most machines: run with --user root where the engine does not say so.
+# TPUs are devices of root: the manifests for Kubernetes say so; elsewhere, run the container with --user root.
 FROM tpu-packages AS tpu
 COPY --chown=poison . .
 ENV POISON_SCALING_CACHE=/cache

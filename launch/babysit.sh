@@ -197,10 +197,10 @@ run_job() {
       return
     fi
     # A worker that failed leaves the others waiting for it.
-    if [[ $states == *state=exited* ]]; then
+    if [[ $states =~ state=exited\ code=[1-9] ]]; then
       failed=${failed:-$SECONDS}
       if ((SECONDS - failed > LINGER_SECONDS)); then
-        say "a worker has ended; stopping the others."
+        say "a worker has failed; stopping the others."
         first=${first:-$(worst "$states")} # theirs are not the reason
         stop_job || true
         failed=$SECONDS

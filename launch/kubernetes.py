@@ -159,6 +159,8 @@ def _pod(job: Job, image: str, hosts: int) -> dict[str, Any]:
         ],
         "volumes": [volume],
     }
+    if job.place.is_tpu:  # whose devices belong to root
+        spec["securityContext"] = {"runAsUser": 0}
     if account := os.environ.get("KUBE_SERVICE_ACCOUNT"):
         spec["serviceAccountName"] = account
     return {"metadata": {"annotations": annotations}, "spec": spec}

@@ -10,6 +10,7 @@ FAKE_CLOUD/script.json says what goes wrong: lists of words that are used up fro
   ssh        ok, drop (before the command), cut (after it), partly (all workers but the last)
   delete     ok, error, ignored
   describe   ok, error
+  cat        ok, partly (of several files, not the last)
 While `offline` is true, no call from outside the cloud gets through.
 """
 
@@ -377,6 +378,8 @@ def copy(names: list[str], flags: dict) -> None:
 def cat(names: list[str], flags: dict) -> None:
     for name in names:
         files = matching(name)
+        if len(files) > 1 and next_word("cat") == "partly":
+            files = files[:-1]
         if not files:
             raise Refused(f"ERROR: (gcloud.storage.cat) no URLs matched: {name}")
         for file in files:

@@ -251,6 +251,17 @@ def test_the_reason_of_a_failed_request_is_shown(cloud):
 
 
 @pytest.mark.long
+def test_a_truncated_read_of_the_states_is_not_the_end(cloud):
+    c = cloud(hosts=2)
+    script = f"case $HOME in */0) sleep 1;; *) sleep 9; touch {c.bucket}/whole;; esac"
+    process = c.start("babysit.sh", "--", "bash", "-c", script)
+    wait_until(lambda: any("beat=5" in f.read_text() for f in c.bucket.glob("**/*worker1.state")))
+    c.goes_wrong(cat=["partly"] * 8)
+    finish(process)
+    assert (c.bucket / "whole").exists() and c.creations() == 1, process.stderr_text
+
+
+@pytest.mark.long
 def test_a_worker_whose_setup_takes_too_long_costs_the_slice(cloud):
     c = cloud(environment={"INSTALL_SECONDS": "1000"})
     fast = {"SETUP_SECONDS": "1", "SSH_TRIES": "1", "SETUPS": "2"}
