@@ -14,25 +14,26 @@ from poison_scaling.workdir import folder
 
 
 def spent(
-    runs: list[Run], workdir: str, place_of: dict[str, Place], price: dict[str, float]
+    runs: list[Run], workdir: str, place_of: dict[str, Place], price: dict[str, float], each: bool
 ) -> str:
-    """Return what training and evaluating has taken so far, by size and in all, from each run's timing.jsonl.
+    """Return what training and evaluating has taken so far, in all and, if `each`, for every run.
 
-    Start-up and work that was lost to preemptions are not in there, and neither is a slice that waited.
+    It is from each run's timing.jsonl. Start-up and work that was lost to preemptions are not in there.
     """
-    hours: dict[str, float] = collections.defaultdict(float)
+    lines, total, cost = [], 0.0, 0.0
     for run in runs:
-        hours[run.rung.size] += _hours(folder.of_run(epath.Path(workdir), run))
-    parts, total, cost = [], 0.0, 0.0
-    for size, taken in hours.items():
-        place = place_of[size]
-        total += taken * place.chips
-        cost += taken * place.chips * price.get(place.chip, math.nan)
-        if taken:
-            parts.append(f"{size} {taken * place.chips:,.3g}")
-    if not total:
-        return "Nothing has been spent on them so far."
-    return f"Spent so far: {total:,.4g} chip-hours ({', '.join(parts)}), {_money(cost)}."
+        place = place_of[run.rung.size]
+        taken = _hours(folder.of_run(epath.Path(workdir), run)) * place.chips
+        whole = place.hours(run) * place.chips
+        rate = price.get(place.chip, math.nan)
+        total += taken
+        cost += taken * rate if taken else 0.0
+        lines.append(
+            f"{run.name}: {_number(taken, 3)} chip-hours so far ({_money(taken * rate)}), "
+            f"{_number(whole, 3)} predicted for all of it ({_money(whole * rate)})"
+        )
+    in_all = f"Spent so far: {total:,.4g} chip-hours, {_money(cost)}."
+    return "\n".join([*(lines if each else []), in_all])
 
 
 def _hours(run_folder: epath.Path) -> float:

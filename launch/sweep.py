@@ -51,6 +51,7 @@ def sweep(
     set: Repeated = (),
     name: str = "",
     track: Literal["tensorboard", "wandb", "trackio"] | None = None,
+    costs_of_runs: bool = False,
     yes: bool = False,
     dry_run: bool = False,
 ) -> int:
@@ -68,6 +69,7 @@ def sweep(
         set: override a field of the study by its dotted name
         name: name of slices and jobs; default: the study's name
         track: also send metrics and evaluations to this tracker
+        costs_of_runs: also show what each run has cost, and will cost in all
         yes: do not ask for confirmation
         dry_run: print what would be run, and run nothing
     """
@@ -79,7 +81,7 @@ def sweep(
     left = _not_done(chosen, workdir)
     print(f"Study {study.name}: {len(chosen)} runs, {len(chosen) - len(left)} done.")
     prices = slices.prices(price)
-    print(costs.spent(chosen, workdir, place_of, prices))
+    print(costs.spent(chosen, workdir, place_of, prices, costs_of_runs))
     left, waiting = _ready(left, workdir)
     if waiting:
         print(

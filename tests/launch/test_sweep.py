@@ -108,9 +108,10 @@ def test_a_whole_study_on_a_slice_that_is_taken_away(cloud, smoke, cache):
             ours = (workdir / "runs" / run.name / name).read_bytes()
             assert ours == (run / name).read_bytes(), f"{run.name}/{name}"
     # Nothing is left to do, or to pay for.
-    again = finish(sweep(c, *arguments, "--price", "v5e=1.2"))
+    again = finish(sweep(c, *arguments, "--price", "v5e=1.2", "--costs-of-runs"))
     assert "12 runs, 12 done." in again.stdout_text and c.creations() == 2
-    assert "Spent so far: " in again.stdout_text and "chip-hours (" in again.stdout_text
+    assert again.stdout_text.count(" chip-hours so far ($") == 12
+    assert "Spent so far: " in again.stdout_text and "cost unknown" not in again.stdout_text
 
 
 @pytest.fixture
