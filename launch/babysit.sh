@@ -101,6 +101,14 @@ give_up() {
   exit 75
 }
 
+# Another person's slice of the same name is neither used nor deleted.
+check_owner() {
+  local owner
+  owner=$(slice_owner)
+  [[ -z $owner || $owner == "$OWNER" ]] || die "$TPU_NAME belongs to $owner; give another --name, or OWNER=$owner" \
+    "if that is you."
+}
+
 # Until the slice is ACTIVE and has the code. Exits when it does not come.
 ensure_slice() {
   local state before="" creations=0 setups=0 answer
@@ -109,6 +117,7 @@ ensure_slice() {
     state=$(slice_state)
     [[ $state == "$before" ]] || say "$TPU_NAME: $state"
     before=$state
+    [[ $ours == yes || $state =~ ^(NONE|UNKNOWN)$ ]] || check_owner
     case $state in
       ACTIVE)
         ours=yes
@@ -137,7 +146,8 @@ ensure_slice() {
         fi
         back_off
         ;;
-      FAILED | SUSPENDED | SUSPENDING)
+      FAILED | SUSPENDED)
+        [[ $state != FAILED ]] || say "the cloud says: $(failure_reason)"
         ours=yes
         pushed=no
         slice_delete || exit 1
@@ -168,7 +178,7 @@ run_job() {
       before=$states
       changed=$SECONDS
     fi
-    if [[ -n $states ]] && all_exited "$states"; then
+    if all_started "$states" && all_exited "$states"; then # what was read may be a part of it
       CODE=${first:-$(worst "$states")}
       return
     fi
@@ -179,16 +189,18 @@ run_job() {
       CODE=$LOST
       return
     fi
+    # Where even that cannot be asked for, it is this machine that is cut off, and the job goes on.
+    [[ $state != UNKNOWN ]] || changed=$SECONDS
     if ((SECONDS - changed > STALE_SECONDS)); then
       say "no sign of life from $TPU_NAME for $STALE_SECONDS s."
       replace_slice
       return
     fi
     # A worker that failed leaves the others waiting for it.
-    if [[ $states == *state=exited* ]]; then
+    if [[ $states =~ state=exited\ code=[1-9] ]]; then
       failed=${failed:-$SECONDS}
       if ((SECONDS - failed > LINGER_SECONDS)); then
-        say "a worker has ended; stopping the others."
+        say "a worker has failed; stopping the others."
         first=${first:-$(worst "$states")} # theirs are not the reason
         stop_job || true
         failed=$SECONDS
@@ -225,17 +237,15 @@ all_started() {
 
 all_exited() { ! grep -q ' state=running ' <<<"$1"; }
 
-# Of the workers' exit codes: bad input, else an interruption, else the first failure, else 0. When one
-# worker is interrupted, the others fail because it is gone.
+# Of the workers' exit codes: bad input, else the first failure, else an interruption, else 0. When one
+# worker fails, the others are interrupted because it is gone.
 worst() {
   local codes
   codes=$(sed -n 's/.* code=\([0-9][0-9]*\) .*/\1/p' <<<"$1")
   if grep -qx 2 <<<"$codes"; then
     echo 2
-  elif grep -qx 75 <<<"$codes"; then
-    echo 75
   else
-    grep -vx 0 <<<"$codes" | head -n 1 | grep . || echo 0
+    grep -vxE '0|75' <<<"$codes" | head -n 1 | grep . || { grep -qx 75 <<<"$codes" && echo 75; } || echo 0
   fi
 }
 
@@ -257,6 +267,10 @@ run_until_done() {
       *)
         say "the command failed with $CODE; its log: $(log_command)"
         if ((++failures > FAILURES)); then return; fi
+        if ((failures % 2 == 0)); then # it may be the machines
+          say "replacing $TPU_NAME after $failures failures."
+          replace_slice
+        fi
         ;;
     esac
     back_off
@@ -272,7 +286,7 @@ VALUES+=([--failures]=FAILURES [--preemptions]=PREEMPTIONS [--creations]=CREATIO
 SWITCHES+=([--keep]=KEEP=yes [--each]=EACH=yes)
 parse "$@"
 ((${#OTHERS[@]} == 0)) || die "babysit.sh: ${OTHERS[0]} is unknown; --help lists what there is."
-require PROJECT ZONE TPU_NAME TPU_TYPE RUNTIME_VERSION BUCKET
+require PROJECT ZONE TPU_NAME TPU_TYPE RUNTIME_VERSION BUCKET SERVICE_ACCOUNT
 for name in FAILURES PREEMPTIONS CREATIONS; do
   [[ ${!name} =~ ^[0-9]+$ ]] || die "$name=${!name}: it must be a number."
 done

@@ -12,6 +12,7 @@ set -euo pipefail
 HOME_FOLDER=$HOME/poison_scaling
 ALIVE=${POISON_ALIVE:-/var/tmp/poison_scaling.alive} # for watchdog.sh
 BEAT_SECONDS=${BEAT_SECONDS:-60} STOP_SECONDS=${STOP_SECONDS:-300}
+STALL_SECONDS=${STALL_SECONDS:-7200} # without a step, an evaluation or prepared data: the command hangs
 CODE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf 'on_vm: %s\n' "$*" >&2; }
@@ -122,6 +123,9 @@ supervise() {
   cache=$(cat "$CODE/.cache" 2>/dev/null || true)
   [[ -z $cache ]] || export POISON_SCALING_CACHE=$cache
   cd -- "$CODE"
+  # Changed by poison-scaling whenever it makes progress; other commands leave it alone.
+  export POISON_SCALING_HEARTBEAT=$job/progress
+  [[ $1 != poison-scaling ]] || touch -- "$job/progress"
   # This commit's code goes before what is installed.
   PATH=$path PYTHONPATH=$CODE PYTHONUNBUFFERED=1 "$@" </dev/null >"$job/log" 2>&1 &
   child=$!
@@ -133,6 +137,11 @@ supervise() {
       alive
       state running "" "$beat"
       upload || true
+      if stalled "$job/progress"; then
+        echo "on_vm: no progress for $STALL_SECONDS s; the command is killed, and resumes from its last checkpoint." >>"$job/log"
+        touch -- "$job/killed"
+        kill -KILL "$child"
+      fi
       sleep "$BEAT_SECONDS" &
       wait "$!"
     done
@@ -145,6 +154,7 @@ supervise() {
     wait "$child" || again=$?
     ((again == 127)) || code=$again # 127: there is nothing left to wait for
   done
+  [[ ! -e $job/killed ]] || code=75
   kill "$beats" 2>/dev/null || true
   wait "$beats" 2>/dev/null || true
   state exited "$code" 0
@@ -153,6 +163,8 @@ supervise() {
     sleep 5
   done
 }
+
+stalled() { [[ -e $1 && ! -e ${1%/*}/killed ]] && (($(date +%s) - $(stat -c %Y "$1") > STALL_SECONDS)); }
 
 state() { # whole or not at all
   printf 'worker=%s of=%s state=%s code=%s beat=%s\n' "$WORKER" "$WORKERS" "$1" "$2" "$3" >"$job/.state"

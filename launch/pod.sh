@@ -10,15 +10,15 @@
 #   launch/pod.sh delete            delete the slice, and see it gone
 #
 # Settings, as variables or flags: PROJECT ZONE TPU_NAME (--name) TPU_TYPE (--type) RUNTIME_VERSION BUCKET;
-# and SLICES, --spot or --reserved, QUEUE_DURATION, IDLE_MINUTES, SERVICE_ACCOUNT, CACHE, COMMIT, --dirty,
-# --create-flag=FLAG (handed to gcloud, repeatable). --dry-run prints the commands and runs none.
+# SERVICE_ACCOUNT; and SLICES, --spot or --reserved, --internal-ips, QUEUE_DURATION, IDLE_MINUTES, CACHE,
+# COMMIT, --dirty, --create-flag=FLAG (handed to gcloud, repeatable). --dry-run prints the commands and runs none.
 # A slice costs money from `create` to `delete`; babysit.sh does all of this and always deletes.
 
 # shellcheck source=launch/slice.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/slice.sh"
 
 create() {
-  require PROJECT ZONE TPU_NAME TPU_TYPE RUNTIME_VERSION
+  require PROJECT ZONE TPU_NAME TPU_TYPE RUNTIME_VERSION SERVICE_ACCOUNT
   slice_create || {
     say "create failed; see above. Nothing is deleted: $(delete_command)"
     return 1
@@ -35,6 +35,7 @@ wait_until_active() {
     case $state in
       ACTIVE) return 0 ;;
       NONE | FAILED | SUSPENDING | SUSPENDED | DELETING)
+        [[ $state != FAILED ]] || say "the cloud says: $(failure_reason)"
         say "it will not come; delete the request with: $(delete_command)"
         return 1
         ;;

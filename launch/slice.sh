@@ -46,7 +46,9 @@ SLICES=${SLICES:-1}                  # that train one model together
 PRICING=${PRICING:-on-demand}        # on-demand, spot, reserved
 QUEUE_DURATION=${QUEUE_DURATION:-1d} # a request not granted by then expires
 IDLE_MINUTES=${IDLE_MINUTES:-30}     # a slice that works on nothing for so long deletes itself; 0: never
-SERVICE_ACCOUNT=${SERVICE_ACCOUNT-}  # of the slice; the project's default one unless given
+SERVICE_ACCOUNT=${SERVICE_ACCOUNT-}  # of the slice; without one it could not delete itself
+INTERNAL_IPS=${INTERNAL_IPS:-no}     # yes: workers without addresses of their own, reached through IAP
+OWNER=${OWNER:-$(id -un)-$(uname -n)} # who may take over a slice of this name
 CACHE=${CACHE-}                      # prepared data: a folder of the workers, or one in a bucket to copy
 COMMIT=${COMMIT:-HEAD}               # whose code runs
 DIRTY=${DIRTY:-no}                   # yes: send changes that are not committed, too
@@ -54,7 +56,9 @@ DRY_RUN=${DRY_RUN:-no}               # yes: print commands, run none
 
 # Seconds and counts, for slow clouds and fast tests.
 POLL_SECONDS=${POLL_SECONDS:-20} SSH_TRIES=${SSH_TRIES:-5} SSH_PAUSE=${SSH_PAUSE:-15}
-DELETE_TRIES=${DELETE_TRIES:-8} DELETE_PAUSE=${DELETE_PAUSE:-15} DELETE_SECONDS=${DELETE_SECONDS:-600}
+DELETE_TRIES=${DELETE_TRIES:-8} DELETE_PAUSE=${DELETE_PAUSE:-15}
+DELETE_SECONDS=${DELETE_SECONDS:-14400} # for a slice on its way in or out, which cannot be deleted yet
+SETUP_SECONDS=${SETUP_SECONDS:-3600}    # to make the environment on a worker, and copy the data
 
 CREATE_FLAGS=() # handed to gcloud as they are
 
@@ -65,7 +69,8 @@ declare -A VALUES=(
   [--bucket]=BUCKET [--slices]=SLICES [--queue-duration]=QUEUE_DURATION [--idle-minutes]=IDLE_MINUTES
   [--service-account]=SERVICE_ACCOUNT [--cache]=CACHE [--commit]=COMMIT [--create-flag]=CREATE_FLAGS
 )
-declare -A SWITCHES=([--spot]=PRICING=spot [--reserved]=PRICING=reserved [--dirty]=DIRTY=yes [--dry-run]=DRY_RUN=yes)
+declare -A SWITCHES=([--spot]=PRICING=spot [--reserved]=PRICING=reserved [--internal-ips]=INTERNAL_IPS=yes
+  [--dirty]=DIRTY=yes [--dry-run]=DRY_RUN=yes)
 
 # Take settings from flags, "--zone=z" or "--zone z". Sets REST to what follows "--", and OTHERS to arguments
 # that are not known. The first one may ask for help, which is the comment at the head of the script.
@@ -129,6 +134,7 @@ require() {
   BUCKET=${BUCKET%/}
   [[ -z $BUCKET || $BUCKET == gs://* ]] || BUCKET=gs://$BUCKET
   WHERE=("--project=$PROJECT" "--zone=$ZONE")
+  OWNER=$(tr '[:upper:]' '[:lower:]' <<<"$OWNER" | tr -c 'a-z0-9_\n-' '-' | cut -c1-63) # as labels must be
   FOLDER=$BUCKET/launch/$TPU_NAME # of the slice, in the bucket: code, states and logs
 }
 
@@ -163,15 +169,17 @@ cloud_git() {
 
 # Commands for every worker of every slice; the arguments are a command there.
 on_workers() {
+  local tunnel=()
+  [[ $INTERNAL_IPS == no ]] || tunnel=(--tunnel-through-iap)
   cloud compute tpus queued-resources ssh "$TPU_NAME" "${WHERE[@]}" \
     --node=all --worker=all --batch-size=all --quiet \
-    --ssh-flag=-oConnectTimeout=30 --ssh-flag=-oServerAliveInterval=30 \
+    --ssh-flag=-oConnectTimeout=30 --ssh-flag=-oServerAliveInterval=30 ${tunnel[@]+"${tunnel[@]}"} \
     "--command=$(quoted "$@")" # a machine that is gone must not hold us up
 }
 
 # As on_workers, again and again while the connection fails. The commands must bear being repeated.
 on_workers_surely() {
-  local try code
+  local try code state
   for ((try = 1; ; try++)); do
     code=0
     on_workers "$@" || code=$?
@@ -179,8 +187,11 @@ on_workers_surely() {
     if ((try >= SSH_TRIES)); then return "$code"; fi
     say "ssh to $TPU_NAME failed with $code; trying again ($try of $SSH_TRIES)."
     pause "$SSH_PAUSE"
-    # Nobody is there to answer when the slice was taken away.
-    if [[ $(slice_state) =~ ^(NONE|SUSPENDING|SUSPENDED|FAILED|DELETING)$ ]]; then return "$code"; fi
+    state=$(slice_state)
+    # Nobody is there to answer when the slice was taken away. Where even that cannot be asked for, it is this
+    # machine that is cut off.
+    if [[ $state =~ ^(NONE|SUSPENDING|SUSPENDED|FAILED|DELETING)$ ]]; then return "$code"; fi
+    [[ $state != UNKNOWN ]] || try=$((try - 1))
   done
 }
 
@@ -201,6 +212,18 @@ slice_state() {
   fi
 }
 
+# Who asked for the slice; nothing where that cannot be said.
+slice_owner() {
+  gcloud compute tpus queued-resources describe "$TPU_NAME" "${WHERE[@]}" \
+    '--format=value(tpu.nodeSpec[0].node.labels.poison-owner)' 2>/dev/null </dev/null || true
+}
+
+# Why a request has failed, as the cloud has it.
+failure_reason() {
+  gcloud compute tpus queued-resources describe "$TPU_NAME" "${WHERE[@]}" \
+    '--format=value(state.failedData.error.message)' 2>/dev/null </dev/null || true
+}
+
 # Ask for the slice. It exists from then on, whatever gcloud answers.
 slice_create() {
   local startup=startup.sh flags=()
@@ -210,7 +233,7 @@ slice_create() {
     flags+=("--node-count=$SLICES" "--node-prefix=$TPU_NAME")
   fi
   [[ $PRICING == on-demand ]] || flags+=("--$PRICING")
-  [[ -z $SERVICE_ACCOUNT ]] || flags+=("--service-account=$SERVICE_ACCOUNT")
+  [[ $INTERNAL_IPS == no ]] || flags+=(--internal-ips)
   if [[ $DRY_RUN != yes ]]; then
     startup=$(mktemp)
     startup_script >"$startup"
@@ -219,6 +242,7 @@ slice_create() {
   local code=0
   cloud compute tpus queued-resources create "$TPU_NAME" "${WHERE[@]}" \
     "--accelerator-type=$TPU_TYPE" "--runtime-version=$RUNTIME_VERSION" \
+    "--service-account=$SERVICE_ACCOUNT" "--labels=poison-owner=$OWNER" \
     "--valid-until-duration=$QUEUE_DURATION" --scopes=https://www.googleapis.com/auth/cloud-platform \
     "${flags[@]}" ${CREATE_FLAGS[@]+"${CREATE_FLAGS[@]}"} --async --quiet || code=$?
   [[ $DRY_RUN == yes ]] || rm -f -- "$startup"
@@ -243,22 +267,22 @@ slice_delete() {
     echo
     return
   fi
-  local try state since
-  for ((try = 1; try <= DELETE_TRIES; try++)); do
+  local try=0 state since=$SECONDS
+  while ((try < DELETE_TRIES && SECONDS - since < DELETE_SECONDS)); do
     say "deleting $TPU_NAME."
     gcloud compute tpus queued-resources delete "$TPU_NAME" "${WHERE[@]}" --force --quiet --async \
       >&2 </dev/null || true
-    since=$SECONDS
-    while true; do
-      state=$(slice_state)
-      if [[ $state == NONE ]]; then
-        say "$TPU_NAME is gone."
-        return 0
-      fi
-      # A slice that is on its way out only takes time.
-      if [[ $state != DELETING ]] || ((SECONDS - since > DELETE_SECONDS)); then break; fi
+    state=$(slice_state)
+    while [[ $state == DELETING ]] && ((SECONDS - since < DELETE_SECONDS)); do
       pause "$POLL_SECONDS"
+      state=$(slice_state)
     done
+    if [[ $state == NONE ]]; then
+      say "$TPU_NAME is gone."
+      return 0
+    fi
+    # The cloud refuses to delete what it is still setting up or taking away, for hours at times.
+    [[ $state =~ ^(PROVISIONING|CREATING|SUSPENDING)$ ]] || try=$((try + 1))
     pause "$DELETE_PAUSE"
   done
   state=$(slice_state)
@@ -286,9 +310,10 @@ check_code() {
 # Send the code to every worker, and make the environment there.
 push_code() {
   [[ -n ${SENT-} ]] || check_code
-  local archive=code.tar.gz url=$FOLDER/code/$SENT.tar.gz code=0
+  local archive=code.tar.gz url=$FOLDER/code/$SENT.tar.gz code=0 sum=SHA256
   if [[ $DRY_RUN != yes ]]; then archive=$(mktemp); fi
   cloud_git archive --format=tar.gz "--output=$archive" "$SENT"
+  if [[ $DRY_RUN != yes ]]; then sum=$(sha256 "$archive"); fi
   cloud storage cp --quiet "$archive" "$url" || code=$?
   [[ $DRY_RUN == yes ]] || rm -f -- "$archive"
   ((code == 0)) || return "$code"
@@ -299,12 +324,16 @@ push_code() {
     folder=$HOME/poison_scaling/code/$2
     if [ ! -e "$folder/COMMIT" ]; then
       mkdir -p "$folder"
-      gcloud storage cat "$1" | tar -xzf - -C "$folder"
+      gcloud storage cat "$1" > "$folder.tar.gz"
+      echo "$4  $folder.tar.gz" | sha256sum --check --quiet
+      tar -xzf "$folder.tar.gz" -C "$folder"
       echo "$2" > "$folder/COMMIT"
     fi
-    exec bash "$folder/launch/on_vm.sh" setup "$2" "$3"
-  ' on_vm "$url" "$SENT" "$CACHE"
+    exec timeout "$5" bash "$folder/launch/on_vm.sh" setup "$2" "$3"
+  ' on_vm "$url" "$SENT" "$CACHE" "$sum" "$SETUP_SECONDS"
 }
+
+sha256() { python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$1"; }
 
 # Names of jobs are in order of time.
 new_job() { printf '%s-%s' "$(date -u +%Y%m%dT%H%M%S)" "$RANDOM"; }

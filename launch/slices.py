@@ -1,11 +1,9 @@
-"""The slices on which the runs of a study are trained, and their cost."""
+"""The machines on which the runs of a study are trained."""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import math
-import os
 
 from poison_scaling import Study
 from poison_scaling.runtime import chips
@@ -13,17 +11,27 @@ from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid
 from poison_scaling.study.run import Run
 
-# The cloud's names for slices of a chip: prefix, what one chip counts as, runtime image.
+# The cloud's names for slices of a chip: prefix, what one chip counts as, runtime image. v7 is there for
+# Kubernetes alone.
 _CLOUD = {
+    "v4": ("v4", 2, "tpu-ubuntu2204-base"),
     "v5e": ("v5litepod", 1, "v2-alpha-tpuv5-lite"),
     "v5p": ("v5p", 2, "v2-alpha-tpuv5"),  # counted in cores, two per chip
     "v6e": ("v6e", 1, "v2-alpha-tpuv6e"),
+    "v7": ("tpu7x", 2, ""),
 }
+
+
+_FLAT = ("v5e", "v6e")  # may have 8 chips on one machine
+_GPUS_A_NODE = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Machines for one run: `count` slices of a TPU ("v5p", "4x4x4"), or GPUs ("h100", "8")."""
+    """Machines for one run: slices of a TPU ("v5p", "4x4x4"), or nodes with GPUs ("h100", "8") or CPUs.
+
+    On a CPU, `shape` is the number of processes of a node, each on `machine.cores` cores.
+    """
 
     chip: str
     shape: str
@@ -31,6 +39,23 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.chip}:{self.shape}" + (f"*{self.count}" if self.count > 1 else "")
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.chip == "cpu"
+
+    @property
+    def nodes(self) -> tuple[int, int]:
+        """The number of machines, and the number of chips of each."""
+        chips_each = chips.count(self.shape)
+        if self.is_tpu and "x" in self.shape:
+            hosts = (
+                1
+                if chips_each <= 4 or (chips_each == 8 and self.chip in _FLAT)
+                else chips_each // 4
+            )
+            return hosts * self.count, chips_each // hosts
+        return self.count, chips_each
 
     @property
     def chips(self) -> int:
@@ -51,20 +76,34 @@ class Place:
         return _CLOUD[self.chip][2]
 
     def hours(self, run: Run) -> float:
-        """Return the predicted wall time of training, in hours, at the study's `machine.mfu`."""
+        """Return the predicted wall time of training, in hours, at the study's `machine.mfu`; NaN on CPUs."""
+        if self.is_cpu:
+            return math.nan
         return run.hours(chips.CHIPS[self.chip].flops * self.chips)
 
 
 def parse(text: str, field: str) -> Place:
-    """Return the place for "v5p:4x4x4", "v5p:4x4x4*2" or "h100:8". Raises InputError if there is none."""
+    """Return the place for "v5p:4x4x4", "v5p:4x4x4*2", "h100:8", "h100:4*2" or "cpu:1".
+
+    Raises InputError if there is none.
+    """
     topology, _, count = text.partition("*")
     chip, _, shape = topology.partition(":")
     if count and not (count.isdigit() and int(count)):
         raise InputError(f"{field} {text!r}: give the number of slices after *.")
-    if chip in chips.CHIPS and chip not in _CLOUD:
+    if chip == "cpu" or (chip in chips.CHIPS and chip not in _CLOUD):
         if not (shape.isdigit() and int(shape)):
-            raise InputError(f"{field} {text!r}: give the number of GPUs after {chip}:.")
-        return Place(chip, shape, int(count or 1))
+            what = "processes" if chip == "cpu" else "GPUs"
+            raise InputError(f"{field} {text!r}: give the number of {what} after {chip}:.")
+        nodes, rest = divmod(int(shape), _GPUS_A_NODE)
+        if chip == "cpu" or count or not nodes:
+            return Place(chip, shape, int(count or 1))
+        if rest:
+            raise InputError(
+                f"{field} {text!r}: above {_GPUS_A_NODE}, give the GPUs of a node and the number of nodes, "
+                f"like {chip}:4*3."
+            )
+        return Place(chip, str(_GPUS_A_NODE), nodes)
     chips.parse(topology, field)
     return Place(chip, shape, int(count or 1))
 
@@ -95,21 +134,6 @@ def places(study: Study, overrides: tuple[str, ...]) -> dict[str, Place]:
     return {size: found[size] for size in sizes}
 
 
-def require(settings: tuple[str, ...], place_of: dict[str, Place], tpus_only: str) -> None:
-    """Raise InputError if environment variables are missing, naming all, or if a place is not a TPU.
-
-    `tpus_only` is the sentence that explains why only TPUs will do.
-    """
-    missing = [setting for setting in settings if not os.environ.get(setting)]
-    if missing:
-        raise InputError(
-            f"settings are missing: {', '.join(missing)}; give them as environment variables."
-        )
-    for size, place in place_of.items():
-        if not place.is_tpu:
-            raise InputError(f"--slice {size}={place}: {tpus_only}; GPUs need --backend slurm.")
-
-
 def prices(texts: tuple[str, ...]) -> dict[str, float]:
     """Return the price of a chip-hour, by chip, from "v5p=4.20". Raises InputError if one is invalid."""
     found = {}
@@ -127,57 +151,8 @@ def prices(texts: tuple[str, ...]) -> dict[str, float]:
     return found
 
 
-def estimate(
-    left: list[Run], place_of: dict[str, Place], price: dict[str, float], at_once: int
-) -> str:
-    """Return a table of the time and cost of training these runs."""
-    by_size = collections.defaultdict(list)
-    for run in left:
-        by_size[run.rung.size].append(run)
-    lines = [
-        f"{'size':>8} {'runs':>5} {'slice':>14} {'chips':>6} "
-        f"{'hours a run':>12} {'chip-hours':>12} {'cost':>12}"
-    ]
-    total_hours = total_chip_hours = total_cost = 0.0
-    for size, members in by_size.items():
-        place = place_of[size]
-        hours = [place.hours(run) for run in members]
-        chip_hours = sum(hours) * place.chips
-        cost = chip_hours * price[place.chip] if place.chip in price else math.nan
-        low, high = f"{min(hours):,.3g}", f"{max(hours):,.3g}"
-        span = low if low == high else f"{low}-{high}"
-        lines.append(
-            f"{size:>8} {len(members):>5} {place!s:>14} {place.chips:>6} {span:>12} "
-            f"{chip_hours:>12,.4g} {_money(cost):>12}"
-        )
-        total_hours += sum(hours)
-        total_chip_hours += chip_hours
-        total_cost += cost
-    study = left[0].study
-    lines += [
-        f"In all {total_chip_hours:,.4g} chip-hours, {_money(total_cost)}; about "
-        f"{total_hours / min(at_once, len(left)) / 24:,.3g} days with {at_once} at a time.",
-        f"Training alone, at {study.machine.mfu:.0%} of the chips' peak (machine.mfu): start-up, evaluation "
-        "and work lost to preemptions are extra.",
-    ]
-    unknown = sorted({place_of[size].chip for size in by_size} - set(price))
-    if unknown:
-        lines.append(f"The cost needs --price {unknown[0]}=PRICE of one chip for an hour.")
-    return "\n".join(lines)
-
-
-def _money(value: float) -> str:
-    return (
-        "cost unknown"
-        if math.isnan(value)
-        else f"${value:,.0f}"
-        if value >= 100
-        else f"${value:.2f}"
-    )
-
-
 def longest_first(left: list[Run], place_of: dict[str, Place]) -> list[Run]:
-    return sorted(left, key=lambda run: -place_of[run.rung.size].hours(run))
+    return sorted(left, key=lambda run: -run.flops / max(place_of[run.rung.size].chips, 1))
 
 
 def of(study: Study, names: tuple[str, ...]) -> list[Run]:

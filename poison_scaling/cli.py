@@ -5,6 +5,7 @@ Each function in `main` is a verb of the command line.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json as json_text
@@ -29,6 +30,7 @@ from poison_scaling.study import grid, study_file, tables
 from poison_scaling.study.settings import Slice, Study
 
 Config = tyro.conf.Positional[str]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")]
 
 console = Console()
@@ -79,6 +81,7 @@ def study(
     jobs: int | None = None,
     adaptive: bool = False,
     budget: str | None = None,
+    track: Tracker | None = None,
 ) -> None:
     """Train every unfinished run of a study, then write its report. Resumes where it was interrupted.
 
@@ -89,18 +92,29 @@ def study(
         jobs: how many runs to train at once on this machine; default: the study's machine.jobs
         adaptive: train a pilot, then the most informative runs, until the question is decided
         budget: budget of an adaptive study, a time (30m, 2h) or FLOPs (1e15)
+        track: also send metrics and evaluations to this tracker
     """
     overrides = set if jobs is None else (*set, f"machine.jobs={jobs}")
     loaded = study_file.load(config_file, overrides)
     if adaptive != (budget is not None):
         raise InputError("--adaptive and --budget: give both, or neither.")
     if budget is None:
-        _train(loaded, epath.Path(workdir), None)
+        _train(loaded, epath.Path(workdir), None, track)
+    elif track:
+        raise InputError("--track: adaptive studies are not tracked; leave it out.")
     else:
         _train_adaptive(loaded, epath.Path(workdir), budget)
 
 
-def train(config_file: Config, /, *, workdir: str, run: str, set: Overrides = ()) -> None:
+def train(
+    config_file: Config,
+    /,
+    *,
+    workdir: str,
+    run: str,
+    set: Overrides = (),
+    track: Tracker | None = None,
+) -> None:
     """Train one run of a study. Resumes where it was interrupted.
 
     Args:
@@ -108,8 +122,9 @@ def train(config_file: Config, /, *, workdir: str, run: str, set: Overrides = ()
         workdir: folder of the study, created if missing
         run: name of the run, as `plan` shows it
         set: override a field of the study by its dotted name
+        track: also send metrics and evaluations to this tracker
     """
-    _train(study_file.load(config_file, set), epath.Path(workdir), run)
+    _train(study_file.load(config_file, set), epath.Path(workdir), run, track)
 
 
 def inspect(
@@ -383,20 +398,22 @@ def sizes() -> None:
     tables.print_sizes(console)
 
 
-def _train(study: Study, workdir: epath.Path, run: str | None) -> None:
+def _train(
+    study: Study, workdir: epath.Path, run: str | None, track: Tracker | None = None
+) -> None:
     """Train one run of a study; or, if `run` is None, all of them, and write the report."""
     keep_freed()
     from poison_scaling.runtime import processes
-    from poison_scaling.workdir import execution, lock
+    from poison_scaling.workdir import execution, lock, tracking
 
-    if run is not None:
-        grid.run_named(study, run)  # raises InputError if there is none
+    chosen = [grid.run_named(study, run)] if run is not None else list(grid.runs(study))
     execution.start(study)
     if not processes.first():
         console.quiet = True  # the first process reports progress
     with processes.by_first(lambda: lock.writing(workdir, run)) as held:
         lost = held.lost if held else threading.Event()
-        with processes.noticing_losses():
+        tracked = tracking.Mirror(track, workdir, chosen) if track and held else None
+        with processes.noticing_losses(), tracked or contextlib.nullcontext():
             _train_runs(study, workdir, run, lost)
         if run is None and processes.first():
             _report(workdir)

@@ -17,7 +17,8 @@ class Chip:
     """An accelerator.
 
     kind: JAX's `device_kind`. flops: peak FLOPs per second. memory: in bytes. source: where these numbers are
-    from. slices: available shapes. options: compiler options for a train step.
+    from. slices: available shapes. options: compiler options for a train step. devices: how many devices of
+    JAX a chip is.
     """
 
     kind: str
@@ -26,6 +27,7 @@ class Chip:
     source: str
     slices: tuple[str, ...] = ()
     options: dict[str, str] = dataclasses.field(default_factory=dict)
+    devices: int = 1
 
 
 _GIB = 2**30
@@ -42,9 +44,11 @@ _V5E = {
 }
 
 CHIPS = {
+    "v4": Chip("TPU v4", 275e12, 32 * _GIB, f"{_TPU}/v4", _CUBES),
     "v5e": Chip("TPU v5 lite", 197e12, 16 * _GIB, f"{_TPU}/v5e", _FLAT, _V5E),
     "v5p": Chip("TPU v5", 459e12, 95 * _GIB, f"{_TPU}/v5p", _CUBES),
     "v6e": Chip("TPU v6 lite", 918e12, 32 * _GIB, f"{_TPU}/v6e", _FLAT),
+    "v7": Chip("TPU7x", 2307e12, 192 * _GIB, f"{_TPU}/tpu7x", _CUBES, devices=2),
     "a100": Chip("NVIDIA A100-SXM4-80GB", 312e12, 80 * 10**9, f"{_NVIDIA}/a100"),
     "h100": Chip("NVIDIA H100 80GB HBM3", 989e12, 80 * 10**9, f"{_NVIDIA}/h100"),
     "h200": Chip("NVIDIA H200", 989e12, 141 * 10**9, f"{_NVIDIA}/h200"),
@@ -53,7 +57,7 @@ CHIPS = {
 
 def peak_flops(kind: str) -> float | None:
     """Return the peak FLOPs per second of a device of this `device_kind`; None if unknown."""
-    return next((c.flops for c in CHIPS.values() if c.kind == kind), None)
+    return next((c.flops / c.devices for c in CHIPS.values() if c.kind == kind), None)
 
 
 def compiler_options(kind: str) -> dict[str, str]:

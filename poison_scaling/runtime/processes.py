@@ -7,87 +7,70 @@ process writes its part of the checkpoints. The working directory must be visibl
 from __future__ import annotations
 
 import contextlib
-import glob
-import importlib.util
+import datetime
+import errno
+import itertools
 import os
 import re
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jax._src import distributed  # the one way to the service that JAX's processes meet at
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from poison_scaling.runtime import heartbeats, launchers, watchdog
 from poison_scaling.runtime.errors import InputError, Interrupted, first_line
 
-_EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-_SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
-_HEARTBEAT_SECONDS = 60  # of silence before a process counts as lost
 # How errors begin if a connection breaks or a collective never ends.
 _LOST = re.compile("(UNKNOWN|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL): ")
-# Seconds. Data may take days to prepare, and lost processes are noticed by their heartbeat.
-_FOREVER = 30 * 86_400
+# Heartbeats and the watchdog end a wait for a process that is gone or hangs; data that takes longer to
+# prepare should be prepared on one machine, by `plan --exact`.
+_LONGEST_WAIT = datetime.timedelta(days=1)
+
+_heartbeats: heartbeats.Heartbeats | None = None
+_waits = itertools.count()
 
 
-def start() -> None:
+def start(stall_minutes: float = 60.0) -> None:
     """Join the other processes, if there are any. Call this before any other function of JAX.
 
-    There are others on a TPU pod, within `srun` with several tasks, or if the environment has
+    There are others on a TPU pod, within `srun` with several tasks, under Open MPI, or if the environment has
     JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID. Raises InputError
-    if these are inconsistent or the other processes do not connect.
+    if these are inconsistent. Exits with 75 if the others do not join in time; and later, if one of them
+    falls silent, or if this one makes no progress for `stall_minutes`.
     """
-    arguments = _found()
+    global _heartbeats
+    arguments = launchers.arguments()
     if arguments is None or joined():
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # `Agreement` handles signals instead, because it knows when a step can be saved.
     jax.config.update("jax_enable_preemption_service", False)
+    has_joined = threading.Event()
+    heartbeats.on_abort(has_joined)
     try:
-        jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
+        jax.distributed.initialize(
+            **arguments,
+            initialization_timeout=heartbeats.JOIN_SECONDS,
+            heartbeat_timeout_seconds=heartbeats.JAX_SECONDS,
+        )
     except ValueError as e:
         if "coordinator_address" in str(e) and not arguments:
             return  # a single TPU machine
         raise InputError(f"processes: {e}") from e
     except jax.errors.JaxRuntimeError as e:
-        raise InputError(
-            f"processes: {first_line(e)}; start the same command on all of them, within 5 minutes."
-        ) from e
-
-
-def _found() -> dict | None:
-    """Return arguments of jax.distributed.initialize that JAX cannot detect; None for a single process."""
-    given = {name: os.environ.get(name, "") for name in _EXPLICIT}
-    if any(given.values()):
-        address, count, number = given.values()
-        host, _, port = address.rpartition(":")
-        if not (host and port.isdigit() and count.isdigit() and number.isdigit()):
-            said = ", ".join(f"{name}={value!r}" for name, value in given.items())
-            raise InputError(
-                f"{said}: give all three, the host:port of process 0, how many processes there are, and "
-                "which this one is, from 0."
-            )
-        if int(number) >= int(count):
-            raise InputError(
-                f"JAX_PROCESS_ID={number}: it must be below JAX_NUM_PROCESSES={count}."
-            )
-        return {
-            "coordinator_address": address,
-            "num_processes": int(count),
-            "process_id": int(number),
-            "cluster_detection_method": "deactivate",
-        }
-    if all(name in os.environ for name in _SLURM) and int(os.environ["SLURM_NTASKS"]) > 1:
-        return {"cluster_detection_method": "slurm"}
-    wanted = os.environ.get("JAX_PLATFORMS", "")
-    chips = glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*")
-    if (not wanted or "tpu" in wanted) and chips and importlib.util.find_spec("libtpu"):
-        return {}
-    return None
+        raise Interrupted(f"processes: they have not joined ({first_line(e)}).") from e
+    has_joined.set()
+    _heartbeats = heartbeats.Heartbeats()
+    watchdog.start(stall_minutes)
 
 
 def joined() -> bool:
@@ -108,9 +91,10 @@ def first() -> bool:
 def wait(name: str) -> None:
     """Wait until all processes have reached this point, which errors call `name`."""
     if several():
-        from orbax.checkpoint import multihost
-
-        multihost.sync_global_processes(name, timeout=_FOREVER)
+        client = cast(Any, distributed.global_state.client)
+        limit = int(_LONGEST_WAIT.total_seconds() * 1000)
+        with watchdog.waiting():
+            client.wait_at_barrier(f"{name} ({next(_waits)})", limit)
 
 
 def agreed(values: list[bool]) -> list[bool]:
@@ -132,6 +116,7 @@ def one_a_folder(folder: epath.Path) -> Generator[None]:
     """Run the block first in one of the processes that share `folder`, then in the others.
 
     What the block leaves in a shared folder is thus made once; unshared folders are filled at the same time.
+    In a folder that is read-only there is nothing to make, and nothing to wait for.
     """
     if not several():
         yield
@@ -139,16 +124,22 @@ def one_a_folder(folder: epath.Path) -> Generator[None]:
     name = multihost_utils.broadcast_one_to_all(np.frombuffer(uuid.uuid4().bytes[:4], np.uint8))
     marks = folder / f".processes-{bytes(name).hex()}"
     own = marks / str(jax.process_index())
-    marks.mkdir(parents=True, exist_ok=True)
-    own.write_text("")
+    marked = True
+    try:
+        marks.mkdir(parents=True, exist_ok=True)
+        own.write_text("")
+    except OSError as e:
+        if e.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        marked = False
     wait("marks are set")
-    leads = jax.process_index() == min(int(mark.name) for mark in marks.iterdir())
-    if leads:
+    leads = marked and jax.process_index() == min(int(mark.name) for mark in marks.iterdir())
+    if leads or not marked:
         yield
     wait("one of each folder is done")
     if leads:
         marks.rmtree()
-    else:
+    elif marked:
         yield
     wait("all are done")
 
@@ -222,7 +213,19 @@ def noticing_losses() -> Generator[None]:
 
 
 def leave(code: int) -> None:
-    """Exit at once. On a normal exit JAX would wait for the other processes, which may never get there."""
+    """Exit at once. On a normal exit JAX would wait for the other processes, which may never get there.
+
+    An interruption for which another process gives a reason, by its own exit code, ends with that code.
+    """
+    if _heartbeats:
+        if code == 75:
+            number, code = _heartbeats.failure() or (None, code)
+            if number is not None:
+                print(
+                    f"Process {number} failed with exit code {code}, and says why.", file=sys.stderr
+                )
+        else:
+            _heartbeats.failed(code)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

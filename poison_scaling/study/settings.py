@@ -139,6 +139,8 @@ class Machine:
     mfu: Annotated[float, Above(0), AtMost(1)] = 0.4
     # CPU cores per run; the last bits of results depend on this number
     cores: AtATime = 1
+    # several processes exit with 75 after so long without a step, evaluation or preparation
+    stall_minutes: Annotated[float, Above(0)] = serialization.added(60.0)
 
 
 # A union rather than an extension point, because the training loop knows each kind.

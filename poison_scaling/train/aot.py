@@ -28,7 +28,7 @@ from poison_scaling.train.compiled import Compiled
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What the compiler says of a train step, bytes per chip.
+    """What the compiler says of a train step, bytes per device, which is a chip or, of v7, half of one.
 
     If the step does not fit, `peak` is what the compiler asked for, and the other sizes are 0.
     """
@@ -36,7 +36,7 @@ class Result:
     place: Slice
     stage: Stage | None  # None: pretraining
     chips: int
-    memory: int  # of the chip
+    memory: int  # of the device
     flops: float  # of one step's matrix products, all chips
     analytic_flops: float  # the same by the architecture's formula, without rematerialisation
     arguments: int = 0  # state and batch
@@ -100,8 +100,8 @@ def compile(study: Study, place: Slice, stage: Stage | None = None) -> Result:
     result = Result(
         place=place,
         stage=stage,
-        chips=mesh.size,
-        memory=chip.memory,
+        chips=mesh.size // chip.devices,
+        memory=chip.memory // chip.devices,
         flops=float(hlo.product_flops(traced.jaxpr.jaxpr, mesh.size)),
         analytic_flops=float(per_token * B * L),
     )

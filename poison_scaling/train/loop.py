@@ -10,7 +10,7 @@ from etils import epath
 from analysis.files import json_line, write_json, write_text
 from poison_scaling.data.batches import Reader, by_number, sharded
 from poison_scaling.data.stream import Stream
-from poison_scaling.runtime import processes
+from poison_scaling.runtime import processes, watchdog
 from poison_scaling.runtime.errors import InputError, Interrupted
 from poison_scaling.study import manifest
 from poison_scaling.study.inputs import Inputs
@@ -83,6 +83,7 @@ def train(
                 break
             overdue = clock.minutes_since_save() >= machine.checkpoint_minutes
             stop, overdue = agreement.settle(stopping(), overdue)
+            watchdog.progress()
             if stop or overdue or any(done % n == 0 for n in save_every):
                 recorder.flush()
                 checkpoint.save(state, done)

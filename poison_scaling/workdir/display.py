@@ -7,6 +7,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from poison_scaling.runtime import watchdog
 from poison_scaling.study.run import Run
 
 _LINE_SECONDS = 15.0  # between lines if there is no terminal
@@ -46,6 +47,7 @@ class StudyDisplay:
 
     def preparing(self, description: str, done: int) -> None:
         """Show that `done` items of what `description` names are prepared."""
+        watchdog.progress()
         if description not in self._preparing:
             self._preparing[description] = self._bars.add_task(description, total=None, status="")
         self._bars.update(self._preparing[description], status=f"{done:,}" if done else "")

@@ -27,7 +27,7 @@ Report = Callable[[str, int, dict[str, Any]], None]
 
 def start(study: Study) -> None:
     """Join the other processes, if there are any. Call this before any other function of JAX."""
-    processes.start()
+    processes.start(study.machine.stall_minutes)
     if processes.joined():
         cores.limit(study.machine.cores)
 

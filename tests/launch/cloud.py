@@ -20,6 +20,7 @@ SETTINGS = {
     "TPU_TYPE": "v5p-8",
     "RUNTIME_VERSION": "v2-alpha-tpuv5",
     "BUCKET": "gs://bucket",
+    "SERVICE_ACCOUNT": "poison@my-project.iam.gserviceaccount.com",
 }
 FAST = {
     "POLL_SECONDS": "0.2",
@@ -84,6 +85,11 @@ class Cloud:
 
     def preempt(self, name: str = "slice", hard: bool = False) -> None:
         self.fake("preempt", name, *(["--hard"] if hard else []))
+
+    def goes_wrong(self, **script) -> None:
+        """From now on, this goes wrong, too."""
+        file = self.folder / "script.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | script))
 
     def signal(self, machine: Path, number: int) -> None:
         """To every process on a worker."""

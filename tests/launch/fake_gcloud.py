@@ -5,10 +5,13 @@ others, as gcloud would. A resource moves through ACCEPTED, WAITING_FOR_RESOURCE
 with time; workers are folders with a HOME of their own, and commands sent to them are real processes.
 
 FAKE_CLOUD/script.json says what goes wrong: lists of words that are used up from the front, a call each.
-  create     ok, quota, denied, failed, preempted, lost (accepted, but the answer does not arrive)
+  create     ok, quota, denied, failed, preempted, lost (accepted, but the answer does not arrive),
+             slow (PROVISIONING for 3 s, in which it cannot be deleted)
   ssh        ok, drop (before the command), cut (after it), partly (all workers but the last)
   delete     ok, error, ignored
   describe   ok, error
+  cat        ok, partly (of several files, not the last)
+While `offline` is true, no call from outside the cloud gets through.
 """
 
 import contextlib
@@ -40,6 +43,7 @@ FLAGS = {
     ),
     ("compute", "tpus", "queued-resources", "ssh"): (
         *("project", "zone", "node", "worker", "batch-size", "command", "quiet", "ssh-flag"),
+        "tunnel-through-iap",
     ),
     ("storage", "cp"): ("quiet",),
     ("storage", "cat"): (),
@@ -112,15 +116,20 @@ def advance(resource: dict) -> dict | None:
         "SUSPENDING": "SUSPENDED",
         "DELETING": None,
     }
-    while resource["state"] in on_the_way and time.time() >= resource["since"] + STEP:
+    while resource["state"] in on_the_way and time.time() >= resource["since"] + step(resource):
         state = on_the_way[resource["state"]]
         if state is None:
             resource_file(resource["name"]).unlink()
             return None
-        move(resource, state, resource["since"] + STEP)
+        move(resource, state, resource["since"] + step(resource))
         if state == "ACTIVE":
             boot(resource)
     return resource
+
+
+def step(resource: dict) -> float:
+    """Seconds that a resource spends in its state."""
+    return 3 if resource["fate"] == "slow" and resource["state"] == "PROVISIONING" else STEP
 
 
 def move(resource: dict, state: str, when: float) -> None:
@@ -172,6 +181,7 @@ def boot(resource: dict) -> None:
 PYTHON = """#!/bin/bash
 set -e
 [[ $1 == -m && $2 == venv ]]
+sleep "${INSTALL_SECONDS:-0}"
 mkdir -p "$3/bin"
 printf '#!/bin/bash\\nexec PYTHON "$@"\\n' > "$3/bin/python"
 printf '#!/bin/bash\\nexec PYTHON %s "$@"\\n' "${TRAINER:--m poison_scaling.cli}" > "$3/bin/poison-scaling"
@@ -239,6 +249,7 @@ def create(names: list[str], flags: dict) -> None:
         resource = {
             "name": name,
             "fate": word,
+            "owner": flags.get("labels", "").partition("=")[2],
             "machines": machines,
             "startup": Path(startup).read_text() if startup else "",
         }
@@ -253,7 +264,13 @@ def describe(names: list[str], flags: dict) -> None:
             "ERROR: (gcloud.compute.tpus.queued-resources.describe) UNAVAILABLE: try again"
         )
     with locked():
-        print(found(names[0], "describe")["state"])
+        resource = found(names[0], "describe")
+    if "labels" in flags["format"]:
+        print(resource["owner"])
+    elif "failedData" in flags["format"]:
+        print("there is no more capacity of this type in the zone")
+    else:
+        print(resource["state"])
 
 
 def delete(names: list[str], flags: dict) -> None:
@@ -264,6 +281,8 @@ def delete(names: list[str], flags: dict) -> None:
         resource = found(names[0], "delete")
         if word == "ignored":
             return
+        if resource["state"] == "PROVISIONING":
+            raise Refused("FAILED_PRECONDITION: the queued resource is being provisioned")
         if "force" not in flags and resource["state"] == "ACTIVE":
             raise Refused("FAILED_PRECONDITION: the queued resource has nodes; use --force")
         kill(resource, signal.SIGKILL)
@@ -359,6 +378,8 @@ def copy(names: list[str], flags: dict) -> None:
 def cat(names: list[str], flags: dict) -> None:
     for name in names:
         files = matching(name)
+        if len(files) > 1 and next_word("cat") == "partly":
+            files = files[:-1]
         if not files:
             raise Refused(f"ERROR: (gcloud.storage.cat) no URLs matched: {name}")
         for file in files:
@@ -405,6 +426,9 @@ def main(arguments: list[str]) -> int:
     log({"call": arguments, "machine": os.environ.get("FAKE_MACHINE")})
     command = next(c for c in FLAGS if tuple(arguments[: len(c)]) == c)
     names, flags = [], {}
+    if script().get("offline") and "FAKE_MACHINE" not in os.environ and command[0] != "fake":
+        print("ERROR: gcloud crashed (ConnectionError): Network is unreachable", file=sys.stderr)
+        return 1
     for argument in arguments[len(command) :]:
         if argument.startswith("--"):
             name, _, value = argument[2:].partition("=")

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -30,9 +31,9 @@ def started(c) -> int:
     return len((c.bucket / "w" / "started").read_text().splitlines())
 
 
-def assert_done(c, process, *, creations: int = 1) -> None:
+def assert_done(c, process, *, creations: int = 1, steps: int = STEPS) -> None:
     assert process.returncode == 0, process.stderr_text
-    assert count(c) == STEPS and (c.bucket / "w" / "finished").exists()
+    assert count(c) == steps and (c.bucket / "w" / "finished").exists()
     assert c.resources() == []
     assert c.creations() == creations
 
@@ -68,10 +69,11 @@ def test_what_passes(cloud, what, script, creations):
 def test_preempted_during_the_run(cloud, hard):
     """Taken away at once, the work ends wherever it is, also halfway through writing."""
     c = cloud()
-    process = c.start("babysit.sh", *work(c))
+    steps = 100  # so that it is still at work, however slow the machine is
+    process = c.start("babysit.sh", *work(c, steps))
     wait_until(lambda: count(c) >= 2)
     c.preempt(hard=hard)
-    assert_done(c, finish(process), creations=2)
+    assert_done(c, finish(process), creations=2, steps=steps)
     assert started(c) == 2
     assert (c.bucket / "w" / "interrupted").exists() != hard
 
@@ -216,6 +218,88 @@ def test_all_workers_start_and_one_that_fails_stops_the_others(cloud):
     states = [f.read_text() for f in c.bucket.glob("launch/slice/jobs/*/*.state")]
     assert sorted(re.findall(r"code=(\d+)", " ".join(states))) == ["1", "1", "3"]
     assert c.resources() == []
+
+
+def test_a_failure_counts_for_more_than_the_interruptions_that_it_causes(cloud):
+    c = cloud(hosts=3)
+    script = "case $HOME in */1) exit 3;; *) exit 75;; esac"
+    process = c.run("babysit.sh", "--failures=0", "--", "bash", "-c", script, check=3)
+    assert "the command failed with 3" in process.stderr_text
+    assert "interrupted" not in process.stderr_text and c.resources() == []
+
+
+def test_a_slice_on_which_a_command_fails_twice_is_replaced(cloud):
+    c = cloud()
+    process = c.run("babysit.sh", "--failures", "3", "--", "false", check=1)
+    assert process.stderr_text.count("replacing slice after 2 failures") == 1
+    assert c.creations() == 2 and c.resources() == []
+
+
+def test_a_slice_of_someone_else_is_left_alone(cloud):
+    c = cloud()
+    c.run("pod.sh", "create", OWNER="Ada@laptop")
+    wait_until(lambda: c.resources() == [{"name": "slice", "state": "ACTIVE"}])
+    process = c.run("babysit.sh", *work(c), check=2, OWNER="bob@laptop")
+    assert "slice belongs to ada-laptop; give another --name" in process.stderr_text
+    assert c.resources() == [{"name": "slice", "state": "ACTIVE"}]
+
+
+def test_the_reason_of_a_failed_request_is_shown(cloud):
+    c = cloud(create=["failed"])
+    process = c.run("babysit.sh", *work(c))
+    assert "the cloud says: there is no more capacity of this type" in process.stderr_text
+
+
+@pytest.mark.long
+def test_a_truncated_read_of_the_states_is_not_the_end(cloud):
+    c = cloud(hosts=2)
+    script = f"case $HOME in */0) sleep 1;; *) sleep 9; touch {c.bucket}/whole;; esac"
+    process = c.start("babysit.sh", "--", "bash", "-c", script)
+    wait_until(lambda: any("beat=5" in f.read_text() for f in c.bucket.glob("**/*worker1.state")))
+    c.goes_wrong(cat=["partly"] * 8)
+    finish(process)
+    assert (c.bucket / "whole").exists() and c.creations() == 1, process.stderr_text
+
+
+@pytest.mark.long
+def test_a_worker_whose_setup_takes_too_long_costs_the_slice(cloud):
+    c = cloud(environment={"INSTALL_SECONDS": "1000"})
+    fast = {"SETUP_SECONDS": "1", "SSH_TRIES": "1", "SETUPS": "2"}
+    process = c.run("babysit.sh", *work(c), check=75, **fast)
+    assert "could not be set up 2 times" in process.stderr_text
+    assert c.resources() == [] and c.creations() == 2
+
+
+def test_a_slice_that_is_still_being_provisioned_is_deleted_as_soon_as_it_can_be(cloud):
+    c = cloud(create=["slow"])
+    process = c.start("babysit.sh", *work(c))
+    wait_until(lambda: c.resources() == [{"name": "slice", "state": "PROVISIONING"}])
+    process.send_signal(signal.SIGTERM)
+    finish(process, check=75)
+    assert len(c.calls("delete")) > 4 and c.resources() == []  # more often than DELETE_TRIES
+
+
+@pytest.mark.long
+def test_a_job_goes_on_while_this_machine_is_cut_off(cloud):
+    c = cloud()
+    process = c.start("babysit.sh", *work(c, 200), STALE_SECONDS="2")
+    wait_until(lambda: count(c) >= 1)
+    c.goes_wrong(offline=True)
+    time.sleep(6)
+    c.goes_wrong(offline=False)
+    finish(process)
+    assert c.creations() == 1 and started(c) == 1 and c.resources() == []
+
+
+@pytest.mark.long
+def test_a_command_that_makes_no_progress_is_killed_and_resumes(cloud):
+    """As poison-scaling does, it changes POISON_SCALING_HEARTBEAT; the first time it hangs then."""
+    c = cloud(environment={"STALL_SECONDS": "2"})
+    folder = c.bucket / "w"
+    folder.mkdir()
+    script = f"touch $POISON_SCALING_HEARTBEAT; mkdir {folder}/once || exit 0; sleep 1000"
+    process = c.run("babysit.sh", "--", "bash", "-c", script)
+    assert "interrupted (1 so far)" in process.stderr_text and c.creations() == 1
 
 
 def test_keep_leaves_the_slice_and_says_so(cloud):

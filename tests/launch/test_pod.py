@@ -23,8 +23,8 @@ def test_every_missing_setting_is_named_at_once(cloud):
     process = c.run("pod.sh", "create", check=2, **NONE)
     assert process.stderr_text == (
         "error: settings are missing: PROJECT (--project), ZONE (--zone), TPU_NAME (--name), TPU_TYPE "
-        "(--type), RUNTIME_VERSION (--runtime-version); give each as an environment variable or by its "
-        "flag.\n"
+        "(--type), RUNTIME_VERSION (--runtime-version), SERVICE_ACCOUNT (--service-account); give each as an "
+        "environment variable or by its flag.\n"
     )
     flags = ("--project", "p", "--zone=z", "--name", "n")
     process = c.run("pod.sh", "run", *flags, "--", "true", check=2, **NONE)
@@ -73,17 +73,20 @@ def test_a_flag_takes_its_value_behind_it_or_behind_an_equals_sign(cloud, value)
 def test_a_dry_run_prints_the_exact_commands_and_runs_none(cloud):
     c = cloud()
     name = """it's a "slice" $HOME"""
-    process = c.run("pod.sh", "create", "--dry-run", "--spot", "--name", name)
+    process = c.run("pod.sh", "create", "--dry-run", "--spot", "--name", name, OWNER="Me")
     assert commands(process) == [
         [
             *("gcloud", "compute", "tpus", "queued-resources", "create", name, *WHERE),
             *("--accelerator-type=v5p-8", "--runtime-version=v2-alpha-tpuv5"),
+            *(f"--service-account={SETTINGS['SERVICE_ACCOUNT']}", "--labels=poison-owner=me"),
             "--valid-until-duration=1d",
             "--scopes=https://www.googleapis.com/auth/cloud-platform",
             *(f"--node-id={name}", "--spot", "--metadata-from-file=startup-script=startup.sh"),
             *("--async", "--quiet"),
         ]
     ]
+    private = c.run("pod.sh", "run", "--dry-run", "--internal-ips", "--", "true")
+    assert "--tunnel-through-iap" in commands(private)[0]
     several = ("--slices=3", "--reserved", "--create-flag=--network=my net")
     process = c.run("pod.sh", "create", "--dry-run", *several)
     (command,) = commands(process)

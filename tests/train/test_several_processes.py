@@ -15,7 +15,7 @@ import pytest
 from etils import epath
 
 from analysis.files import read_lines
-from poison_scaling.runtime import processes
+from poison_scaling.runtime import launchers, processes
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid
 from poison_scaling.study.inputs import Inputs
@@ -41,18 +41,21 @@ def together(
     *arguments: str,
     config: str = "configs/smoke.py",
     run: str = RUN,
+    tied: tuple = (),
+    **environment,
 ):
     """`poison-scaling train` in `count` processes with 4 CPU devices between them."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    command = (sys.executable, "-m", "poison_scaling.cli", "train", config)
+    command = (*tied, sys.executable, "-m", "poison_scaling.cli", "train", config)
     started = [
         subprocess.Popen(
             [*command, "--workdir", str(workdir), "--run", run, *arguments],
             cwd=ROOT,
             env={
                 **os.environ,
+                **environment,
                 "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // count}",
                 "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
                 "JAX_NUM_PROCESSES": str(count),
@@ -190,6 +193,18 @@ def test_an_environment_that_says_half_of_it_is_refused(monkeypatch, environment
         processes.start()
 
 
+@pytest.fixture
+def asked(monkeypatch) -> list[dict]:
+    """The arguments with which JAX was asked to join other processes, which does nothing."""
+    calls: list[dict] = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda **how: calls.append(how))
+    monkeypatch.setattr("jax.config.update", lambda *_: None)
+    monkeypatch.setattr("poison_scaling.runtime.heartbeats.Heartbeats", lambda: None)
+    monkeypatch.setattr("poison_scaling.runtime.heartbeats.on_abort", lambda joined: None)
+    monkeypatch.setattr("poison_scaling.runtime.watchdog.start", lambda minutes: None)
+    return calls
+
+
 @pytest.mark.parametrize(
     ("environment", "joins"),
     [
@@ -198,25 +213,91 @@ def test_an_environment_that_says_half_of_it_is_refused(monkeypatch, environment
         ({"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": None}, False),  # sbatch alone, no srun
     ],
 )
-def test_slurm_tasks_are_found(monkeypatch, environment, joins):
+def test_slurm_tasks_are_found(monkeypatch, asked, environment, joins):
     step = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "1"}
     for name, value in {**step, "SLURM_LOCALID": "0", **environment}.items():
         if value is not None:
             monkeypatch.setenv(name, value)
-    asked = []
-    monkeypatch.setattr("jax.distributed.initialize", lambda **how: asked.append(how))
-    monkeypatch.setattr("jax.config.update", lambda *_: None)
     processes.start()
     assert bool(asked) is joins
 
 
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        (
+            {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "2"},
+            "mpirun has started 4 processes",
+        ),
+        (
+            {"PMI_SIZE": "2", "PMI_RANK": "1"},
+            "mpiexec has started 2 processes, of which this is number 1",
+        ),
+        ({"WORLD_SIZE": "8", "RANK": "0"}, "torchrun has started 8"),
+        ({"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "0"}, "SkyPilot has started 2"),
+        (
+            {"JOB_COMPLETION_INDEX": "0"},
+            "Kubernetes may have started this process as one of several",
+        ),
+        ({"JOB_COMPLETION_INDEX": "1", "JAX_COORDINATOR_ADDRESS": "a:1"}, "JAX_NUM_PROCESSES=''"),
+    ],
+)
+def test_several_processes_that_do_not_know_where_to_meet_are_refused(
+    monkeypatch, environment, sentence
+):
+    """Else each of them would take itself for the only one, and train the same run."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=sentence):
+        launchers.arguments()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}, None),
+        ({"JOB_COMPLETION_INDEX": "3", "JAX_NUM_PROCESSES": "1"}, None),
+        ({"PMI_SIZE": "2", "PMI_RANK": "1", "JAX_COORDINATOR_ADDRESS": "h:1"}, (2, 1)),
+        (
+            {
+                "JOB_COMPLETION_INDEX": "1",
+                "JAX_COORDINATOR_ADDRESS": "h:1",
+                "JAX_NUM_PROCESSES": "4",
+            },
+            (4, 1),
+        ),
+    ],
+)
+def test_what_a_launcher_says_completes_what_is_given(monkeypatch, environment, expected):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = launchers.arguments()
+    assert (found and (found["num_processes"], found["process_id"])) == expected
+
+
+@pytest.mark.long
+def test_several_processes_read_a_cache_that_they_cannot_write(cache, tmp_path):
+    """A disk that many machines share is read-only."""
+    shared = tmp_path / "cache"
+    shutil.copytree(cache, shared)
+    subprocess.run(["chmod", "-R", "a-w", shared], check=True)
+    # Root may write anyway, unless it has no capabilities.
+    tied = ("setpriv", "--inh-caps=-all", "--bounding-set=-all") if os.geteuid() == 0 else ()
+    if tied and shutil.which("setpriv") is None:
+        pytest.skip("root can write everywhere, and setpriv (util-linux) is not installed")
+    with together(2, tmp_path / "study", tied=tied, POISON_SCALING_CACHE=str(shared)) as started:
+        for process in started:
+            said(process, 0)
+    subprocess.run(["chmod", "-R", "u+w", shared], check=True)
+    assert (tmp_path / "study" / "runs" / RUN / "DONE").exists()
+
+
 @pytest.mark.parametrize("alone", [False, True])
-def test_a_tpu_machine_asks_jax_for_its_pod(monkeypatch, alone):
+def test_a_tpu_machine_asks_jax_for_its_pod(monkeypatch, asked, alone):
     monkeypatch.setenv("JAX_PLATFORMS", "")
     monkeypatch.setattr("glob.glob", lambda pattern: ["/dev/accel0"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "libtpu")
-    monkeypatch.setattr("jax.config.update", lambda *_: None)
-    asked = []
 
     def initialize(**how):
         asked.append(how)
