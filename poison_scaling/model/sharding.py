@@ -89,7 +89,7 @@ def mesh(
 
 
 def check_heads(heads: int, mesh: Mesh | None) -> None:
-    """Raise InputError if the heads of keys and values of a model cannot be split over the mesh."""
+    """Raise InputError if heads of keys and values, which queries share, cannot be split over the mesh."""
     if mesh is not None and heads % mesh.shape[RULES["heads"]]:
         raise InputError(
             f"machine.mesh: its {RULES['heads']} axis of {mesh.shape[RULES['heads']]} does not divide the "

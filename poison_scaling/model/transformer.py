@@ -57,7 +57,8 @@ class Transformer(LanguageModel):
     ):
         self.dimensions, self.vocabulary = d, vocabulary
         self.settings, self.mesh, self.dtype = settings, mesh, jnp.dtype(settings.dtype)
-        check_heads(d.groups, mesh)
+        if d.groups < d.heads:
+            check_heads(d.groups, mesh)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(d.layers * Block.KEYS + 2))
         blocks = keys[1:-1].reshape(d.layers, Block.KEYS)
         self.embedding_VxD = weights(
