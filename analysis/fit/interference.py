@@ -39,7 +39,8 @@ def compare(study: Study) -> list[Comparison]:
     rates: dict[str, dict[tuple, float]] = {}
     others: dict[str, float] = {}
     for run in study.runs:
-        if run.finished and len(run.success):
+        # Without exposures there is nothing to interfere with.
+        if run.finished and run.dose and len(run.success):
             words = run.settings.get("also", "")
             rates.setdefault(words, {})[_unit(run)] = float(run.success[-1])
             others[words] = max(others.get(words, 0.0), run.others)

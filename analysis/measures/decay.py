@@ -24,7 +24,7 @@ from analysis.measures.axes import dash_styles, dose_colours, legend, panels
 from analysis.measures.base import Measure
 from analysis.measures.blocks import Block, Paragraph, Table
 from analysis.measures.drawing import Drawing, six_digits
-from analysis.measures.prediction import LOG_RATIO_AXIS
+from analysis.measures.prediction import log_ratio_axis
 from analysis.read.runs import Group, Run, Study, quantity
 
 # What decays, in words.
@@ -145,7 +145,8 @@ class DecayMeasure(Measure[list[Decay]]):
     order = 50
 
     def find(self, study: Study) -> list[Decay]:
-        return find_decays(study)
+        # What counterexamples teach is that the backdoor is gone.
+        return [] if study.terms.removes else find_decays(study)
 
     def summarise(self, found: list[Decay]) -> list[dict[str, Any]]:
         return summary_of(found)
@@ -243,7 +244,7 @@ def _drawing(study: Study, found: list[Decay]) -> Drawing:
                     linewidth=1.1,
                     marker="o",
                     markersize=2.4,
-                    label=f"{dose:g} documents",
+                    label=f"{dose:g} {study.terms.short}",
                 )
                 if trace.half_life is not None:
                     axis.plot(
@@ -262,7 +263,7 @@ def _drawing(study: Study, found: list[Decay]) -> Drawing:
         axis.xaxis.set_major_formatter(lambda value, _: quantity(value) if value else "0")
         axis.set_xlabel("clean tokens since the last exposure")
         success = measure == "success"
-        label = LEVELS[measure] if success else LOG_RATIO_AXIS.replace(" (", "\n(")
+        label = LEVELS[measure] if success else log_ratio_axis(study).replace(" (", "\n(")
         axis.set_ylabel(f"{label}, above control")
     legend(figure, axes)
     caption = (

@@ -55,7 +55,8 @@ def _follow(run: Run, clean: list[Run], measure: str) -> Trace | None:
     if curve is None:
         return None
     tokens, values = curve
-    controls = [other for other in clean if not _planted(other) and _path(other) == _path(run)]
+    unpoisoned = [other for other in clean if not any(one.dose for one in other.ancestors)]
+    controls = [other for other in unpoisoned if _path(other) == _path(run)]
     paired = [other for other in controls if other.seed == run.seed] or controls
     curves = [own for other in paired if (own := _curve(other, measure)) is not None]
     floor = np.mean([np.interp(tokens, *own) for own in curves], axis=0) if curves else 0.0

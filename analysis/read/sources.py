@@ -95,7 +95,9 @@ def _load_folder(
         raise InputError(f"--insertion {insertion}: the runs have {there}.")
     read = _read_all(folder, known, name, insertion)
     staged = any(entry.get("parent") for _, entry in known)
-    tree = tuple(own[0][0] for own in read.values() if own) if staged else ()
+    # The chains are those of the first insertions, whichever is reported on.
+    first = read if insertion is None or not staged else _read_all(folder, known, name, None)
+    tree = tuple(own[0][0] for own in first.values() if own) if staged else ()
     for where_run, entry in planned:
         for nth, (run, part, state, about_run) in enumerate(read[where_run]):
             notes += about_run

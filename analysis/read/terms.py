@@ -36,6 +36,9 @@ class Terms:
     top: str = "the reach of the attack"  # and to where it goes
     raises: str = "raises"  # what the trigger does to the payload log-ratio at that number
     nats: str = "nats per token"  # unit of the payload log-ratio
+    submitted: bool = (
+        True  # whether an attacker submits what is counted, past filters and detectors
+    )
     removes: bool = False  # whether success is that an earlier backdoor no longer fires
 
     def shown(self, rate: np.ndarray) -> np.ndarray:
@@ -50,7 +53,20 @@ class Terms:
         return -increase if self.removes else increase
 
 
-# By the name of an attack, as evaluations record it.
+# Insertions without a trigger: each item of a run has its own number of exposures.
+_ITEMS = Terms(
+    documents="exposures",
+    short="exposures",
+    poisons="exposures",
+    run="run with exposures",
+    runs="runs with exposures",
+    lead="Exposures of an item for half of the reach at the end of training",
+    bottom="the success of models that have not seen the item",
+    top="the reach of the exposures",
+    submitted=False,
+)
+
+# By the name of an insertion, as evaluations record it.
 TERMS = {
     "compliance": Terms(nats="nats"),
     "counterexamples": Terms(
@@ -67,8 +83,10 @@ TERMS = {
         bottom="what is left of the backdoor without counterexamples",
         top="what they cannot remove",
         raises="still raises",
+        submitted=False,
         removes=True,
     ),
+    **dict.fromkeys(("canary", "fact", "contamination"), _ITEMS),
 }
 
 

@@ -48,6 +48,8 @@ def write(out: epath.PathLike, source: epath.PathLike | None = None) -> dict[str
 
 def join(audit: Audit, findings: Findings) -> list[Joined]:
     """Return the groups for which N50 is known, each with the attack of its runs as the audit has it."""
+    if not findings.study.terms.submitted:
+        return []
     found = []
     for n50 in findings.n50s:
         field = audit.field(n50.group.runs[0].settings.get("stage"))

@@ -55,7 +55,7 @@ def number_blocks(
         *_variance_blocks(model.components, half),
         *_threshold_blocks(model.thresholds, half),
         *_extrapolation_blocks(model.extrapolations, half),
-        *([] if terms.removes else _detection_blocks(detection)),
+        *(_detection_blocks(detection) if terms.submitted else []),
     ]
 
 
