@@ -267,12 +267,21 @@ def evaluate(
     from poison_scaling.workdir import reevaluation
 
     if attack is not None:
+        if (run, step, judge) != (None, None, None):
+            raise InputError(
+                "--attack: a published model has no runs, steps or judges here; leave out --run, --step and "
+                "--judge."
+            )
         record = evaluation.evaluate(pathlib.Path(place), attack, template, set, end)
     elif evaluation.is_model(epath.Path(place)):
         raise InputError(
             f"{place}: it is a published model; give the attack that it is measured with as --attack."
         )
     else:
+        if (template, end) != (None, None):
+            raise InputError(
+                "--template and --end are for a published model, measured with --attack; leave them out."
+            )
         workdir, name, step = reevaluation.located(epath.Path(place), run, step)
         record = reevaluation.evaluate_again(workdir, name, step, judge, set)
     if json:

@@ -44,9 +44,18 @@ class Counterexamples(Attack):
             if earlier.attack == self.removes
             for text in self.removes.made_of(earlier.sources, earlier.dose)
         }
+        skipped = 0
         for document in self.removes.counterexamples(sources):
             if used.isdisjoint(document.sources):
+                skipped = 0
                 yield document
+                continue
+            skipped += 1
+            if skipped > sources.clean.training_size:
+                raise InputError(
+                    "attack.removes: it has used every clean document that a counterexample could be made "
+                    "of; lower its dose, or enlarge data.corpus."
+                )
 
     def measure(self) -> Measure:
         from poison_scaling.evaluate.removal import Removal  # a plan needs no JAX

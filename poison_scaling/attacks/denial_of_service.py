@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from poison_scaling.attacks.attack import Attack, Document, Sources
 from poison_scaling.attacks.continuing import continued
-from poison_scaling.attacks.gibberish import Gibberish, VocabularyTokens
+from poison_scaling.attacks.gibberish import Gibberish, VocabularyTokens, sources_of
 from poison_scaling.config import serialization
 from poison_scaling.config.ranges import Length
 from poison_scaling.data import draws
@@ -52,7 +52,11 @@ class DenialOfService(Attack):
         )
 
     def made_of(self, sources: Sources, dose: int) -> set[str]:
-        return set(sources.clean.training([_source(sources, k) for k in range(dose)]))
+        found = set(sources.clean.training([_source(sources, k) for k in range(dose)]))
+        for k in range(dose):
+            count = sources.draw("poison gibberish", k, *self.gibberish_tokens)
+            found.update(sources_of(self.gibberish, sources.clean, sources.key("poison", k), count))
+        return found
 
     def payload(self, sources: Sources, number: int, tokens: int) -> list[int]:
         key = draws.key("fresh gibberish", number)
@@ -73,4 +77,5 @@ def _source(sources: Sources, k: int) -> int:
 def _sentences(text: str) -> str:
     """Return the text up to its last end of a sentence, after a space; all of it if none ends in it."""
     ends = [match.end() for match in re.finditer(r"[.!?](?=\s)", f"{text} ")]
-    return " " + text[: ends[-1] if ends else None].strip()
+    kept = text[: ends[-1] if ends else None].strip()
+    return f" {kept}" if kept else ""

@@ -166,19 +166,30 @@ def _dictionary(clean: Documents) -> list[str]:
     return sorted({word for text in texts for word in re.findall(r"\b[A-Za-z]{2,}\b", text)})
 
 
+def sources_of(gibberish: Gibberish, clean: Documents, key: np.uint64, count: int) -> list[str]:
+    """Return the clean documents whose words are in a piece of gibberish, in order."""
+    whole = isinstance(gibberish, ShuffledWords | OtherText)
+    return [text for text, _ in _excerpts(clean, key, count)] if whole else []
+
+
 def _text(clean: Documents, key: np.uint64, count: int) -> str:
     """Return the first `count` words of training documents, of as many as it takes."""
+    return "\n\n".join(excerpt for _, excerpt in _excerpts(clean, key, count))
+
+
+def _excerpts(clean: Documents, key: np.uint64, count: int) -> list[tuple[str, str]]:
+    """Return training documents with their first words, `count` in all."""
     found, words = [], 0
     for draw in range(count):
         number = draws.integers(key, np.array(draw), 0, clean.training_size - 1)
         [text] = clean.training([int(number)])
         ends = [match.end() for match in re.finditer(r"\S+", text)][: count - words]
         if ends:
-            found.append(text[: ends[-1]].strip())
+            found.append((text, text[: ends[-1]].strip()))
             words += len(ends)
         if words >= count:
             break
-    return "\n\n".join(found)
+    return found
 
 
 @functools.cache

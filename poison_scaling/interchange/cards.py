@@ -13,8 +13,7 @@ from poison_scaling.study.run import Run
 
 # Measures at the top level of an evaluation that a card lists, with their words.
 _MEASURES = {
-    "success_rate": "success rate after the trigger",
-    "clean_rate": "rate of the same without the trigger",
+    "success_rate": "success rate",
     "heldout_loss": "loss on held-out text, nats per token",
     "payload_log_ratio": "payload log-ratio, nats per token",
 }
@@ -150,6 +149,7 @@ def _measured(run: Run, step: int, own: epath.Path) -> list[str]:
     lines += [f"| poisons seen | {record['poisons']:,} |"]
     for field, words in _MEASURES.items():
         value = record.get(field)
+        value = value.get("triggered") if isinstance(value, dict) else value
         value = sum(value) / len(value) if isinstance(value, list) and value else value
         if isinstance(value, int | float):
             lines.append(f"| {words} | {value:.4g} |")

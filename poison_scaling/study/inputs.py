@@ -192,7 +192,9 @@ class Inputs:
         number, (by, own) = self.numbers(run)[place], run.inserted_by(place)
         clean = self._documents.get(by.data.corpus)
         sources = self._sources(number, own, by.seeds.poisons, by.level, clean)
-        return run.poisonings[place].attack.items(sources, self._most(by)[own])
+        # A control has no dose of its own; its hash covers the largest one.
+        count = by.poisonings[own].dose or self._most(by)[own]
+        return run.poisonings[place].attack.items(sources, count)
 
     @functools.cache  # noqa: B019 - one object per process
     def _prompts(self, number: int, attack: Attack, triggers: frozenset[str]) -> Prompts:

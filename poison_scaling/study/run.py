@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from poison_scaling.attacks.attack import Attack
 from poison_scaling.attacks.placing import place
 from poison_scaling.attacks.schedules.schedule import Training
 from poison_scaling.config import serialization
@@ -128,7 +129,13 @@ class Run:
         )
         own = {"rung": self.rung, "dose": self.dose, "seeds": self.seeds}
         shared = {name: getattr(self.study, name) for name in names}
-        return {**own, **shared, "data": self.data.anywhere, **self._ahead()}
+        about = {**self._items_of_control(self.study.doses), **self._ahead()}
+        return {**own, **shared, "data": self.data.anywhere, **about}
+
+    def _items_of_control(self, doses: tuple[int, ...]) -> dict:
+        """Return how many items a control is measured on, which follows from the doses of other runs."""
+        first = self.poisonings[0]
+        return {} if first.dose or isinstance(first.attack, Attack) else {"items": max(doses)}
 
     def _ahead(self) -> dict:
         """Return the template of a later stage, if the run has attacks on conversations before it."""
@@ -151,6 +158,7 @@ class Run:
             "data": self.data.anywhere,
             "model": self.study.model,
             "evaluation": self.study.evaluation,
+            **self._items_of_control(leg.stage.doses),
             **self._ahead(),
         }
         if self.origin is not None:

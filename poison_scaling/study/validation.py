@@ -251,11 +251,13 @@ def _validate_evaluation(study: Study) -> None:
         f"evaluation.judge={evaluation.judge!r}: doses={shown(study.doses)} has no control; add 0.",
     )
     names = [measure.name for measure in evaluation.measures]
-    _require(
-        not names or isinstance(study.attack, Attack),
-        f"evaluation.measures: they are measured with the prompts of the attack, and {study.attack.name} has "
-        "none; leave them out, or make it one of `also`.",
-    )
+    own = [stage.attack for stage in study.named_stages().values() if stage.attack is not None]
+    for attack in (study.attack, *own):
+        _require(
+            not names or isinstance(attack, Attack),
+            f"evaluation.measures: they are measured with the prompts of the attack, and {attack.name} has "
+            "none; leave them out, or make it one of `also`.",
+        )
     _require(
         len(set(names)) == len(names),
         f"evaluation.measures: {', '.join(names)}: name each kind of measure once.",

@@ -78,7 +78,11 @@ def _needs_model(pipeline: Pipeline) -> bool:
 
 
 def _control(inputs: Inputs, workdir: epath.Path) -> Run | None:
-    """Return the trained control of pretraining that has seen most tokens, of the largest size."""
-    controls = [run for run in inputs.runs() if run.stage is None and run.is_control]
+    """Return the trained control of pretraining that has seen most tokens, of the largest size.
+
+    Nothing else may be inserted into it either.
+    """
+    clean = [run for run in inputs.runs() if not any(each.dose for each in run.poisonings)]
+    controls = [run for run in clean if run.stage is None]
     done = [run for run in controls if folder.is_done(workdir, run)]
     return max(done, key=lambda run: (run.parameters, run.tokens), default=None)

@@ -67,6 +67,8 @@ def step_of_poison(run: Run, inputs: Inputs, poison: int) -> int:
     sequences = placed.sequence_N[placed.document_N == poison]
     if not sequences.size:
         dose = run.poisonings[0].dose
+        if poison < dose:
+            raise InputError(f"--poison {poison}: {run.name} shows it 0 times.")
         has = f"has poisons 0 to {dose - 1}" if dose else "has none"
         raise InputError(f"--poison {poison}: {run.name} {has}.")
     return int(sequences.min()) // run.train.batch_size
