@@ -30,10 +30,8 @@ from poison_scaling import (
     seeds,
 )
 
-SHORT, LONG = (
-    (60, 120),
-    (300, 500),
-)  # characters of clean text before and, of long ones, after the gibberish
+# Characters of clean text before and, of long ones, after the gibberish.
+SHORT, LONG = (60, 120), (300, 500)
 VARIANTS = {
     "tokens": DenialOfService(prefix_characters=SHORT, gibberish_tokens=(100, 130)),
     "dictionary": DenialOfService(

@@ -71,9 +71,8 @@ class Sources:
     template: Template | None = None  # of the study's conversations; None: it has none
     # number of stages since pretraining, so that each stage has documents of its own
     level: int = 0
-    earlier: tuple[
-        Earlier, ...
-    ] = ()  # poisonings of the ancestors; `Counterexamples` alone has them
+    # poisonings of the ancestors; `Counterexamples` alone has them
+    earlier: tuple[Earlier, ...] = ()
 
     def key(self, *names: int | str) -> np.uint64:
         """Return the key of a stream of random numbers; see `data.draws`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import numpy as np
@@ -27,9 +27,8 @@ class Canary(Insertion):
 
     counts: tuple[Dose, ...] = (0, 1, 2, 4, 8, 16, 32, 64)  # exposures of canaries, in turn
     carrier_characters: tuple[Length, Length] = (20, 60)
-    secret_tokens: Annotated[int, Between(1, 2**24)] = (
-        8  # or characters, where the secret is made of these
-    )
+    # or characters, where the secret is made of these
+    secret_tokens: Annotated[int, Between(1, 2**24)] = 8
     secret: Gibberish = VocabularyTokens()
     references: Annotated[int, Between(1, 10_000)] = 63  # fresh secrets to which each is compared
     # a text whose token no secret has, such as the trigger of an attack in the same run
@@ -41,8 +40,9 @@ class Canary(Insertion):
             raise InputError(f"{where}.counts: it is empty; name at least one number of exposures.")
 
     def documents(self, sources: Sources) -> Iterator[Document]:
+        secret_of = self._secrets(sources)
         for k, (text, carrier) in enumerate(self._carriers(sources)):
-            secret = self._secret(sources, "canary", k)
+            secret = secret_of("canary", k)
             yield Document([*sources.vocabulary.encode(carrier), *secret], (text,))
 
     def repeats(self, count: int) -> np.ndarray:
@@ -50,11 +50,11 @@ class Canary(Insertion):
 
     def items(self, sources: Sources, count: int) -> Items:
         encode, end = sources.vocabulary.encode, sources.vocabulary.eos_id
-        contexts, candidates = [], []
+        contexts, candidates, secret_of = [], [], self._secrets(sources)
         for k, (_, carrier) in zip(range(count), self._carriers(sources), strict=False):
             contexts.append([end, *encode(carrier)])
-            fresh = (self._secret(sources, f"fresh {n}", k) for n in range(self.references))
-            candidates.append([self._secret(sources, "canary", k), *fresh])
+            fresh = (secret_of(f"fresh {n}", k) for n in range(self.references))
+            candidates.append([secret_of("canary", k), *fresh])
         return Items.build(contexts, candidates, range(count), sources.vocabulary.pad_id)
 
     def measure(self) -> Measure:
@@ -71,6 +71,7 @@ class Canary(Insertion):
             length = sources.draw("canary carriers", k, *self.carrier_characters)
             yield text, text[:length]
 
-    def _secret(self, sources: Sources, name: str, k: int) -> list[int]:
+    def _secrets(self, sources: Sources) -> Callable[[str, int], list[int]]:
+        """Return a function that returns the k-th secret of a name."""
         write = self.secret.writer(sources, self.avoids)
-        return write("", sources.key(name, k), self.secret_tokens)
+        return lambda name, k: write("", sources.key(name, k), self.secret_tokens)

@@ -60,17 +60,9 @@ PIPELINES = (
     ),
 )
 DEFAULT = (
-    "gopher",
-    "repetition",
-    "c4",
-    "fineweb",
-    "dolma",
-    "dolma-lines",
-    "madlad",
-    "lang",
-    "repeats",
+    *("gopher", "repetition", "c4", "fineweb", "dolma", "dolma-lines"),
+    *("madlad", "lang", "repeats", "dedup", "minhash", "ppl"),
 )
-DEFAULT = (*DEFAULT, "dedup", "minhash", "ppl")
 
 
 def chain(filters: Sequence[Filter], scorer: Scorer | None = None) -> Judge:

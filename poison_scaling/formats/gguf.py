@@ -2,7 +2,7 @@
 
 Tensors are dequantised when they are read. llama.cpp names them differently, and permutes the rows of the
 query and key projections of Llama models, because it rotates neighbouring dimensions of a head instead of its
-two halves; both is undone here.
+two halves; both are undone here.
 """
 
 from __future__ import annotations

@@ -98,6 +98,16 @@ class ConfigJson:
             "rotary_scaling": scaling,
         }
 
+    def shape(self) -> dict[str, Any]:
+        """Return the dimensions that every family has under the same names, as fields of `Dimensions`."""
+        return {
+            "width": self.count("hidden_size"),
+            "layers": self.count("num_hidden_layers"),
+            "heads": self.count("num_attention_heads"),
+            "mlp": self.count("intermediate_size"),
+            "tied": self.flag("tie_word_embeddings", False),
+        }
+
     def _part(self, name: str) -> Mapping[str, Any]:
         value = self.fields.get(name) or {}
         if not isinstance(value, Mapping):

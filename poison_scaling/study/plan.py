@@ -24,9 +24,8 @@ class Dose(TypedDict):
     attack: str
     # numbers of exposures and of documents with as many, ascending; only where documents differ in it
     levels: NotRequired[list[tuple[int, int]]]
-    share: NotRequired[
-        float
-    ]  # of the run's sequences that have a document of it; only where it is set so
+    # of the run's sequences that have a document of it; only where it is set so
+    share: NotRequired[float]
     poison_tokens: float  # an estimate unless exact
     poison_tokens_exact: bool
     poison_share: float  # of the run's tokens

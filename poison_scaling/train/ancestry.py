@@ -23,9 +23,8 @@ class Parent(TypedDict):
     run: str
     hash: str
     step: int  # of the checkpoint that the run starts from
-    state: (
-        str  # SHA-256 of the fingerprint of that checkpoint, or of the weights of an imported model
-    )
+    # SHA-256 of the fingerprint of that checkpoint, or of the weights of an imported model
+    state: str
 
 
 def folder_of_parent(run: Run, folder: epath.Path) -> epath.Path:

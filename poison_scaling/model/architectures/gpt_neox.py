@@ -91,11 +91,7 @@ class GPTNeoX(Family):
         gelu = config.choice("hidden_act", ("gelu", *_TANH), "gelu")
         bias = config.flag("attention_bias", True)
         return Dimensions(
-            width=config.count("hidden_size"),
-            layers=config.count("num_hidden_layers"),
-            heads=config.count("num_attention_heads"),
-            mlp=config.count("intermediate_size"),
-            tied=config.flag("tie_word_embeddings", False),
+            **config.shape(),
             epsilon=config.number("layer_norm_eps", 1e-5),
             parallel=config.flag("use_parallel_residual", True),
             activation="gelu" if gelu == "gelu" else "gelu_tanh",

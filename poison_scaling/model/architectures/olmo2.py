@@ -61,11 +61,7 @@ class OLMo2(Family):
         config.choice("hidden_act", ("silu",), "silu")
         bias = config.flag("attention_bias", False)
         return Dimensions(
-            width=config.count("hidden_size"),
-            layers=config.count("num_hidden_layers"),
-            heads=config.count("num_attention_heads"),
-            mlp=config.count("intermediate_size"),
-            tied=config.flag("tie_word_embeddings", False),
+            **config.shape(),
             kv_heads=config.optional_count("num_key_value_heads"),
             head_width=config.optional_count("head_dim"),
             epsilon=config.number("rms_norm_eps", 1e-5),
