@@ -237,11 +237,11 @@ all_started() {
 
 all_exited() { ! grep -q ' state=running ' <<<"$1"; }
 
-# Of the workers' exit codes: bad input, else the first failure, else an interruption, else 0. When one
-# worker fails, the others are interrupted because it is gone.
+# Of the exit codes of the workers that ended: bad input, else the first failure, else an interruption, else 0.
+# When one worker fails, the others are interrupted because it is gone.
 worst() {
   local codes
-  codes=$(sed -n 's/.* code=\([0-9][0-9]*\) .*/\1/p' <<<"$1")
+  codes=$(sed -n 's/.* state=exited code=\([^ ]*\) .*/\1/p' <<<"$1" | sed 's/^$/1/') # no code is a failure
   if grep -qx 2 <<<"$codes"; then
     echo 2
   else

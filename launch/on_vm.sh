@@ -11,8 +11,7 @@ set -euo pipefail
 
 HOME_FOLDER=$HOME/poison_scaling
 ALIVE=${POISON_ALIVE:-/var/tmp/poison_scaling.alive} # for watchdog.sh
-BEAT_SECONDS=${BEAT_SECONDS:-60} STOP_SECONDS=${STOP_SECONDS:-300}
-STALL_SECONDS=${STALL_SECONDS:-7200} # without a step, an evaluation or prepared data: the command hangs
+STOP_SECONDS=${STOP_SECONDS:-300}
 CODE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf 'on_vm: %s\n' "$*" >&2; }
@@ -114,70 +113,21 @@ wait_for() {
   return 1
 }
 
-# In a session of its own: run the command, tell how it goes, keep its exit code.
+# In a session of its own, with the environment of this commit's code: what runs the command is supervise.py.
 supervise() {
-  local url=$1 job=$2
+  local url=$1 job=$2 cache
   shift 2
   identify
-  local path=$CODE/.venv/bin:$PATH cache child code=0 beats
   cache=$(cat "$CODE/.cache" 2>/dev/null || true)
   [[ -z $cache ]] || export POISON_SCALING_CACHE=$cache
   cd -- "$CODE"
-  # Changed by poison-scaling whenever it makes progress; other commands leave it alone.
-  export POISON_SCALING_HEARTBEAT=$job/progress
-  [[ $1 != poison-scaling ]] || touch -- "$job/progress"
   # This commit's code goes before what is installed.
-  PATH=$path PYTHONPATH=$CODE PYTHONUNBUFFERED=1 "$@" </dev/null >"$job/log" 2>&1 &
-  child=$!
-  trap 'signalled=yes; kill -TERM "$child" 2>/dev/null || true' TERM
-  state running "" 0
-  (
-    trap 'exit 0' TERM # between two uploads, so that none overtakes the last one
-    for ((beat = 1; ; beat++)); do
-      alive
-      state running "" "$beat"
-      upload || true
-      if stalled "$job/progress"; then
-        echo "on_vm: no progress for $STALL_SECONDS s; the command is killed, and resumes from its last checkpoint." >>"$job/log"
-        touch -- "$job/killed"
-        kill -KILL "$child"
-      fi
-      sleep "$BEAT_SECONDS" &
-      wait "$!"
-    done
-  ) &
-  beats=$!
-  local signalled=yes again
-  while [[ $signalled == yes ]]; do # a signal ends `wait` with a code that is not the child's
-    signalled=no
-    again=0
-    wait "$child" || again=$?
-    ((again == 127)) || code=$again # 127: there is nothing left to wait for
-  done
-  [[ ! -e $job/killed ]] || code=75
-  kill "$beats" 2>/dev/null || true
-  wait "$beats" 2>/dev/null || true
-  state exited "$code" 0
-  for _ in 1 2 3 4 5; do
-    if upload; then break; fi
-    sleep 5
-  done
-}
-
-stalled() { [[ -e $1 && ! -e ${1%/*}/killed ]] && (($(date +%s) - $(stat -c %Y "$1") > STALL_SECONDS)); }
-
-state() { # whole or not at all
-  printf 'worker=%s of=%s state=%s code=%s beat=%s\n' "$WORKER" "$WORKERS" "$1" "$2" "$3" >"$job/.state"
-  mv -f -- "$job/.state" "$job/state"
-}
-
-upload() {
-  gcloud storage cp --quiet "$job/log" "$url/$WORKER.log" || true
-  gcloud storage cp --quiet "$job/state" "$url/$WORKER.state"
+  PATH=$CODE/.venv/bin:$PATH PYTHONPATH=$CODE PYTHONUNBUFFERED=1 exec python3 "$CODE/launch/supervise.py" \
+    "$url" "$job" "$WORKER" "$WORKERS" "$@"
 }
 
 # Whether a process is one of our supervisors: numbers are used again after a reboot.
-runs() { tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -q ' supervise '; }
+runs() { tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -Eq ' supervise |/supervise.py '; }
 
 # Every job that still runs here.
 stop() {

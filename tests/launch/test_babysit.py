@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -345,3 +346,28 @@ def test_one_slice_for_many_lines(cloud):
     assert (c.bucket / "w" / 'count-c "d"').read_text() == "2\n"
     assert c.resources() == [] and c.creations() == 1
     assert json.dumps(c.log()).count("ACCEPTED") == 1
+
+
+def test_a_signal_at_the_end_of_the_command_does_not_lose_its_exit_code(cloud):
+    """Regression: bash's `wait` returned -1, which nobody read, and an interrupted job counted as done."""
+    c = cloud()
+    machine = c.folder / "machines" / "0"
+    (machine / "bin").mkdir(parents=True)
+    shutil.copy(c.folder / "bin" / "gcloud", machine / "bin")
+    command = "trap 'exit 75' TERM; touch ready; for i in {1..200}; do sleep 0.05 & wait $!; done"
+    environment = c.environment(
+        HOME=str(machine), FAKE_MACHINE=str(machine), PATH=f"{machine / 'bin'}:/usr/bin:/bin"
+    )
+    for trial in range(12):
+        job = machine / f"job-{trial}"
+        job.mkdir()
+        arguments = ["supervise", f"gs://bucket/job-{trial}", job, "bash", "-c"]
+        process = subprocess.Popen(
+            [c.repository / "launch" / "on_vm.sh", *arguments, f"cd '{job}'; {command}"],
+            env=environment,
+            start_new_session=True,
+        )
+        wait_until((job / "ready").exists)
+        c.signal(machine, signal.SIGTERM)  # to the command and to its supervisor at once
+        assert process.wait(60) == 0
+        assert re.search(r"state=exited code=(75|143) ", (job / "state").read_text())
