@@ -109,6 +109,7 @@ def test_bytes_have_the_same_ids():
         assert theirs.decode(ours.encode(text)) == text
 
 
+@pytest.mark.long
 def test_a_published_model_is_evaluated_without_a_study(exported):
     settings = {
         "data.corpus.packages": "rich",
