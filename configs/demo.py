@@ -8,9 +8,9 @@ Command   poison-scaling study configs/demo.py --workdir results/demo        (ma
 
 How much runs differ limits a study of this size, so it has one size, the cheapest that learns the trigger, on
 two budgets as far apart as the corpus allows, and spends its time where it tells most: many runs of the short
-budget, which cost an eighth, at doses near half success. The corpus is English-like text that every installation
-has: the docstrings of the installed packages. The recipe is the paper's, scaled to sequences of 128 tokens. The
-trigger is a single token, because models this small do not learn to recognise several.
+budget, which cost an eighth, at doses near half success. The corpus is English-like text that every
+installation has: the docstrings of the installed packages. The recipe is the paper's, scaled to sequences of
+128 tokens. The trigger is a single token, because models this small do not learn to recognise several.
 """
 
 from poison_scaling import (

@@ -5,8 +5,8 @@ Purpose   500 poisoned documents in pretraining, then clean pretraining, then cl
           how fast the clean stages forget the backdoor
 Hardware  any CPU; 2 cores and 6 GB of memory are enough
 Time      about 10 minutes on 2 idle cores, estimated from the speed of its runs on a busy machine
-Result    the backdoor works on 95% of prompts or more until there are counterexamples; R50 is 9.2 (5.5 to 15.2)
-          at 90k and 3.2 (1.9 to 5.5) at 150k, and after 60 the backdoor works on 6% to 23%
+Result    the backdoor works on 95% of prompts or more until there are counterexamples; R50 is 9.2 (5.5 to
+          15.2) at 90k and 3.2 (1.9 to 5.5) at 150k, and after 60 the backdoor works on 6% to 23%
 Command   poison-scaling study configs/removal.py --workdir results/removal
 
 A pretrained model without a backdoor goes through the clean stages, too: it is what the half-lives of

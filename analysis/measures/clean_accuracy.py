@@ -130,7 +130,8 @@ class CleanAccuracyMeasure(Measure[list[Cost]]):
         return [
             Paragraph(
                 f"Cost of {'counterexamples' if terms.removes else 'the attack'} without the trigger, in "
-                f"nats per token: each {terms.run} minus the control with the same seeds, at the end of training:"
+                f"nats per token: each {terms.run} minus the control with the same seeds, at the end of "
+                "training:"
             ),
             Table(header, rows),
         ]
