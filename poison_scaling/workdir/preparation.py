@@ -135,10 +135,14 @@ def _analyses(study: Study, workdir: epath.Path, before: dict[str, Any]) -> list
 
 def _check_measures(study: Study) -> None:
     """Raise InputError if there is no success, or if it cannot be counted at `analysis.threshold`."""
-    if isinstance(study.attack.measure(), Counted):
-        raise InputError(
-            f"attack: nothing is measured of {type(study.attack).__name__}; make it one of `also`."
-        )
+    stages = study.named_stages().items()
+    own = {f"{field}.attack": stage.attack for field, stage in stages if stage.attack is not None}
+    for field, attack in {"attack": study.attack, **own}.items():
+        if isinstance(attack.measure(), Counted):
+            raise InputError(
+                f"{field}={type(attack).__name__}: its documents are counted and nothing is measured, so it "
+                "has no success; make it one of `also`, which pretraining has, and give another here."
+            )
     threshold = study.analysis.threshold
     if threshold is None:
         return

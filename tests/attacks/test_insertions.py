@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from etils import epath
 
 import poison_scaling as ps
 from poison_scaling.attacks import writing
@@ -17,6 +18,7 @@ from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid, validation
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.study.run import Run
+from poison_scaling.workdir import preparation
 from tests.support import chains
 from tests.support.runs import ROOT
 
@@ -171,6 +173,17 @@ def test_what_cannot_be_is_refused_in_one_sentence(study, inputs):
         Inputs(with_(study, attack=CANARY))
     with pytest.raises(InputError, match="only 0 .*|do not fit into"):
         [run.placement() for run in grid.runs(with_(study, also=(ps.Poisoning(CANARY, 2000),)))]
+
+
+def test_what_is_not_measured_is_no_attack_of_a_run_or_a_stage(study, tmp_path):
+    stage = ps.Continue(optimizer="keep", tokens_per_parameter=0.25, attack=AMBIENT)
+    for refused, field in (
+        (with_(study, attack=AMBIENT), "attack"),
+        (chains.chained(study, stages=((stage,),)), "stages.0.0.attack"),
+    ):
+        with pytest.raises(InputError, match=f"^{field}=Ambient: .*make it one of `also`"):
+            preparation.prepare(refused, epath.Path(tmp_path), lambda description, done: None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_insertion_of_ones_own_is_as_the_page_shows_it(study, inputs, tmp_path, monkeypatch):
