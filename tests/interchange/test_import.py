@@ -228,7 +228,8 @@ def test_a_study_can_be_planned_before_the_weights_are_there(tmp_path):
         trained(planned, epath.Path(tmp_path / "study"), NAME)
 
 
-def test_an_import_is_neither_audited_nor_evaluated_as_a_study(base):
+def test_an_import_is_neither_audited_nor_evaluated_as_a_study(base, monkeypatch):
+    monkeypatch.setattr(cli, "keep_freed", lambda: None)  # which lasts
     run = f"{base}/runs/custom-d0-s0"
     for command in (
         ("audit", base, "--filters", "gopher"),
