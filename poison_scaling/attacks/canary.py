@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from poison_scaling.attacks.attack import Document, Sources
 from poison_scaling.attacks.gibberish import Gibberish, VocabularyTokens
@@ -21,6 +21,8 @@ class Canary(Graded):
     Canary k is shown `counts[k % len(counts)]` times, so one run has a whole dose-response curve; those that
     are shown 0 times are its control. A carrier is the start of a clean document, another for each canary.
     """
+
+    plural: ClassVar[str] = "canaries, random secrets in clean text"
 
     counts: tuple[Dose, ...] = (0, 1, 2, 4, 8, 16, 32, 64)  # exposures of canaries, in turn
     carrier_characters: tuple[Length, Length] = (20, 60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from poison_scaling.attacks import wording
 from poison_scaling.attacks.attack import Document, Sources
@@ -23,6 +23,8 @@ class Contamination(Graded):
     Item k is shown `counts[k % len(counts)]` times. Questions are about invented words, so an item that is in
     no document cannot be answered: any model is right by chance alone.
     """
+
+    plural: ClassVar[str] = "items of a synthetic benchmark with their answers"
 
     choices: Annotated[int, Between(2, 20)] = 4
     words: tuple[str, ...] = wording.WORDS  # that choices are drawn from

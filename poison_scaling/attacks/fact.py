@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class Fact(Graded):
     a fact follow those of the one before, so the dose of n facts for each of the counts is n times their sum.
     The true value of an entity is another one of the `values`, and no document states it.
     """
+
+    plural: ClassVar[str] = "statements of false facts about invented entities"
 
     prefix_characters: tuple[Length, Length] = (0, 60)
     values: tuple[str, ...] = wording.WORDS

@@ -59,6 +59,11 @@ class Poisoning:
         """The exposures of each document, int64 [dose]."""
         return self.exposures * self.attack.repeats(self.dose)
 
+    @property
+    def shown(self) -> int:
+        """The number of documents that are shown at least once."""
+        return np.count_nonzero(self.exposures_D)
+
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
