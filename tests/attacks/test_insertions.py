@@ -52,6 +52,15 @@ def test_document_k_is_a_function_of_the_seed_and_k(insertion, inputs):
     assert insertion.trigger is None and not insertion.has_requests
 
 
+def test_hashes_of_insertions_are_what_they_were():
+    hashes = {one.name: stable_hash(one) for one in (ps.Canary(), ps.Fact(), ps.Contamination())}
+    assert hashes == {
+        "canary": "945a8ac45bed9b91",
+        "fact": "21232299235dac59",
+        "contamination": "7f436b742e9691fc",
+    }
+
+
 def test_canaries_are_placed_as_often_as_they_say(study, inputs):
     canaries = with_(study, attack=CANARY, doses=(0, 4, 9))
     whole, part = (run_of(canaries, dose) for dose in (9, 4))
