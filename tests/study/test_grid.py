@@ -141,6 +141,11 @@ def test_a_study_made_in_python_is_refused_like_one_in_a_file(study):
             "attack.prefix_characters.1",
         ),
         ("schedule", ps.Clustered(every=0), "schedule.every: 0"),
+        (
+            "evaluation",
+            dataclasses.replace(study.evaluation, measures=(ps.Detection(len),)),
+            "evaluation.measures.0.detector: .* is code, .* extend the class",
+        ),
     ):
         with pytest.raises(InputError, match=said):
             grid.runs(dataclasses.replace(study, **{field: value}))
