@@ -10,6 +10,7 @@ import numpy as np
 from poison_scaling.attacks import prompts, writing
 from poison_scaling.attacks.attack import Attack, Earlier, Sources
 from poison_scaling.attacks.counterexamples import Counterexamples
+from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.data import (
     clean_triggers,
     conversation_sequences,
@@ -21,6 +22,7 @@ from poison_scaling.data.conversation_sequences import ConversationSequences
 from poison_scaling.data.conversation_set import ConversationSet
 from poison_scaling.data.conversation_stream import ConversationStream
 from poison_scaling.data.conversations.conversations import Conversations
+from poison_scaling.data.documents import Documents
 from poison_scaling.data.poison import Poison
 from poison_scaling.data.sequences import Sequences
 from poison_scaling.data.settings import Data
@@ -55,6 +57,7 @@ class Inputs:
         self._attacks = study.attacks()
         self._texts = Texts(study, progress)
         self.documents = self._texts.of(data)
+        self.corpora = [self._corpora(attack, data) for attack in self._attacks.values()]
         self.conversations: list[dict[str, ConversationSet]] = [
             {
                 name: _conversations(f"{field}.{name}", source, progress)
@@ -68,7 +71,7 @@ class Inputs:
             self._template = next((template for template in own if template is not None), None)
         # Those of pretraining alone, because stages start from models that have this vocabulary already.
         others = [
-            self._texts.of(data, corpus) for corpora in study.corpora for corpus in corpora.values()
+            docs for corpora in self.corpora[: 1 + len(study.also)] for docs in corpora.values()
         ]
         self.vocabulary: Vocabulary = preparation.prepare(
             data, study.attack.trigger, self.documents, progress, others
@@ -229,17 +232,20 @@ class Inputs:
         Its text is that of a run with `data`, by default of pretraining.
         """
         data = data or self._study.data
-        corpora = [*self._attacks.values()][number].corpora.items()
         return Sources(
             seed,
             place,
             self._texts.of(data),
             self.vocabulary,
-            {name: self._texts.of(data, corpus) for name, corpus in corpora},
+            self._corpora([*self._attacks.values()][number], data),
             self.conversations[number],
             self._template,
             level,
         )
+
+    def _corpora(self, attack: Insertion, data: Data) -> dict[str, Documents]:
+        """Return the corpora of an insertion in a run with `data`, by name of the field."""
+        return {name: self._texts.of(data, corpus) for name, corpus in attack.corpora.items()}
 
     @functools.cache  # noqa: B019 - one object per process, and runs share its lists
     def _written(
