@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Generator
 
 import numpy as np
 
 from poison_scaling.attacks import prompts, writing
 from poison_scaling.attacks.attack import Attack, Earlier, Sources
 from poison_scaling.attacks.counterexamples import Counterexamples
+from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.data import (
     clean_triggers,
     conversation_sequences,
     conversation_set,
-    documents,
     sequences,
 )
 from poison_scaling.data.clean_triggers import Places, Trigger
@@ -24,7 +22,6 @@ from poison_scaling.data.conversation_sequences import ConversationSequences
 from poison_scaling.data.conversation_set import ConversationSet
 from poison_scaling.data.conversation_stream import ConversationStream
 from poison_scaling.data.conversations.conversations import Conversations
-from poison_scaling.data.corpora.corpus import Corpus
 from poison_scaling.data.documents import Documents
 from poison_scaling.data.poison import Poison
 from poison_scaling.data.sequences import Sequences
@@ -36,12 +33,13 @@ from poison_scaling.evaluate.items import Items
 from poison_scaling.evaluate.measure import Prompts
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.runtime.reporting import Progress, silent
-from poison_scaling.study import grid, validation
+from poison_scaling.study import grid, texts, validation
 from poison_scaling.study.plan import Plan
 from poison_scaling.study.run import Run
 from poison_scaling.study.settings import Study
 from poison_scaling.study.stages.finetuning import Finetune
 from poison_scaling.study.stages.stage import Stage
+from poison_scaling.study.texts import Texts, naming
 
 Clean = Sequences | ConversationSequences
 
@@ -57,14 +55,9 @@ class Inputs:
         data = study.data
         self._study = study
         self._attacks = study.attacks()
-        self.documents = documents.prepare(data, progress)
-        self.corpora: list[dict[str, Documents]] = [
-            {
-                name: _corpus(data, f"{field}.{name}", corpus, progress)
-                for name, corpus in attack.corpora.items()
-            }
-            for field, attack in self._attacks.items()
-        ]
+        self._texts = Texts(study, progress)
+        self.documents = self._texts.of(data)
+        self.corpora = [self._corpora(attack, data) for attack in self._attacks.values()]
         self.conversations: list[dict[str, ConversationSet]] = [
             {
                 name: _conversations(f"{field}.{name}", source, progress)
@@ -95,9 +88,10 @@ class Inputs:
             )
         self.heldout_NxL = self.heldout.read(np.arange(wanted))
         self._clean: dict[Stage | None, Clean] = {None: self.training}
-        self._documents = {data.corpus: self.documents}  # of corpora
         for field, stage in study.named_stages().items():
             self._clean[stage] = self._prepare(stage, f"{field}.", progress)
+        if study.start is not None:
+            self._texts.prepare_origins(study)
         fields = {
             attack.trigger: f"{field}.trigger"
             for field, attack in self._attacks.items()
@@ -122,10 +116,7 @@ class Inputs:
                     seq_len=data.seq_len,
                     progress=progress,
                 )
-        if data.corpus not in self._documents:
-            docs = _corpus(self._study.data, f"{prefix}corpus", data.corpus, progress)
-            self._documents[data.corpus] = docs
-        docs = self._documents[data.corpus]
+        docs = self._texts.prepare(data, f"{prefix}corpus")
         return sequences.prepare(data, docs, self.vocabulary, "training", progress)
 
     @functools.cached_property
@@ -190,11 +181,17 @@ class Inputs:
     def _items(self, run: Run, place: int) -> Items | None:
         """Return the items of insertion number `place` of a run."""
         number, (by, own) = self.numbers(run)[place], run.inserted_by(place)
-        clean = self._documents.get(by.data.corpus)
-        sources = self._sources(number, own, by.seeds.poisons, by.level, clean)
         # A control has no dose of its own; its hash covers the largest one.
         count = by.poisonings[own].dose or self._most(by)[own]
-        return run.poisonings[place].attack.items(sources, count)
+        return self._items_of(number, own, count, by.seeds.poisons, by.level, texts.source(by.data))
+
+    @functools.cache  # noqa: B019 - one object per process, and evaluations share them
+    def _items_of(
+        self, number: int, place: int, count: int, seed: int, level: int, data: Data
+    ) -> Items | None:
+        """Return the items of the first `count` documents of insertion `number`, `place` in the run."""
+        sources = self._sources(number, place, seed, level, data)
+        return [*self._attacks.values()][number].items(sources, count)
 
     @functools.cache  # noqa: B019 - one object per process
     def _prompts(self, number: int, attack: Attack, triggers: frozenset[str]) -> Prompts:
@@ -228,20 +225,27 @@ class Inputs:
         return number if number < 1 + len(self._study.also) else 0
 
     def _sources(
-        self, number: int, place: int, seed: int, level: int = 0, clean: Documents | None = None
+        self, number: int, place: int, seed: int, level: int = 0, data: Data | None = None
     ) -> Sources:
-        """Return what attack `number` of the study writes from; in its draws it has the number `place`."""
-        clean = clean or self.documents
+        """Return what attack `number` of the study writes from; in its draws it has the number `place`.
+
+        Its text is that of a run with `data`, by default of pretraining.
+        """
+        data = data or self._study.data
         return Sources(
             seed,
             place,
-            clean,
+            self._texts.of(data),
             self.vocabulary,
-            self.corpora[number],
+            self._corpora([*self._attacks.values()][number], data),
             self.conversations[number],
             self._template,
             level,
         )
+
+    def _corpora(self, attack: Insertion, data: Data) -> dict[str, Documents]:
+        """Return the corpora of an insertion in a run with `data`, by name of the field."""
+        return {name: self._texts.of(data, corpus) for name, corpus in attack.corpora.items()}
 
     @functools.cache  # noqa: B019 - one object per process, and runs share its lists
     def _written(
@@ -251,7 +255,7 @@ class Inputs:
         dose: int,
         seed: int,
         level: int,
-        corpus: Corpus,
+        data: Data,
         ancestors: tuple[Run, ...],
     ) -> list[Poison]:
         """Return the poisons of an attack at its largest dose; smaller doses are prefixes of them.
@@ -259,29 +263,27 @@ class Inputs:
         `place` is the number of the attack in the run, and `ancestors` are those on which its documents
         depend.
         """
-        sources = self._sources(number, place, seed, level, self._documents[corpus])
+        sources = self._sources(number, place, seed, level, data)
         earlier = tuple(one for run in ancestors for one in self._poisonings(run))
         sources = dataclasses.replace(sources, earlier=earlier)
         return writing.poisons([*self._attacks.values()][number], sources, dose)
 
     def _poisonings(self, run: Run) -> list[Earlier]:
-        """Return what the attacks of a run were written from, as far as this study knows them."""
-        known, documents = list(self._attacks.values()), self._documents.get(run.data.corpus)
-        found = []
+        """Return what the attacks of a run that counterexamples remove were written from."""
+        known, found = list(self._attacks.values()), []
+        removed = {attack.removes for attack in known if isinstance(attack, Counterexamples)}
         for place, poisoning in enumerate(run.poisonings):
             attack = poisoning.attack
-            if not isinstance(attack, Attack):
-                continue
-            if documents is not None and poisoning.dose and attack in known:
+            if isinstance(attack, Attack) and poisoning.dose and attack in removed:
                 number = known.index(attack)
-                sources = self._sources(number, place, run.seeds.poisons, run.level, documents)
+                sources = self._sources(number, place, run.seeds.poisons, run.level, run.data)
                 found.append(Earlier(attack, sources, poisoning.dose))
         return found
 
     def poisons(self, run: Run) -> list[list[Poison]]:
         """Return the poisons of each attack of a run, in the order of `numbers`."""
         most = self._most(run)
-        corpus, seed = run.data.corpus, run.seeds.poisons
+        data, seed = texts.source(run.data), run.seeds.poisons
         return [
             self._written(
                 number,
@@ -289,7 +291,7 @@ class Inputs:
                 dose,
                 seed,
                 run.level,
-                corpus,
+                data,
                 run.ancestors if isinstance(poisoning.attack, Counterexamples) else (),
             )[: poisoning.dose]
             for place, (number, dose, poisoning) in enumerate(
@@ -400,22 +402,6 @@ class Inputs:
                     "ones take their places."
                 )
         return [sentence for sentence in found if sentence]
-
-
-def _corpus(data: Data, name: str, corpus: Corpus, progress: Progress) -> Documents:
-    """Return the documents of a corpus other than the study's, split like it; `name` is its field."""
-    with naming("data.corpus", name):
-        return documents.prepare(dataclasses.replace(data, corpus=corpus), progress)
-
-
-@contextlib.contextmanager
-def naming(before: str, name: str) -> Generator[None]:
-    """Let messages of InputError that name the field `before` name the field `name`."""
-    try:
-        yield
-    except InputError as e:
-        said = str(e).replace(before, name)
-        raise InputError(said if name in said else f"{name}: {said}") from e
 
 
 def _conversations(name: str, source: Conversations, progress: Progress) -> ConversationSet:

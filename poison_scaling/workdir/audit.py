@@ -22,6 +22,7 @@ from analysis.fit.estimates import as_json, wilson
 from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.config import serialization
 from poison_scaling.data import draws
+from poison_scaling.data.poison import Poison
 from poison_scaling.filters import pipelines
 from poison_scaling.filters.filter import Decision, Rule, Scorer
 from poison_scaling.filters.pipelines import Pipeline
@@ -43,7 +44,7 @@ class Submitted:
     attack: int  # number in Study.attacks
     seed: int
     level: int  # number of stages before the one it is for
-    poison: int  # index of the document within the attack
+    poison: int  # index of the document within the attack, in the first run that has it
     document: str  # SHA-256 of its token ids, as in manifest.jsonl
     text: str
 
@@ -143,7 +144,8 @@ class Audit:
         """Return a hash of everything that the result of a chain depends on."""
         digest = hashlib.sha256()
         for poison in poisons:
-            digest.update(f"{poison.attack} {poison.text}".encode("utf-8", "replace"))
+            group = (poison.attack, poison.seed, poison.level)
+            digest.update(repr((group, poison.text)).encode("utf-8", "replace"))
         model = self.model if any(each.needs_model for each in pipeline.filters) else ""
         filters = serialization.to_json(pipeline.filters)
         about = (self.inputs.documents.key, self.study.data.heldout_documents)
@@ -245,16 +247,22 @@ def _stages(study: Study, attack: Insertion) -> list[str]:
 
 
 def submitted(inputs: Inputs) -> list[Submitted]:
-    """Return the distinct poisons of each attack, seed and stage as text."""
-    found: dict[tuple[int, int, int], list] = {}
+    """Return the distinct poisons of each attack, seed and stage as text.
+
+    They are those of all its runs, because counterexamples also depend on the run that they follow, and
+    stages of one level may have text of their own. Documents that are shown 0 times are in no training data.
+    """
+    found: dict[tuple[int, int, int], dict[str, Poison]] = {}
     for run in inputs.runs():
-        for number, poisons in zip(inputs.numbers(run), inputs.poisons(run), strict=True):
-            own = found.setdefault((number, run.seeds.poisons, run.level), [])
-            if len(poisons) > len(own):
-                own[:] = poisons
+        written = zip(inputs.numbers(run), inputs.poisons(run), run.poisonings, strict=True)
+        for number, poisons, poisoning in written:
+            own = found.setdefault((number, run.seeds.poisons, run.level), {})
+            for poison, exposures in zip(poisons, poisoning.exposures_D, strict=True):
+                if exposures:
+                    own.setdefault(poison.digest, poison)
     decode = inputs.vocabulary.decode
     return [
         Submitted(number, seed, level, p.number, p.digest, decode(p.tokens[1:-1].tolist()))
-        for (number, seed, level), poisons in sorted(found.items())
-        for p in poisons
+        for (number, seed, level), own in sorted(found.items())
+        for p in own.values()
     ]
