@@ -90,7 +90,12 @@ TERMS = {
 }
 
 
+def of_items(attack: str) -> bool:
+    """Return whether an insertion, by its name in a chain, is measured on items, each with its exposures."""
+    return TERMS.get(attack.partition(" #")[0]) == _ITEMS
+
+
 def terms_of(runs: Iterable[Run]) -> Terms:
     """Return the words for these runs: those of poisons unless all have one attack with words of its own."""
-    attacks = {run.settings.get("attack", "") for run in runs}
+    attacks = {run.settings.get("attack", "").removeprefix("also_") for run in runs}
     return TERMS.get(attacks.pop(), Terms()) if len(attacks) == 1 else Terms()

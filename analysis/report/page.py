@@ -53,7 +53,7 @@ def write(
     measured = find_all(study)
     summary = summarise(findings, measured, rule)
     audit = audits.read(epath.Path(source) / "audit")
-    joined = [] if audit is None else filtering.join(audit, findings)
+    joined, left_out = ([], []) if audit is None else filtering.join(audit, findings)
     summary["filters"] = None if audit is None else filtering.summarise(audit, joined)
     recorded = [(measure, found) for measure, found in measured if found is not None]
     with matplotlib.rc_context(STYLE):
@@ -82,7 +82,7 @@ def write(
         *staged,
         *([Heading("Figures"), *pictures[1:]] if pictures[1:] else []),
         *_numbers(findings, summary),
-        *([Heading("Corpus filters"), *filtering.blocks(audit, joined)] if audit else []),
+        *([Heading("Corpus filters"), *filtering.blocks(audit, joined, left_out)] if audit else []),
         *([Heading("Measures"), *sections] if sections else []),
         *closing_blocks(summary),
     ]

@@ -68,7 +68,7 @@ def test_a_report_says_what_an_attacker_must_submit(tmp_path):
 def test_an_audit_has_a_page_of_its_own_with_and_without_a_trained_study(tmp_path):
     alone, source = epath.Path(tmp_path) / "alone", epath.Path(tmp_path) / "study"
     audited(alone)
-    assert filtering.write(alone, alone)["chains"][0]["submitted"] == {}
+    assert filtering.write(alone)["chains"][0]["submitted"] == {}
     assert "90.0% (85.7 to 93.1)" in filtering.answer(alone)
     save(simulate(crossed(SQUARE), Truth(), 0), source)
     audited(source / "audit")

@@ -13,13 +13,15 @@ from analysis import files, report
 from analysis.fit import findings as findings_lib
 from analysis.fit.retention import find_retention
 from analysis.measures.axes import dash_styles
+from analysis.measures.blocks import Paragraph
 from analysis.read import chains
 from analysis.read.records import Record
 from analysis.read.runs import Run
 from analysis.read.sources import load
 from analysis.report.n50_figure import draw_n50
 from analysis.report.page import fit_figures
-from tests.analysis import staged
+from analysis.report.stages import stage_blocks, stage_figures
+from tests.analysis import inserted, staged
 
 ATTACK = "denial_of_service"
 
@@ -154,6 +156,18 @@ def test_a_run_that_is_not_finished_has_no_success_at_the_end(folder, tmp_path):
 
 def test_conversations_that_were_left_out_are_said(written):
     assert "Left out: 7 (stages.1.0)." in written[1]
+
+
+def test_several_insertions_have_a_figure_each_and_words_for_those_of_items(tmp_path):
+    study = load(inserted.write_stages(epath.Path(tmp_path) / "study"))
+    chained = [one for one in stage_figures(study) if one.name.startswith("chain")]
+    assert [one.title.partition(": ")[2] for one in chained] == [
+        *("denial of service", "denial of service #2", "denial of service #3", "canary")
+    ]
+    labels = chained[-1].figure.axes[0].get_legend_handles_labels()[1]
+    assert "12 documents in pretraining" in labels and "without poison so far" not in labels
+    said = [block.text for block in stage_blocks(study, []) if isinstance(block, Paragraph)]
+    assert "the success of canary is that of all items" in said[0]
 
 
 def test_each_series_of_clean_sizes_has_one_colour_and_its_law(folder, tmp_path):
