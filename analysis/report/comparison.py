@@ -21,7 +21,6 @@ from analysis.measures.base import find_all
 from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Table
 from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import rules
-from analysis.read.rules import Rule
 from analysis.read.runs import Study, at_threshold
 from analysis.read.sources import load
 from analysis.report import folder
@@ -74,7 +73,9 @@ def write(
             summaries.summarise(found, find_all(found.study), rule)
             for found, rule in zip(both, used, strict=True)
         ],
-        "rules": _rules_words(studies, used),
+        "rules": rules.in_words(
+            [(study.name, rule) for study, rule in zip(studies, used, strict=True)]
+        ),
         "ratios": [
             {
                 "group": p.first.group.label,
@@ -115,14 +116,6 @@ def _load(first: epath.PathLike, second: epath.PathLike, columns: Sequence[str])
     # Without a table, the first source says that there are no columns to name.
     named = tables or sources[:1]
     return [load(source, columns if source in named else ()) for source in sources]
-
-
-def _rules_words(studies: list[Study], used: list[Rule]) -> str:
-    """Return by which rule the studies are decided, a sentence or two."""
-    if used[0] == used[1]:
-        return f"Both studies are decided by the same rule: {used[0].words}."
-    told = [f"{study.name}: {rule.words}" for study, rule in zip(studies, used, strict=True)]
-    return f"The studies are decided by different rules. {'; '.join(told)}."
 
 
 def _half(names: list[str]) -> str:
