@@ -104,7 +104,9 @@ def differences(first: Study, one: Run, second: Study, other: Run) -> Difference
     """Return the settings in which two runs differ, apart from size, tokens, dose and seeds."""
     ours, theirs = _configured(first, one), _configured(second, other)
     if not ours or not theirs:
-        ours, theirs = _recorded(first, one), _recorded(second, other)
+        # Tables have the labels of stages as the law has them, without those of the study.
+        chained = bool(first.chains and second.chains)
+        ours, theirs = _recorded(first, one, chained), _recorded(second, other, chained)
         shared = [name for name in ours if name in theirs]
         ours, theirs = ({name: own[name] for name in shared} for own in (ours, theirs))
     found = {
@@ -160,17 +162,18 @@ def _leaves(prefix: str, value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", own
 
 
-def _recorded(study: Study, run: Run) -> dict[str, Any]:
-    """Return the settings that evaluations or tables record; what is missing is not known."""
-    chain = next((chain for chain in study.chains if chain.run == run.folder), None)
-    stage = run.settings.get("stage", "")
-    if study.level and chain is not None:
-        own = chain.labels[-1]
-        stage = (
-            f"{own} after {' → '.join(f'{label} ({dose:g})' for label, dose in chain.path[:-1])}"
-        )
-    known = {"exposures": "1", "also": "", **run.settings, "stage": stage}
-    return {"level": study.level, **known}
+def _recorded(study: Study, run: Run, chained: bool) -> dict[str, Any]:
+    """Return the settings that evaluations or tables record; what is missing is not known.
+
+    `chained` is whether to tell stages apart by the chains of the study.
+    """
+    known = {"exposures": "1", "also": "", "stage": "", **run.settings}
+    chains = {chain.run: chain for chain in study.chains}
+    if chained and run.folder in chains:
+        *before, (label, _) = chains[run.folder].path
+        after = " → ".join(f"{one} ({dose:g})" for one, dose in before)
+        known["stage"] = f"{label} after {after}" if before else label
+    return known
 
 
 def _equal(one: Any, other: Any) -> bool:

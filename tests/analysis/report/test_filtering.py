@@ -13,10 +13,12 @@ from analysis.design.study_folder import save
 from analysis.errors import InputError
 from analysis.files import read_json, write_json
 from analysis.fit import findings as findings_lib
-from analysis.fit.estimates import as_json, wilson
+from analysis.fit.estimates import Estimate, as_json, wilson
+from analysis.read import audits
 from analysis.read.runs import at_threshold
 from analysis.read.sources import load
 from analysis.report import filtering
+from analysis.report.filter_figures import Joined
 
 SQUARE = tuple((name, n, n * r) for name, n in (("S", 1e8), ("L", 4e8)) for r in (10, 40))
 
@@ -165,6 +167,19 @@ def test_a_study_that_cannot_be_read_is_said_and_one_not_evaluated_yet_is_no_err
     broken = changed(trained, tmp_path / "broken", lambda run: run | {"dose": "many"})
     with pytest.raises(InputError, match="field 'dose' is 'many'"):
         filtering.write(broken / "audit", broken)
+
+
+def test_siblings_that_are_read_as_one_survive_as_one(tmp_path):
+    fields = ("also.0.attack", "also.1.attack")
+    audited(epath.Path(tmp_path), fields)
+    audit = audits.read(tmp_path)
+    assert [audit.field(n, None, "") for n in (0, 1, 2)] == [None, *fields]
+    n50 = Estimate(100.0, 50.0, 200.0)
+    one, both = (
+        Joined("S", 1.0, n50, own).survival(audit.chains[0]) for own in (fields[:1], fields)
+    )
+    assert one.value == both.value == pytest.approx(0.1)
+    assert one.low < both.low < both.high < one.high
 
 
 def test_a_damaged_audit_is_refused_in_a_sentence(tmp_path):

@@ -9,6 +9,7 @@ from analysis.errors import InputError
 from analysis.fit.estimates import Estimate
 from analysis.fit.findings import Findings
 from analysis.fit.laws import N50
+from analysis.read import chains
 from analysis.read.runs import Run, Study
 from analysis.report import pairing
 
@@ -114,6 +115,21 @@ def test_without_configs_the_recorded_settings_are_compared():
     assert "differ there in exposures (1 and 4)" in pairing.match(one, other).said[0]
     unknown = found(a_run({}, attack="a", learning_rate="1e-2"))
     assert len(pairing.match(one, unknown).pairs) == 1
+
+
+def test_stages_without_configs_are_told_apart_by_their_chains():
+    def staged(dose, label=""):
+        root = dataclasses.replace(a_run({}), dose=float(dose), folder="root", name="root")
+        own = dataclasses.replace(a_run({}, stage="ft500"), parent=root)
+        tree = (root, own)
+        shortened = dataclasses.replace(own, settings=own.settings | {"stage": label})
+        return found(shortened, tree=tree, chains=chains.of(tree), level=1)
+
+    assert len(pairing.match(staged(100), staged(100, "after 20x-d100")).pairs) == 1
+    [said] = pairing.match(staged(100), staged(250)).said
+    assert "ft500 after pretraining (100) and ft500 after pretraining (250)" in said
+    table = found(a_run({}, stage="after 20x-d100"))
+    assert len(pairing.match(staged(100, "after 20x-d100"), table).pairs) == 1
 
 
 def test_what_came_before_a_stage_is_compared_too():

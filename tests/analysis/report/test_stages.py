@@ -83,6 +83,18 @@ def test_attacks_of_one_name_are_told_apart_by_their_order():
     assert [leg.end("a #2") for leg in last.legs] == [None, 0.1, 0.4]
 
 
+def test_a_stage_with_another_attack_after_ancestors_elsewhere_bears_on_none_of_theirs():
+    def leg(doses):
+        attack, dose = next(iter(doses.items()))
+        return chains.Leg("r", "stage", attack, dose, doses, 10.0, np.zeros(0), {})
+
+    chain = chains.Chain("S", "0", 50.0, (leg({"b": 5.0, "a": 0.0}),))
+    assert chain.poisoned("a") is None and chain.last_dose("a") == 0
+    assert chain.poisoned("b") == 0 and chain.last_dose("b") == 5
+    removed = chains.Chain("S", "0", 50.0, (*chain.legs, leg({"counterexamples #2": 7.0})))
+    assert removed.poisoned("a") == 1 and removed.last_dose("a") == 7
+
+
 def test_what_a_stage_leaves_is_measured_above_the_control(folder):
     found = {one.chain.words: one for one in find_retention(load(folder).chains)}
     poisoned, clean = found["pretraining (250) → clean"], found["pretraining → clean"]
