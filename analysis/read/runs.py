@@ -176,6 +176,11 @@ class Study:
         return groups
 
 
+def counted_by(study: Study, rule: Rule) -> Study:
+    """Return the study with success counted as a rule says; raises InputError as `at_threshold` does."""
+    return study if rule.threshold is None else at_threshold(study, rule.threshold)
+
+
 def at_threshold(study: Study, threshold: float) -> Study:
     """Return the study with success counted anew: perplexity increases by more than `threshold`.
 

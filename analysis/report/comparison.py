@@ -19,7 +19,7 @@ from analysis.measures.base import find_all
 from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Table
 from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import rules
-from analysis.read.runs import Study, at_threshold
+from analysis.read.runs import Study, counted_by
 from analysis.read.sources import load
 from analysis.report import folder, pairing
 from analysis.report import summary as summaries
@@ -51,10 +51,7 @@ def write(
     if studies[0].name == studies[1].name:
         studies = [replace(study, name=f"{study.name} {study.hash[:6]}") for study in studies]
     used = [rules.using(study.rule, margin, threshold) for study in studies]
-    studies = [
-        study if rule.threshold is None else at_threshold(study, rule.threshold)
-        for study, rule in zip(studies, used, strict=True)
-    ]
+    studies = [counted_by(study, rule) for study, rule in zip(studies, used, strict=True)]
     both = [
         findings_lib.find(study, rule.margin) for study, rule in zip(studies, used, strict=True)
     ]

@@ -16,7 +16,7 @@ from analysis.measures.blocks import Block, Heading, Paragraph, Table
 from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import audits
 from analysis.read.audits import Audit, Chain, Tally
-from analysis.read.runs import Run, Study, at_threshold
+from analysis.read.runs import Run, counted_by
 from analysis.read.sources import load
 from analysis.report import filter_figures, folder
 from analysis.report.filter_figures import Joined, removed
@@ -87,16 +87,11 @@ def _joined(audit: Audit, source: epath.PathLike | None) -> tuple[list[Joined], 
     if source is None:
         return [], []
     try:
-        study = _decided(load(source))
+        study = load(source)
     except NotEvaluated as error:
         return [], [f"N50 submitted is not known yet: {error}"]
+    study = counted_by(study, study.rule)
     return join(audit, findings_lib.find(study, study.rule.margin))
-
-
-def _decided(study: Study) -> Study:
-    """Return a study with success counted as its own rule says."""
-    threshold = study.rule.threshold
-    return study if threshold is None else at_threshold(study, threshold)
 
 
 def figures(audit: Audit, joined: list[Joined]) -> list[Drawing]:

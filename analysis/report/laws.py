@@ -22,7 +22,7 @@ from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Table
 from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import rules
 from analysis.read.chains import PRETRAINING
-from analysis.read.runs import Study, at_threshold
+from analysis.read.runs import Study, counted_by
 from analysis.read.sources import load_all
 from analysis.read.terms import Terms
 from analysis.report import folder
@@ -78,7 +78,7 @@ def write(
             for said in rules.departures(study.rules, rule)
         )
     )
-    studies = [_counted(study, rule.threshold) for study, rule in decided]
+    studies = [counted_by(study, rule) for study, rule in decided]
     found = [
         one
         for study, rule in zip(studies, used, strict=True)
@@ -157,10 +157,6 @@ def _named(sources: list[list[Study]]) -> list[Study]:
         for own in sources
         for study in own
     ]
-
-
-def _counted(study: Study, threshold: float | None) -> Study:
-    return study if threshold is None else at_threshold(study, threshold)
 
 
 def _counted_words(half: str) -> str:

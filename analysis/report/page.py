@@ -14,7 +14,7 @@ from analysis.measures.base import find_all
 from analysis.measures.blocks import Block, Heading
 from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import audits, rules
-from analysis.read.runs import at_threshold
+from analysis.read.runs import counted_by
 from analysis.read.sources import load
 from analysis.report import filtering, folder, law_figures, n50_figure, success_figures
 from analysis.report.lead import lead_blocks
@@ -47,8 +47,7 @@ def write(
     """
     study = load(source, columns, level, insertion)
     rule = rules.using(study.rule, margin, threshold)
-    if rule.threshold is not None:
-        study = at_threshold(study, rule.threshold)
+    study = counted_by(study, rule)
     findings = findings_lib.find(study, rule.margin)
     measured = find_all(study)
     summary = summarise(findings, measured, rule)
