@@ -98,6 +98,11 @@ class Group:
         return f"{self.size} ({self.setting})" if self.setting else self.size
 
     @property
+    def exposures(self) -> float:
+        """Return how often each document is shown."""
+        return float(self.runs[0].settings.get("exposures") or 1)
+
+    @property
     def doses(self) -> list[float]:
         """Return the distinct doses, ascending."""
         return sorted({run.dose for run in self.runs})

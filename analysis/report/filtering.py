@@ -66,7 +66,7 @@ def join(audit: Audit, findings: Findings) -> tuple[list[Joined], list[str]]:
         if None in fields:
             unknown.append(n50.group.label)
             continue
-        exposures = float(runs[0].settings.get("exposures", 1))
+        exposures = n50.group.exposures
         in_documents = n50.poisons.map(lambda value, each=exposures: value / each)
         own = tuple(sorted(field for field in fields if field is not None))
         found.append(Joined(n50.group.label, exposures, in_documents, own))

@@ -116,6 +116,10 @@ def test_exposures_of_one_document_are_submitted_once(trained, tmp_path):
         assert often["chains"][0]["submitted"][label]["value"] == pytest.approx(found["value"] / 4)
     page = (place / "audit" / "index.html").read_text()
     assert "divided by the exposures of each document: 4 in S, 1B tokens, 4 in S, 4B tokens" in page
+    study = load(place)
+    assert {group.exposures for group in study.groups()} == {4}
+    assert study.terms.lead.startswith("Exposures of poisoned documents")
+    assert load(trained).terms.lead.startswith("Poisoned documents")
     assert "exposures of each" not in (trained / "audit" / "index.html").read_text()
 
 
