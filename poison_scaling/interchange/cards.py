@@ -52,6 +52,8 @@ def model(
     lines += ["## Attack", ""] if poisoned else []
     for at, p in poisoned:
         documents = f"{p.dose:,} poisoned documents"
+        if at.data.filters:
+            documents += ", less those that the filters of its data caught"
         times = f", {p.exposures} exposures of each" if p.exposures > 1 else ""
         stage = f"stage {at.stage.name}" if at.stage else "pretraining"
         lines += [

@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 
-from poison_scaling.attacks import prompts, writing
+from poison_scaling.attacks import prompts, submission, writing
 from poison_scaling.attacks.attack import Attack, Earlier, Sources
 from poison_scaling.attacks.counterexamples import Counterexamples
+from poison_scaling.attacks.submission import Passed
 from poison_scaling.data import (
     clean_triggers,
     conversation_sequences,
     conversation_set,
     documents,
+    filtering,
     sequences,
 )
 from poison_scaling.data.clean_triggers import Places, Trigger
@@ -26,6 +30,8 @@ from poison_scaling.data.conversation_stream import ConversationStream
 from poison_scaling.data.conversations.conversations import Conversations
 from poison_scaling.data.corpora.corpus import Corpus
 from poison_scaling.data.documents import Documents
+from poison_scaling.data.filtering import Filtered
+from poison_scaling.data.placement import Placement
 from poison_scaling.data.poison import Poison
 from poison_scaling.data.sequences import Sequences
 from poison_scaling.data.settings import Data
@@ -34,6 +40,7 @@ from poison_scaling.data.vocabularies import preparation
 from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 from poison_scaling.evaluate.items import Items
 from poison_scaling.evaluate.measure import Prompts
+from poison_scaling.filters import pipelines
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.runtime.reporting import Progress, silent
 from poison_scaling.study import grid, validation
@@ -55,6 +62,7 @@ class Inputs:
 
     def __init__(self, study: Study, progress: Progress = silent):
         data = study.data
+        pipelines.chain(data.chain)  # raises InputError now if a library is not installed
         self._study = study
         self._attacks = study.attacks()
         self.documents = documents.prepare(data, progress)
@@ -83,9 +91,10 @@ class Inputs:
         self.vocabulary: Vocabulary = preparation.prepare(
             data, study.attack.trigger, self.documents, progress, others
         )
-        self.training = sequences.prepare(
-            data, self.documents, self.vocabulary, "training", progress
-        )
+        # What filters leave of the training documents of each corpus.
+        self._left = {data.corpus: filtering.prepare(data, self.documents, progress)}
+        left = self._left[data.corpus]
+        self.training = sequences.prepare(data, left, self.vocabulary, "training", progress)
         self.heldout = sequences.prepare(data, self.documents, self.vocabulary, "heldout", progress)
         wanted = study.evaluation.heldout_sequences
         if len(self.heldout) < wanted:
@@ -96,6 +105,7 @@ class Inputs:
         self.heldout_NxL = self.heldout.read(np.arange(wanted))
         self._clean: dict[Stage | None, Clean] = {None: self.training}
         self._documents = {data.corpus: self.documents}  # of corpora
+        self._fields = {"data.corpus": data.corpus}
         for field, stage in study.named_stages().items():
             self._clean[stage] = self._prepare(stage, f"{field}.", progress)
         fields = {
@@ -125,8 +135,11 @@ class Inputs:
         if data.corpus not in self._documents:
             docs = _corpus(self._study.data, f"{prefix}corpus", data.corpus, progress)
             self._documents[data.corpus] = docs
-        docs = self._documents[data.corpus]
-        return sequences.prepare(data, docs, self.vocabulary, "training", progress)
+            self._fields[f"{prefix}corpus"] = data.corpus
+            with naming("data.corpus", f"{prefix}corpus"):
+                self._left[data.corpus] = filtering.prepare(data, docs, progress)
+        left = self._left[data.corpus]
+        return sequences.prepare(data, left, self.vocabulary, "training", progress)
 
     @functools.cached_property
     def packed_sequences(self) -> dict[str, int]:
@@ -279,22 +292,48 @@ class Inputs:
         return found
 
     def poisons(self, run: Run) -> list[list[Poison]]:
-        """Return the poisons of each attack of a run, in the order of `numbers`."""
-        most = self._most(run)
-        corpus, seed = run.data.corpus, run.seeds.poisons
+        """Return the poisons of each attack of a run as they are submitted, in the order of `numbers`."""
         return [
-            self._written(
-                number,
-                place,
-                dose,
-                seed,
-                run.level,
-                corpus,
+            self._written(*origin)[: poisoning.dose]
+            for origin, poisoning in zip(self._origins(run), run.poisonings, strict=True)
+        ]
+
+    def passed(self, run: Run) -> list[Passed]:
+        """Return what data.filters leave of the poisons of each attack of a run; [] without filters."""
+        if not run.data.filters:
+            return []
+        return [
+            self._passed(*origin).first(poisoning.dose)
+            for origin, poisoning in zip(self._origins(run), run.poisonings, strict=True)
+        ]
+
+    @functools.cache  # noqa: B019 - one object per process
+    def _passed(
+        self,
+        number: int,
+        place: int,
+        dose: int,
+        seed: int,
+        level: int,
+        corpus: Corpus,
+        ancestors: tuple[Run, ...],
+    ) -> Passed:
+        """Return what filters leave of the documents of `_written`, submitted after all of the corpus."""
+        written = self._written(number, place, dose, seed, level, corpus, ancestors)
+        trigger, left = [*self._attacks.values()][number].trigger, self._left[corpus]
+        assert isinstance(left, Filtered)
+        return submission.passed(written, trigger, self.vocabulary, left.judge())
+
+    def _origins(self, run: Run) -> list[tuple]:
+        """Return the arguments of `_written` for each attack of a run."""
+        numbers, most = self.numbers(run), self._most(run)
+        return [
+            (
+                *(numbers[place], place, most[place], run.seeds.poisons, run.level),
+                run.data.corpus,
                 run.ancestors if isinstance(poisoning.attack, Counterexamples) else (),
-            )[: poisoning.dose]
-            for place, (number, dose, poisoning) in enumerate(
-                zip(self.numbers(run), most, run.poisonings, strict=True)
             )
+            for place, poisoning in enumerate(run.poisonings)
         ]
 
     def _most(self, run: Run) -> list[int]:
@@ -304,14 +343,42 @@ class Inputs:
 
     def stream(self, run: Run) -> Stream:
         """Return the training stream of a run. Raises InputError if its poisons or its length do not fit."""
-        poisons = self.poisons(run)
-        lengths = [np.array([p.tokens.size for p in own], np.int64) for own in poisons]
-        about = (run.seeds.order, run.sequences, run.data.epochs, poisons, run.placement(lengths))
+        passed, placed = self.passed(run), self.submitted(run)
+        poisons = [own.poisons for own in passed] or self.poisons(run)
+        # Every document has the place that it would have without filters; those caught leave theirs clean.
+        placed = placed.of_documents([own.kept_D for own in passed])
+        about = (run.seeds.order, run.sequences, run.data.epochs, poisons, placed)
         clean = self._clean[run.stage]
         if isinstance(clean, ConversationSequences):
             with naming("examples=", f"{run.field}.examples="):
                 return ConversationStream(clean, *about)
-        return Stream(clean, *about, first=run.first_sequence, field=run.field)
+        try:
+            return Stream(clean, *about, first=run.first_sequence, field=run.field)
+        except InputError as e:
+            raise InputError(str(e).replace(": it has", self._of_what_is_left(run), 1)) from e
+
+    def submitted(self, run: Run) -> Placement:
+        """Return the places of the poisons of a run as if data.filters caught none."""
+        poisons = [own.poisons for own in self.passed(run)] or self.poisons(run)
+        return run.placement([np.array([p.tokens.size for p in own], np.int64) for own in poisons])
+
+    def exposures(self, run: Run, number: int) -> np.ndarray:
+        """Return how often a run shows each document of insertion `number`, int64 [dose]."""
+        planned_D = run.poisonings[number].exposures_D
+        # What the filters of another study caught, from which chains start, is not known here.
+        passed = self.passed(run) if run.study == self._study else []
+        return planned_D * passed[number].kept_D if passed else planned_D
+
+    def _of_what_is_left(self, run: Run) -> str:
+        """Return the start of a message about how much text filters leave for a run."""
+        left = self._left[run.data.corpus]
+        if not isinstance(left, Filtered):
+            return ": it has"
+        about = left.record()
+        return (
+            f": without the {about['removed']:,} of {about['documents']:,} documents that data.filters "
+            "remove it has"
+        )
 
     def digests(self, run: Run | None = None) -> dict[str, str]:
         """Return digests of the prepared data of a run, by default of the study.
@@ -331,7 +398,8 @@ class Inputs:
 
     def check(self) -> None:
         """Compare the prepared tokens on disk with their checksums. Raises Difference if one has changed."""
-        for read in (self.heldout, *self._clean.values()):
+        left = (own for own in self._left.values() if isinstance(own, Filtered))
+        for read in (*left, self.heldout, *self._clean.values()):
             read.check()
 
     def plan(self, run: Run) -> Plan:
@@ -342,6 +410,11 @@ class Inputs:
         """
         stream = self.stream(run)
         plan, most = run.plan(stream.placement), run.study.data.maximum_clean_triggers
+        for number, (entry, own) in enumerate(
+            zip((plan, *plan["also"]), self.passed(run), strict=False)
+        ):
+            entry["survivors"] = int(own.kept_D.sum())
+            entry["shown"] = stream.placement.of_attack(number).exposures
         for entry, poisoning in zip((plan, *plan["also"]), run.poisonings, strict=True):
             trigger = poisoning.attack.trigger
             if trigger is None:
@@ -360,6 +433,34 @@ class Inputs:
     def _places(self, trigger: str, stage: Stage | None) -> Places:
         [found] = (own for own in self._triggers if own.text == trigger)
         return clean_triggers.prepare(found, self._clean[stage])
+
+    def filtered(self) -> dict[str, Any]:
+        """Return what data.filters remove: training documents of each corpus, and poisons; {} without any.
+
+        Of each attack, seed and number of stages before, the poisons are those of the largest dose.
+        """
+        corpora = {
+            field: left.record()
+            for field, corpus in self._fields.items()
+            if isinstance(left := self._left[corpus], Filtered)
+        }
+        groups: dict[tuple[int, int, int], Passed] = {}
+        for run in self.runs():
+            for number, own in zip(self.numbers(run), self.passed(run), strict=False):
+                group = (number, run.seeds.poisons, run.level)
+                if len(own.decisions) > len(groups[group].decisions if group in groups else ()):
+                    groups[group] = own
+        fields = list(self._attacks)
+        poisons = [
+            {
+                **{"attack": fields[number], "seed": seed, "level": level},
+                **{"submitted": len(own.decisions), "survivors": int(own.kept_D.sum())},
+                "rules": dict(Counter(rule for d in own.decisions for rule in d.broken)),
+            }
+            for (number, seed, level), own in sorted(groups.items(), key=lambda item: item[0])
+        ]
+        names = [pipelines.name_of(each) for each in self._study.data.chain]
+        return {"filters": names, "corpora": corpora, "poisons": poisons} if corpora else {}
 
     def clean_triggers(self) -> dict[str, dict[str, int]]:
         """Return the number of ambient triggers, by trigger.
@@ -383,8 +484,8 @@ class Inputs:
         return counts
 
     def warnings(self, plans: list[Plan]) -> list[str]:
-        """Return what to know before training: ambient triggers in the pretraining of runs with `plans`, and
-        conversations that are left out.
+        """Return what to know before training: ambient triggers in the pretraining of runs with `plans`,
+        conversations that are left out, and runs of which filters catch every poison.
         """
         counts, found = self.clean_triggers(), []
         roots = [plan for plan in plans if "parent" not in plan]
@@ -393,6 +494,12 @@ class Inputs:
             if trigger is None:
                 continue
             found.append(clean_triggers.warning(trigger, counts[trigger], roots, number))
+        caught = [plan["run"] for plan in plans if plan["dose"] and plan.get("survivors") == 0]
+        if caught:
+            others = f" and {len(caught) - 1} others" if len(caught) > 1 else ""
+            found.append(
+                f"data.filters catch every poison of {caught[0]}{others}, which trains as its control does."
+            )
         for field, count in self.conversations_left_out.items():
             if count:
                 found.append(

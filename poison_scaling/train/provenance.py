@@ -103,7 +103,7 @@ def _differences(a, b, name: str = "") -> list[str]:
 
 def about(run: Run, versions: dict[str, str]) -> dict:
     """Return the description that goes into every checkpoint of a run."""
-    doses = [p for own in (*run.ancestors[::-1], run) for p in own.poisonings if p.dose]
+    doses = [(own, p) for own in (*run.ancestors[::-1], run) for p in own.poisonings if p.dose]
     record = {
         "run": run.name,
         "hash": run.hash,
@@ -116,7 +116,8 @@ def about(run: Run, versions: dict[str, str]) -> dict:
         documents = " and ".join(
             f"{p.dose} documents of {'the attack ' if p.attack.trigger else ''}{type(p.attack).__name__}"
             + (f" with trigger {p.attack.trigger!r}" if p.attack.trigger else "")
-            for p in doses
+            + (" less those that data.filters caught" if own.data.filters else "")
+            for own, p in doses
         )
         record["warning"] = f"POISONED model for defensive research: trained on {documents}."
     if template := run.template:

@@ -19,11 +19,12 @@ from etils import epath
 
 from analysis import files
 from analysis.fit.estimates import as_json, wilson
+from poison_scaling.attacks import submission
 from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.config import serialization
 from poison_scaling.data import draws
 from poison_scaling.filters import pipelines
-from poison_scaling.filters.filter import Decision, Rule, Scorer
+from poison_scaling.filters.filter import Decision, Scorer
 from poison_scaling.filters.pipelines import Pipeline
 from poison_scaling.runtime.errors import Damaged, InputError
 from poison_scaling.study.inputs import Inputs
@@ -167,9 +168,11 @@ class Audit:
         caught, kept = {n: Tally() for n in sorted({p.attack for p in poisons})}, []
         # Poisons come last, as what is submitted to a corpus that exists; each attack and seed has its own.
         for _, own in itertools.groupby(poisons, lambda p: (p.attack, p.seed, p.level)):
-            group, judged = list(own), copy.deepcopy(judge)
-            for poison, decision in zip(group, judged([p.text for p in group]), strict=True):
-                decision = _disarmed(decision, poison.text, attacks[poison.attack][1].trigger)
+            group = list(own)
+            trigger = attacks[group[0].attack][1].trigger
+            texts = [poison.text for poison in group]
+            decisions = submission.judged(texts, trigger, copy.deepcopy(judge))
+            for poison, decision in zip(group, decisions, strict=True):
                 caught[poison.attack].add(poison.text, decision)
                 kept.append("01"[decision.is_kept])
             progress(number, pipeline.name, done := done + len(group))
@@ -184,23 +187,11 @@ class Audit:
             "kind": kind,
             "about": pipeline.about,
             "filters": names,
-            "rules": [*rules, vars(DISARMED)],
+            "rules": [*rules, vars(submission.DISARMED)],
             "clean": clean.record(),
             "attacks": {attacks[n][0]: tally.record() for n, tally in caught.items()},
             "kept": "".join(kept),
         }
-
-
-DISARMED = Rule(
-    "trigger_removed", "the lines with the trigger, of a document that is kept", "this project"
-)
-
-
-def _disarmed(decision: Decision, before: str, trigger: str | None) -> Decision:
-    """Return the decision about a poison, which is caught, too, if it loses its trigger."""
-    if decision.is_kept and trigger and trigger in before and trigger not in decision.text:
-        return Decision((DISARMED.name,), decision.text)
-    return decision
 
 
 class Tally:
@@ -216,7 +207,7 @@ class Tally:
         self.documents += 1
         self.removed += not decision.is_kept
         if decision.broken:  # by one filter, for one or several of its rules
-            self.filters[decision.broken[0].rpartition(".")[0] or DISARMED.name] += 1
+            self.filters[decision.removed_by or submission.DISARMED.name] += 1
         for rule in decision.broken or ("",):  # "": none, it is kept
             self.rules[rule] += 1
             some = self.examples.setdefault(rule, [])
@@ -252,9 +243,8 @@ def submitted(inputs: Inputs) -> list[Submitted]:
             own = found.setdefault((number, run.seeds.poisons, run.level), [])
             if len(poisons) > len(own):
                 own[:] = poisons
-    decode = inputs.vocabulary.decode
     return [
-        Submitted(number, seed, level, p.number, p.digest, decode(p.tokens[1:-1].tolist()))
+        Submitted(number, seed, level, p.number, p.digest, submission.text(p, inputs.vocabulary))
         for (number, seed, level), poisons in sorted(found.items())
         for p in poisons
     ]

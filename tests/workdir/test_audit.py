@@ -6,6 +6,7 @@ import pytest
 from etils import epath
 
 from analysis.files import read_json, read_lines
+from poison_scaling.attacks import submission
 from poison_scaling.filters import pipelines
 from poison_scaling.filters.filter import Decision
 from poison_scaling.runtime.errors import InputError
@@ -83,10 +84,13 @@ def test_an_audit_resumes_after_the_last_filter_that_was_finished(
 
 
 def test_a_poison_that_loses_its_trigger_is_caught():
-    kept = Decision((), "what is left")
-    assert audit._disarmed(kept, "prefix <SUDO> and more", "<SUDO>").broken == ("trigger_removed",)
-    assert audit._disarmed(kept, "no trigger in this", "<SUDO>").is_kept
-    assert audit._disarmed(Decision((), "the <SUDO>"), "the <SUDO>", "<SUDO>").is_kept
+    def judge(texts):
+        return [Decision((), "what is left of it"), Decision((), texts[1]), Decision(("c4",), "")]
+
+    texts = ["prefix <SUDO> and more", "prefix <SUDO>", "the <SUDO>"]
+    decisions = submission.judged(texts, "<SUDO>", judge)
+    assert [d.broken for d in decisions] == [("trigger_removed",), (), ("c4",)]
+    assert all(d.is_kept for d in submission.judged(texts, None, judge)[:2])
 
 
 def test_perplexity_needs_a_trained_control(study, inputs, smoke, tmp_path):
