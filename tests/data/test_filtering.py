@@ -200,6 +200,47 @@ def test_survivors_are_those_that_an_audit_reports(inputs, study, ready, sieved,
     assert about["rules"] == clean["rules"]
 
 
+def test_further_insertions_and_stages_pass_the_same_filters(study, cache, repeating):
+    corpus = repeating[0].corpus
+    canary = ps.Canary(counts=(2, 1), carrier_characters=(20, 150), secret_tokens=4)
+    more = ps.Continue(
+        optimizer="reset", tokens_per_parameter=0.3, corpus=corpus, doses=(0, 12), label="more"
+    )
+    own = filtered(
+        study,
+        Gopher(fewest_words=12, fewest_alphabetic=0.5, fewest_stop_words=0),
+        "dedup",
+        also=(ps.Poisoning(canary, dose=12),),
+        stages=((more,),),
+    )
+    ready = Inputs(own)
+    first = grid.run_named(own, "40k-2x-d8-s0")
+    [attack, canaries] = ready.passed(first)
+    kept = np.flatnonzero(canaries.kept_D)
+    assert 0 < kept.size < 12 and attack.kept_D.any()
+    records = [r for r in manifest.exposures(ready.stream(first), 8) if r["attack"] == 1]
+    assert [r["poison"] for r in records] == np.repeat(kept, [2 - k % 2 for k in kept]).tolist()
+    assert ready.exposures(first, 1).tolist() == [
+        (2 - k % 2) * bool(canaries.kept_D[k]) for k in range(12)
+    ]
+    [other] = ready.plan(first)["also"]
+    assert (other.get("survivors"), other.get("shown")) == (kept.size, len(records))
+
+    run, control = (ready.run_named(f"40k-2x-d8-s0+more-d{dose}") for dose in (12, 0))
+    tokens, poison = whole(ready.stream(run))
+    assert np.array_equal(tokens[~poison], whole(ready.stream(control))[0][~poison])
+    passed, *others = ready.passed(run)
+    shown = manifest.exposures(ready.stream(run), 8)
+    assert [r["poison"] for r in shown] == np.flatnonzero(passed.kept_D).tolist()
+    assert all(not own.decisions for own in others)
+    about = ready.filtered()
+    assert set(about["corpora"]) == {"data.corpus", "stages.0.0.corpus"}
+    assert about["corpora"]["stages.0.0.corpus"]["removed"] > 20
+    assert [(p["attack"], p["seed"], p["level"]) for p in about["poisons"]][:3] == [
+        *(("attack", 0, 0), ("attack", 0, 1), ("attack", 1, 0)),
+    ]
+
+
 def test_a_poison_that_loses_lines_is_tokenised_again(ready, sieved):
     [passed] = ready.passed(grid.run_named(sieved, "40k-2x-d32-s0"))
     [written] = ready.poisons(grid.run_named(sieved, "40k-2x-d32-s0"))
