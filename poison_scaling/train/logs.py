@@ -55,9 +55,12 @@ def has_manifest(folder: epath.Path, run: Run) -> bool:
     lines, problem = intact_lines(folder / "manifest.jsonl")
     planned = sum(int(p.exposures_D.sum()) for p in run.poisonings)
     if run.data.filters:  # what they leave is known to the plan alone
+        about = folder / "config.json"
         try:
-            plan = read_json(folder / "config.json", sealed=True)["plan"]
+            plan = read_json(about, sealed=True)["plan"] if about.exists() else None
         except Damaged:
+            plan = None
+        if plan is None:
             return False
         planned = sum(dose["shown"] for dose in (plan, *plan["also"]))
     return problem is None and len(lines) == planned

@@ -22,6 +22,7 @@ from poison_scaling.study import grid, manifest, study_file
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.workdir import auditing, inspection
 from tests.support.documents import document
+from tests.support.runs import SMOKE, contents, run_cli
 
 # Some of the smoke study's poisons survive, and some of these lose lines.
 LINES = C4(terminal_punctuation=False, fewest_sentences=1)
@@ -319,6 +320,23 @@ def test_too_little_text_is_refused_with_the_numbers(study, inputs):
         e.value
     )
     assert "data.epochs=" in str(e.value)
+
+
+@pytest.mark.long
+def test_a_study_with_filters_is_trained_verified_and_finished_once(tmp_path, cache):
+    own = "[{'kind': 'C4', 'terminal_punctuation': False, 'fewest_sentences': 1}, 'dedup']"
+    only = 'only=["40k-2x-d0-s0","40k-2x-d8-s0"]'
+    command = ("study", SMOKE, "--workdir", tmp_path, "--set", f"data.filters={own}", "--set", only)
+    run_cli(*command)
+    before = contents(tmp_path)
+    for line in read_lines(epath.Path(tmp_path) / "runs" / "40k-2x-d8-s0" / "evals.jsonl"):
+        assert line["poisons"] <= line["submitted"] <= 8
+    assert line["poisons"] < line["submitted"] == 8
+    assert "2 runs agree" in run_cli("verify", tmp_path).stdout
+    times = {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/*.jsonl")}
+    run_cli(*command)
+    assert contents(tmp_path) == before
+    assert {p: p.stat().st_mtime_ns for p in times} == times
 
 
 def test_inspect_says_why_a_poison_is_not_shown(ready, sieved):
