@@ -11,6 +11,7 @@ from poison_scaling.filters import pipelines
 from poison_scaling.filters.filter import Decision
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.workdir import audit, auditing, folder
+from poison_scaling.workdir.audit_chain import AuditedChain
 from tests.support.runs import SMOKE, run_cli
 
 FILTERS = ("gopher", "c4", "dedup")
@@ -68,19 +69,30 @@ def test_an_audit_resumes_after_the_last_filter_that_was_finished(
     with pytest.raises(KeyboardInterrupt):
         prepared(study, inputs).run(parts, killed)
     assert not (parts / "audit.json").exists()
-    filtered, done = audit.Audit._filtered, []
+    compute, done = AuditedChain.compute, []
 
-    def watched(self, number, kind, pipeline, *rest):
-        done.append(pipeline.name)
-        return filtered(self, number, kind, pipeline, *rest)
+    def watched(self, *rest):
+        done.append(self.pipeline.name)
+        return compute(self, *rest)
 
-    monkeypatch.setattr(audit.Audit, "_filtered", watched)
+    monkeypatch.setattr(AuditedChain, "compute", watched)
     prepared(study, inputs).run(parts, silent)
     assert done == ["dedup"]
     for name in ("audit.json", "poisons.jsonl"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
     prepared(study, inputs, documents=200).run(parts, silent)
     assert done == ["dedup", *FILTERS]
+
+
+def test_the_number_of_processes_changes_nothing(study, inputs, tmp_path, monkeypatch):
+    some = {"filters": ("gopher", "dedup"), "chained": ("massivetext",)}
+    whole, shared = epath.Path(tmp_path) / "whole", epath.Path(tmp_path) / "shared"
+    prepared(study, inputs, **some).run(whole, silent)
+    monkeypatch.setattr(audit, "_MANY", 1)
+    monkeypatch.setattr("poison_scaling.runtime.workers.cores", lambda: 2)
+    prepared(study, inputs, **some).run(shared, silent)
+    for name in ("audit.json", "poisons.jsonl", "parts/pipeline-massivetext.json"):
+        assert (shared / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_a_poison_that_loses_its_trigger_is_caught():
