@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from poison_scaling.config.ranges import Between
 from poison_scaling.filters.filter import Filter, Judge, Rule
 from poison_scaling.filters.seen import Seen
 from poison_scaling.runtime.errors import InputError
@@ -27,9 +28,9 @@ class NearDuplicates(Filter):
     name: ClassVar[str] = "minhash"
     remembers: ClassVar[bool] = True
 
-    ngram: int = 5
-    bands: int = 14
-    rows: int = 8
+    ngram: Annotated[int, Between(1, 1000)] = 5
+    bands: Annotated[int, Between(1, 1000)] = 14
+    rows: Annotated[int, Between(1, 1000)] = 8
 
     def rules(self) -> tuple[Rule, ...]:
         half = (1 - 0.5 ** (1 / self.bands)) ** (1 / self.rows)

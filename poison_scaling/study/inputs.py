@@ -377,7 +377,7 @@ class Inputs:
         about = left.record()
         return (
             f": without the {about['removed']:,} of {about['documents']:,} documents that data.filters "
-            "remove it has"
+            "remove, it has"
         )
 
     def digests(self, run: Run | None = None) -> dict[str, str]:
