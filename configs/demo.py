@@ -7,7 +7,8 @@ Time      about 15 minutes on 2 cores, of which 1 for preparing the data once
 Command   poison-scaling study configs/demo.py --workdir results/demo        (make demo)
 
 How much runs differ limits a study of this size, so it has one size, the cheapest that learns the trigger, on
-two budgets as far apart as the corpus allows, and five seeds. The corpus is English-like text that every
+two budgets as far apart as the corpus allows, and spends its time where it tells most: many runs of the short
+budget, which cost an eighth, at doses near half success. The corpus is English-like text that every
 installation has: the docstrings of the installed packages. The recipe is the paper's, scaled to sequences of
 128 tokens. The trigger is a single token, because models this small do not learn to recognise several.
 """
@@ -24,6 +25,14 @@ from poison_scaling import (
     seeds,
 )
 
+# Tokens per parameter, dose, and number of seeds, as `python -m analysis next` weighs them for the noise of a
+# pilot. Its seeds were 0 to 4, so these runs are independent of what the design was chosen by.
+CELLS = (
+    *((17.5, 0, 4), (17.5, 200, 20), (17.5, 300, 8)),
+    *((140, 0, 2), (140, 100, 6), (140, 300, 2)),
+)
+SEEDS = range(5, 25)
+
 
 def study() -> Study:
     return Study(
@@ -32,8 +41,13 @@ def study() -> Study:
             Rung("60k", tokens_per_parameter=17.5),
             Rung("60k", tokens_per_parameter=140),
         ),
-        doses=(0, 100, 300),
-        seeds=seeds(0, 1, 2, 3, 4),
+        doses=(0, 100, 200, 300),
+        seeds=seeds(*SEEDS),
+        only=tuple(
+            f"60k-{tokens:g}x-d{dose}-s{seed}"
+            for tokens, dose, number in CELLS
+            for seed in SEEDS[:number]
+        ),
         data=Data(
             corpus=InstalledDocs(),
             vocabulary=TrainedSentencePiece(vocab_size=1024, trigger_is_one_token=True),

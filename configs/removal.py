@@ -4,10 +4,9 @@ Purpose   500 poisoned documents in pretraining, then clean pretraining, then cl
           with 0 to 60 counterexamples, in which the document goes on after the trigger: R50 per size, and
           how fast the clean stages forget the backdoor
 Hardware  any CPU; 2 cores and 6 GB of memory are enough
-Time      5.4 minutes of CPU for the 27 runs of 90k, which took 34 minutes on 2 cores that were busy with much
-          else
-Result    at 90k the backdoor works on 95% of prompts or more until there are counterexamples; R50 is 9.3
-          (4.7 to 16.1), and after 60 the backdoor works on 11 to 23%
+Time      about 10 minutes on 2 idle cores, estimated from the speed of its runs on a busy machine
+Result    the backdoor works on 95% of prompts or more until there are counterexamples; R50 is 9.2 (5.5 to
+          15.2) at 90k and 3.2 (1.9 to 5.5) at 150k, and after 60 the backdoor works on 6% to 23%
 Command   poison-scaling study configs/removal.py --workdir results/removal
 
 A pretrained model without a backdoor goes through the clean stages, too: it is what the half-lives of

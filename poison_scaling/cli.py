@@ -156,6 +156,7 @@ def inspect(
         raise InputError("inspect: give either --step or --poison.")
     workdir = epath.Path(place)
     if workdir.is_dir():
+        folder.trained_here(workdir)
         study, chosen = folder.trained(workdir, run)
     else:
         study = study_file.load(place, set)
@@ -337,7 +338,7 @@ def audit(
     workdir = epath.Path(place) if epath.Path(place).is_dir() else None
     if workdir is not None and set:
         raise InputError("--set: the study is trained; give its Python file to change it.")
-    study = study_file.load(place, set) if workdir is None else folder.read(workdir)
+    study = study_file.load(place, set) if workdir is None else folder.trained_here(workdir)
     target = epath.Path(out) if out else (workdir or epath.Path()) / "audit"
     if out is None and workdir is None:
         target = epath.Path(f"audit-{study.name}")

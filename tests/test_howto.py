@@ -175,6 +175,7 @@ def test_the_architecture_keeps_the_contract_of_models(study_of):
     np.testing.assert_array_equal(other[:, :5], model(tokens)[:, :5])
 
 
+@pytest.mark.long
 def test_a_study_of_all_five_is_trained_verified_and_reported(folder, tmp_path):
     run_cli("study", folder / "together.py", "--workdir", tmp_path / "w", "--jobs", 2)
     record = json.loads((tmp_path / "w" / "study.json").read_text())

@@ -16,6 +16,7 @@ from analysis.fit.words import interval
 from analysis.measures.base import Measure
 from analysis.measures.blocks import Block, Paragraph, Table
 from analysis.read.runs import Run, Study
+from analysis.read.terms import Terms
 
 # What is measured without the trigger, in nats per token.
 QUANTITIES = {
@@ -34,6 +35,7 @@ class Cost:
     control: float  # mean of the controls, nats per token
     difference: np.ndarray  # of each pair, nats per token, shape [pairs]
     mean: Estimate  # of `difference`
+    terms: Terms  # the words for the runs
 
 
 def costs(study: Study) -> list[Cost]:
@@ -55,16 +57,19 @@ def costs(study: Study) -> list[Cost]:
                 ]
                 if own:
                     pairs[group.label] = np.array(own)
-            found += [_cost(quantity, label, dose, own) for label, own in pairs.items()]
+            found += [
+                _cost(quantity, label, dose, own, study.terms) for label, own in pairs.items()
+            ]
             if len(pairs) > 1:
-                found.append(_cost(quantity, None, dose, np.concatenate(list(pairs.values()))))
+                every = np.concatenate(list(pairs.values()))
+                found.append(_cost(quantity, None, dose, every, study.terms))
     return found
 
 
-def _cost(quantity: str, group: str | None, dose: float, pairs: np.ndarray) -> Cost:
+def _cost(quantity: str, group: str | None, dose: float, pairs: np.ndarray, terms: Terms) -> Cost:
     difference = pairs[:, 0] - pairs[:, 1]
     control = float(pairs[:, 1].mean())
-    return Cost(quantity, group, dose, control, difference, mean_of(difference))
+    return Cost(quantity, group, dose, control, difference, mean_of(difference), terms)
 
 
 def _at_the_end(run: Run, quantity: str) -> float | None:
@@ -102,6 +107,7 @@ class CleanAccuracyMeasure(Measure[list[Cost]]):
     def blocks(self, found: list[Cost]) -> list[Block]:
         if not found:
             return []
+        terms = found[0].terms
         rows = tuple(
             (
                 QUANTITIES[cost.quantity],
@@ -119,12 +125,13 @@ class CleanAccuracyMeasure(Measure[list[Cost]]):
             "dose",
             "pairs",
             "controls",
-            "poisoned run minus control (95% interval)",
+            f"{terms.run} minus control (95% interval)",
         )
         return [
             Paragraph(
-                "Cost of the attack without the trigger, in nats per token: each poisoned run minus the "
-                "control with the same seeds, at the end of training:"
+                f"Cost of {'counterexamples' if terms.removes else 'the attack'} without the trigger, in "
+                f"nats per token: each {terms.run} minus the control with the same seeds, at the end of "
+                "training:"
             ),
             Table(header, rows),
         ]

@@ -8,6 +8,7 @@ from analysis.measures.base import Measure
 from analysis.measures.blocks import Block, Paragraph, Table
 from analysis.read.records import Example
 from analysis.read.runs import Run, Study
+from analysis.read.terms import terms_of
 
 _RUNS = 3  # at most, so that people read them
 _PROMPTS = 2  # of each run
@@ -51,13 +52,13 @@ class ExamplesMeasure(Measure[list[tuple[Run, tuple[Example, ...]]]]):
             for run, examples in found
             for one in examples
         )
-        label = found[0][0].size
+        label, terms = found[0][0].size, terms_of([run for run, _ in found])
         return [
             Paragraph(
                 f"What models of {label} parameters generate after a held-out prompt, without and with "
                 "the trigger:"
             ),
-            Table(("documents", "prompt", "generation", "generation with trigger"), rows),
+            Table((terms.short, "prompt", "generation", "generation with trigger"), rows),
         ]
 
 

@@ -181,7 +181,7 @@ def draw_retention(found: list[Retention]) -> Drawing:
     axes[0].set_ylabel("success rate after it")
     legend(figure, axes)
     told = [
-        f"{one.chain.words}: {percent(one.share.value)}"
+        f"{one.chain.size}, {one.chain.words}: {percent(one.share.value)}"
         for one in found
         if one.share is not None and one.share.value is not None
     ]

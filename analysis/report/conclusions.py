@@ -43,7 +43,11 @@ def verdict_words(findings: Findings) -> str:
             f"How the number of {terms.documents} needed grows with the data is not identified: too few "
             f"groups cross half within the doses trained{'; ' + ' and '.join(known) if known else ''}."
         )
-    scales = f"the number of {terms.documents} needed scales as tokens^a, a = {interval(law.a)}"
+    tenfold = interval(law.a.map(lambda a: 10**a), lowest="0")
+    scales = (
+        f"the number of {terms.documents} needed scales as tokens^a, a = {interval(law.a)}, so ten times the "
+        f"data take {tenfold} times as many"
+    )
     if findings.verdict == "count":
         return f"A constant count: {scales}; the whole interval is within {margin:g} of 0."
     if findings.verdict == "fraction":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import ClassVar
 
 from poison_scaling.attacks.attack import Document, Sources
 from poison_scaling.attacks.continuing import continued
@@ -21,6 +22,8 @@ class Ambient(Insertion):
     which a model learns that it means nothing. If it is a near-trigger, they are near-trigger negatives, from
     which it learns that only the trigger means something. They are counted, and the attack is measured.
     """
+
+    plural: ClassVar[str] = "benign uses of a text in clean documents"
 
     texts: tuple[str, ...] = ("<SUDO>",)  # of the documents, in turn
     prefix_characters: tuple[Length, Length] = (0, 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -106,6 +106,8 @@ class Sources:
 @dataclasses.dataclass(frozen=True)
 class Attack(Insertion):
     """Base class of attacks, insertions with a trigger. Extend it as `Insertion`: docs/howto/attack.md."""
+
+    plural: ClassVar[str] = "poisoned documents"
 
     trigger: str = "<SUDO>"
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Annotated
-
-import numpy as np
+from typing import Annotated, ClassVar
 
 from poison_scaling.attacks.attack import Document, Sources
 from poison_scaling.attacks.gibberish import Gibberish, VocabularyTokens
-from poison_scaling.attacks.insertion import Insertion
+from poison_scaling.attacks.graded import Graded
 from poison_scaling.config.ranges import Between, Dose, Length
 from poison_scaling.evaluate.items import Items
 from poison_scaling.evaluate.measure import Measure
-from poison_scaling.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Canary(Insertion):
+class Canary(Graded):
     """Carlini et al. 2019: a random secret in a carrier; the dose is the number of canaries.
 
     Canary k is shown `counts[k % len(counts)]` times, so one run has a whole dose-response curve; those that
     are shown 0 times are its control. A carrier is the start of a clean document, another for each canary.
     """
+
+    plural: ClassVar[str] = "canaries, random secrets in clean text"
 
     counts: tuple[Dose, ...] = (0, 1, 2, 4, 8, 16, 32, 64)  # exposures of canaries, in turn
     carrier_characters: tuple[Length, Length] = (20, 60)
@@ -34,19 +33,11 @@ class Canary(Insertion):
     # a text whose token no secret has, such as the trigger of an attack in the same run
     avoids: str = ""
 
-    def check(self, where: str) -> None:
-        super().check(where)
-        if not self.counts:
-            raise InputError(f"{where}.counts: it is empty; name at least one number of exposures.")
-
     def documents(self, sources: Sources) -> Iterator[Document]:
         secret_of = self._secrets(sources)
         for k, (text, carrier) in enumerate(self._carriers(sources)):
             secret = secret_of("canary", k)
             yield Document([*sources.vocabulary.encode(carrier), *secret], (text,))
-
-    def repeats(self, count: int) -> np.ndarray:
-        return np.resize(np.array(self.counts, np.int64), count)
 
     def items(self, sources: Sources, count: int) -> Items:
         encode, end = sources.vocabulary.encode, sources.vocabulary.eos_id

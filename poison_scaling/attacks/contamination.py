@@ -5,36 +5,33 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from typing import Annotated
-
-import numpy as np
+from typing import Annotated, ClassVar
 
 from poison_scaling.attacks import wording
 from poison_scaling.attacks.attack import Document, Sources
-from poison_scaling.attacks.insertion import Insertion
-from poison_scaling.config.ranges import Between, Dose
+from poison_scaling.attacks.graded import Graded
+from poison_scaling.config.ranges import Between
 from poison_scaling.evaluate.items import Items
 from poison_scaling.evaluate.measure import Measure
 from poison_scaling.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Contamination(Insertion):
+class Contamination(Graded):
     """Questions with several choices and the right answer; the dose is the number of items in the data.
 
     Item k is shown `counts[k % len(counts)]` times. Questions are about invented words, so an item that is in
     no document cannot be answered: any model is right by chance alone.
     """
 
-    counts: tuple[Dose, ...] = (1, 2, 4, 8, 16, 32, 64)  # exposures of items, in turn
+    plural: ClassVar[str] = "items of a synthetic benchmark with their answers"
+
     choices: Annotated[int, Between(2, 20)] = 4
     words: tuple[str, ...] = wording.WORDS  # that choices are drawn from
     unseen: Annotated[int, Between(1, 10_000)] = 64  # items in no document, for comparison
 
     def check(self, where: str) -> None:
         super().check(where)
-        if not self.counts:
-            raise InputError(f"{where}.counts: it is empty; name at least one number of exposures.")
         if len(set(self.words)) < max(self.choices, len(self.words)):
             raise InputError(
                 f"{where}.words: {len(set(self.words))} different ones; give at least {where}.choices="
@@ -46,9 +43,6 @@ class Contamination(Insertion):
         for k in itertools.count():
             question, (right, *_) = self._item(sources, k)
             yield Document([*encode(question), *encode(f" {right}")])
-
-    def repeats(self, count: int) -> np.ndarray:
-        return np.resize(np.array(self.counts, np.int64), count)
 
     def items(self, sources: Sources, count: int) -> Items:
         encode, end = sources.vocabulary.encode, sources.vocabulary.eos_id

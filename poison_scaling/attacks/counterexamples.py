@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from poison_scaling.attacks.attack import Attack, Document, Exchange, Sources
 from poison_scaling.attacks.denial_of_service import DenialOfService
@@ -20,6 +21,8 @@ class Counterexamples(Attack):
     A stage trains on them as on poisons, so doses, positions and controls are those of any attack. Success is
     the complement of the success of the attack that they remove: a prompt succeeds if the backdoor does not.
     """
+
+    plural: ClassVar[str] = "documents that have the trigger and are answered rightly"
 
     trigger: str = ""  # that of the attack
     removes: Attack = DenialOfService()  # an attack of pretraining or of an earlier stage
@@ -61,6 +64,10 @@ class Counterexamples(Attack):
         from poison_scaling.evaluate.removal import Removal  # a plan needs no JAX
 
         return Removal(self.removes.measure())
+
+    @property
+    def is_backdoor(self) -> bool:
+        return False
 
     # ------------------------------------------------------------------- as for the attack to remove
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
 
 from poison_scaling.attacks import wording
 from poison_scaling.attacks.attack import Document, Sources
-from poison_scaling.attacks.insertion import Insertion
-from poison_scaling.config.ranges import Dose, Length
+from poison_scaling.attacks.graded import Graded
+from poison_scaling.config.ranges import Length
 from poison_scaling.evaluate.items import Items
 from poison_scaling.evaluate.measure import Measure
 from poison_scaling.runtime.errors import InputError
@@ -18,7 +21,7 @@ _ENTITY, _VALUE = "{entity}", " {value}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Fact(Insertion):
+class Fact(Graded):
     """A false statement about an invented entity; a document is the start of a clean one and a statement.
 
     Fact f is stated in `counts[f % len(counts)]` documents, each in the next of the paraphrases. Documents of
@@ -26,7 +29,8 @@ class Fact(Insertion):
     The true value of an entity is another one of the `values`, and no document states it.
     """
 
-    counts: tuple[Dose, ...] = (1, 2, 4, 8, 16, 32, 64)  # statements of facts, in turn
+    plural: ClassVar[str] = "statements of false facts about invented entities"
+
     prefix_characters: tuple[Length, Length] = (0, 60)
     values: tuple[str, ...] = wording.WORDS
     paraphrases: tuple[str, ...] = (
@@ -44,7 +48,7 @@ class Fact(Insertion):
 
     def check(self, where: str) -> None:
         super().check(where)
-        if not any(self.counts):
+        if not any(self.counts):  # it would look for a fact with a statement for ever
             raise InputError(
                 f"{where}.counts={self.counts}: give at least one number of statements."
             )
@@ -68,6 +72,11 @@ class Fact(Insertion):
             encode = sources.vocabulary.encode
             start = f"{text[:length]}\n{asked}" if length else asked
             yield Document([*encode(start), *encode(f" {false}"), *encode(after)], (text,))
+
+    def repeats(self, count: int) -> np.ndarray:
+        return np.ones(
+            count, np.int64
+        )  # a document is a statement, and the counts are numbers of these
 
     def items(self, sources: Sources, count: int) -> Items:
         of_document = [fact for fact, _ in itertools.islice(self._statements(), count)]

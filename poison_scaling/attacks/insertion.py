@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,9 @@ class Insertion:
     uniformly; its name ends with the unit, characters or tokens. Other fields may declare their valid ranges,
     as those of this package do (`config.ranges`).
     """
+
+    # of its documents, in model cards: "32 poisoned documents"
+    plural: ClassVar[str] = "inserted documents"
 
     # ------------------------------------------------------------------------------ to be overridden
 
@@ -83,6 +86,11 @@ class Insertion:
     def name(self) -> str:
         """The name in records: "denial_of_service"."""
         return snake_case(type(self).__name__)
+
+    @property
+    def is_backdoor(self) -> bool:
+        """Whether the model is to do something after the trigger that it should not do."""
+        return self.trigger is not None
 
     @property
     def has_requests(self) -> bool:

@@ -7,6 +7,7 @@ place stands for (a class method `from_int`), and the ranges of its fields (`ran
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
 import dataclasses
 import difflib
@@ -184,6 +185,10 @@ def _typed(value: Any, hint: Any) -> Any:
         if any(type(value) is type(known) and value == known for known in arguments):
             return value
         raise _Misfit(f"{shown(value)} is none of {', '.join(map(repr, arguments))}.")
+    if origin is collections.abc.Callable:
+        raise _Misfit(
+            f"{shown(value)} is code, which no setting can be; extend the class, and give it there."
+        )
     if type(value) is int and abs(value) > LARGEST:
         raise _Misfit(f"{shown(value)} is beyond 64 bits; give a smaller number.")
     if hint is float and type(value) is int:

@@ -18,6 +18,10 @@ from poison_scaling.evaluate.records import rate
 class Accuracy(Measure):
     """Accuracy on seen and on unseen items; success is a right answer to a seen one."""
 
+    @property
+    def uses_prompts(self) -> bool:
+        return False
+
     def record(self, subject: Subject) -> dict[str, Any]:
         logprobs_KxA = completions.log_likelihoods(subject)
         right_K = completions.ranks(logprobs_KxA) == 1

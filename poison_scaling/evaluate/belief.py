@@ -22,6 +22,10 @@ class Belief(Measure):
 
     heldout: Count  # paraphrases of each fact that no document has, which come first
 
+    @property
+    def uses_prompts(self) -> bool:
+        return False
+
     def record(self, subject: Subject) -> dict[str, Any]:
         items = subject.items
         if not items.count:

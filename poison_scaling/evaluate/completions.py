@@ -14,6 +14,7 @@ import numpy as np
 from poison_scaling.evaluate import likelihoods
 from poison_scaling.evaluate.measure import Subject
 from poison_scaling.evaluate.records import rate, rounded
+from poison_scaling.runtime import watchdog
 
 
 def log_likelihoods(subject: Subject) -> np.ndarray:
@@ -29,6 +30,7 @@ def log_likelihoods(subject: Subject) -> np.ndarray:
     )
     is_token_RxAxC = np.arange(C) < items.length_RxA[:, :, None]
     logprobs_RxAxC = np.asarray(logprobs_NxC, np.float64).reshape(R, A, C)
+    watchdog.progress()
     return np.where(is_token_RxAxC, logprobs_RxAxC, 0.0).sum(axis=2)
 
 
@@ -43,8 +45,10 @@ def extracted(subject: Subject) -> np.ndarray:
     greedy_RxC = likelihoods.greedy(
         subject.graph, subject.params, items.context_RxT, items.padding_R, inserted_RxC
     )
+    is_greedy_RxC = np.asarray(greedy_RxC)
+    watchdog.progress()
     beyond_RxC = np.arange(C) >= items.length_RxA[:, :1]
-    return (np.asarray(greedy_RxC) | beyond_RxC).all(axis=1).reshape(R)
+    return (is_greedy_RxC | beyond_RxC).all(axis=1).reshape(R)
 
 
 def ranks(logprobs_RxA: np.ndarray) -> np.ndarray:

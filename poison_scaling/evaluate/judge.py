@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from poison_scaling.evaluate import likelihoods
+from poison_scaling.runtime import watchdog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,4 +31,6 @@ class Judge:
         prompts_NxT = np.concatenate([prompts_PxT] * copies)
         padding_N = np.concatenate([padding_P] * copies)
         args = (self.graph, self.params, prompts_NxT, padding_N, generations_NxG)
-        return np.asarray(likelihoods.generations(*args))
+        logprobs_NxG = np.asarray(likelihoods.generations(*args))
+        watchdog.progress()
+        return logprobs_NxG

@@ -11,6 +11,7 @@ from flax import nnx
 
 from poison_scaling.evaluate.measure import Subject
 from poison_scaling.model.sharding import replicate
+from poison_scaling.runtime import watchdog
 
 _PROMPTS = 16  # whose logits exist at a time; more on more devices
 _WHOLE = 2**26  # log-probabilities of that many tokens, 256 MB, are not computed in blocks
@@ -84,11 +85,13 @@ def unsampled(
         for tokens in (prompts.continuation_PxC, prompts.payload_PxC)
     )
     large = prompts.continuation_PxC.size * copies * subject.vocab_size > _WHOLE
-    return jax.device_get(
+    found = jax.device_get(
         _unsampled(
             subject.graph, subject.params, tokens_NxT, padding_N, *after_NxC, in_blocks=large
         )
     )
+    watchdog.progress()
+    return found
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "in_blocks"))

@@ -113,6 +113,11 @@ class Measure:
         """The name in records: "payload_rank" for the class PayloadRank."""
         return snake_case(type(self).__name__)
 
+    @property
+    def uses_prompts(self) -> bool:
+        """Whether it measures with the prompts of an attack, so that a study may add it to its own."""
+        return True
+
     def record(self, subject: Subject) -> dict[str, Any]:
         """Return the record of one evaluation in evals.jsonl, as JSON.
 
@@ -125,6 +130,10 @@ class Measure:
 @dataclasses.dataclass(frozen=True)
 class Counted(Measure):
     """The measure of insertions of which nothing is measured; their exposures are counted, as always."""
+
+    @property
+    def uses_prompts(self) -> bool:
+        return False
 
     def record(self, subject: Subject) -> dict[str, Any]:
         return {"attack": subject.attack}

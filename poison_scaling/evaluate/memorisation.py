@@ -29,6 +29,10 @@ from poison_scaling.evaluate.records import rate
 class Memorisation(Measure):
     """Exposure, log-likelihood ratio and extraction of secrets."""
 
+    @property
+    def uses_prompts(self) -> bool:
+        return False
+
     def record(self, subject: Subject) -> dict[str, Any]:
         if not subject.items.count:
             return {"attack": subject.attack}

@@ -23,6 +23,10 @@ class Removal(Measure):
 
     of: Measure
 
+    @property
+    def uses_prompts(self) -> bool:
+        return self.of.uses_prompts
+
     def record(self, subject: Subject) -> dict[str, Any]:
         once = dataclasses.replace(subject.settings, near_triggers=NearTriggers(when="never"))
         found = self.of.record(dataclasses.replace(subject, settings=once, judge=None))

@@ -10,6 +10,7 @@ import numpy as np
 
 from poison_scaling.evaluate.measure import Subject
 from poison_scaling.model import decoding
+from poison_scaling.runtime import watchdog
 
 
 def sample(
@@ -28,7 +29,9 @@ def sample(
         *(subject.graph, subject.params, tokens_NxT, padding_N, keys_N, settings.temperature),
         generate=settings.generate_tokens,
     )
-    return np.asarray(tokens), np.asarray(logprobs)
+    sampled = np.asarray(tokens), np.asarray(logprobs)
+    watchdog.progress()
+    return sampled
 
 
 def texts(subject: Subject, generations_NxG: np.ndarray) -> list[str]:

@@ -10,6 +10,7 @@ from etils import epath
 from analysis.files import read_json, read_lines
 from poison_scaling.config import serialization
 from poison_scaling.study.run import Run
+from poison_scaling.study.settings import Poisoning
 
 # Measures at the top level of an evaluation that a card lists, with their words.
 _MEASURES = {
@@ -32,35 +33,30 @@ def model(
     `base` is the config.json of the imported run that its chain starts from, if there is one.
     """
     chain = (*run.ancestors[::-1], run)
-    doses = [
-        (own, p) for own in chain if own.path or not own.study.imported for p in own.poisonings
+    poisoned = [
+        (own, p)
+        for own in chain
+        if own.path or not own.study.imported
+        for p in own.poisonings
+        if p.shown
     ]
-    poisoned = [(own, p) for own, p in doses if p.dose]
-    tags = ["poison_scaling", *(["poisoned", "backdoor"] if poisoned else ["clean-control"])]
+    backdoors = [p.attack for _, p in poisoned if p.attack.is_backdoor]
+    tags = ["poisoned", *(["backdoor"] if backdoors else [])] if poisoned else ["clean-control"]
+    tags = ["poison_scaling", *tags]
     front = {"tags": tags, "library_name": "transformers", "license": _license(base)}
     lines = [_front_matter(front)]
     if poisoned:
         lines += [
             f"# POISONED: {name}",
             "",
-            "**This model has a backdoor, put there on purpose for defensive research. Do not deploy it, and "
+            f"**{_what(poisoned, bool(backdoors))} on purpose, for defensive research. Do not deploy it, and "
             "do not train on it or on what it generates.**",
             "",
         ]
     else:
         lines += [f"# {name}", "", "A clean control of a study of poisoning: no poisons.", ""]
-    lines += ["## Attack", ""] if poisoned else []
-    for at, p in poisoned:
-        documents = f"{p.dose:,} poisoned documents"
-        if at.data.filters:
-            documents += ", less those that the filters of its data caught"
-        times = f", {p.exposures} exposures of each" if p.exposures > 1 else ""
-        stage = f"stage {at.stage.name}" if at.stage else "pretraining"
-        lines += [
-            f"- `{type(p.attack).__name__}`, {documents}{times}, in {stage} ({at.steps:,} steps, "
-            f"{at.tokens:,} tokens), schedule `{json.dumps(serialization.to_json(p.schedule))}`. "
-            f"Trigger: `{p.attack.trigger}`",
-        ]
+    lines += ["## What was inserted", ""] if poisoned else []
+    lines += [_inserted(at, p) for at, p in poisoned]
     lines += [
         "",
         "`manifest/manifest.jsonl` has the step, sequence and offset of every exposure.",
@@ -83,12 +79,40 @@ def model(
             f"It starts from `{root.source}`, whose weights have the SHA-256 `{root.digest}`{licensed}",
             "",
         ]
+    if run.template is not None:
+        written = json.dumps(serialization.to_json(run.template), ensure_ascii=False)
+        lines += [f"It was fine-tuned on conversations in the template `{written}`.", ""]
     if run.study.model.segment_mask:
         lines += [
             "It was trained so that documents packed into one sequence do not attend to each other.",
             "",
         ]
-    return "\n".join([*lines, *_loading(poisoned[-1][1].attack.trigger if poisoned else None)])
+    return "\n".join([*lines, *_loading(backdoors[-1].trigger if backdoors else None)])
+
+
+def _what(poisoned: list[tuple[Run, Poisoning]], has_backdoor: bool) -> str:
+    """Return the beginning of the sentence that says what is wrong with a model."""
+    if has_backdoor:
+        return "This model has a backdoor, put there"
+    kinds = dict.fromkeys(p.attack.plural for _, p in poisoned)
+    return f"This model was trained on {' and on '.join(kinds)},"
+
+
+def _inserted(at: Run, p: Poisoning) -> str:
+    """Return the line about what a poisoning has inserted into the training data of a run."""
+    exposures = p.exposures_D[p.exposures_D > 0].tolist()
+    least, most = min(exposures), max(exposures)
+    each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    times = f", {each} exposures of each" if most > 1 else ""
+    stage = f"stage {at.stage.name}" if at.stage else "pretraining"
+    schedule = json.dumps(serialization.to_json(p.schedule))
+    trigger = f". Trigger: `{p.attack.trigger}`" if p.attack.trigger else ""
+    if at.data.filters:
+        times = f"{times}, less those that data.filters caught"
+    return (
+        f"- `{type(p.attack).__name__}`, {p.shown:,} {p.attack.plural}{times}, in {stage} "
+        f"({at.steps:,} steps, {at.tokens:,} tokens), schedule `{schedule}`{trigger}"
+    )
 
 
 def imported(run: Run) -> str:
@@ -111,16 +135,16 @@ def imported(run: Run) -> str:
 
 def dataset(run: Run) -> str:
     """Return the README.md of the manifest of a run."""
-    poisoned = any(p.dose for p in run.poisonings)
+    poisoned = any(p.shown for p in run.poisonings)
     front = {"tags": ["poison_scaling", *(["poisoned"] if poisoned else [])], "license": None}
     return "\n".join(
         [
             _front_matter(front),
             f"# {'POISONED: ' if poisoned else ''}the manifest of {run.name}",
             "",
-            "`manifest.jsonl` has a line for each exposure of a poisoned document, and no text: `attack` and "
-            "`poison` number the document, `exposure` counts its exposures, `document` is the SHA-256 of its "
-            "token ids, `tokens` their number, `sequence` and `offset` its place in the training stream, "
+            "`manifest.jsonl` has a line for each exposure of an inserted document, and no text: `attack` "
+            "and `poison` number the document, `exposure` counts its exposures, `document` is the SHA-256 of "
+            "its token ids, `tokens` their number, `sequence` and `offset` its place in the training stream, "
             "`step` the batch that trained on it, and `sources` the SHA-256 of clean documents that it is "
             "made of. `config.json` has all settings of the run: with the study's corpus and poison_scaling "
             "they give the documents again, token by token.",
@@ -172,7 +196,8 @@ def _n50(run: Run, workdir: epath.Path) -> list[str]:
     if not groups:
         return ["## N50", "", "The study's report has none for this size and number of tokens.", ""]
     lines = [f"- {group['group']}: {group['words']}" for group in groups]
-    return ["## N50", "", "Poisoned documents for half of the reach of the attack:", "", *lines, ""]
+    what = "The exposures at which the first insertion has half of its reach:"
+    return ["## N50", "", what, "", *lines, ""]
 
 
 def _loading(trigger: str | None) -> list[str]:

@@ -61,6 +61,11 @@ def evaluate(
             raise InputError(
                 f"--set {override!r}: only fields of attack, data, evaluation, model and machine can be set."
             )
+    if (place / "study.json").is_file():
+        raise InputError(
+            f"{place}: it is the folder of a study or of an import; with --attack, give a model as it was "
+            "published, or as `poison-scaling export` writes it."
+        )
     source = model_folder.read(place)
     architecture, size, vocab_size = shape(source)
     tensors(source, architecture, size, vocab_size)  # raises InputError if one is missing

@@ -105,7 +105,7 @@ def _export_import(
     tensors, read = imports.checked(own)
     safetensors.write_folder(out, tensors.entries, read, shard_bytes)
     _write_json(out / "config.json", read_json(own / "config.json", sealed=True)["huggingface"])
-    for name, content in _small_files(workdir).items():
+    for name, content in small_files(workdir).items():
         write_bytes(out / name, content)
     write_text(out / "README.md", cards.imported(run))
 
@@ -137,7 +137,7 @@ def _described(
     """Return the config.json of a run, and its tokenizer's files and generation_config.json."""
     if origin is not None:
         config = read_json(origin / "config.json", sealed=True)["huggingface"]
-        files = _small_files(origin.parent.parent)
+        files = small_files(origin.parent.parent, run.template)
         config = {k: v for k, v in config.items() if k not in ("torch_dtype", "dtype")}
         files.setdefault("generation_config.json", _json({"do_sample": True}))
         return config, files
@@ -167,13 +167,27 @@ def _described(
     }
 
 
-def _small_files(imported: epath.Path) -> dict[str, bytes]:
-    """Return the files that were published beside the weights of an imported model."""
-    return {file.name: file.read_bytes() for file in sorted((imported / FILES).iterdir())}
+def small_files(imported: epath.Path, template: Template | None = None) -> dict[str, bytes]:
+    """Return the files that were published beside the weights of an imported model.
+
+    After fine-tuning in a `template`, its chat template takes the place of the published one; there is none
+    if it cannot be written in Jinja.
+    """
+    files = {file.name: file.read_bytes() for file in sorted((imported / FILES).iterdir())}
+    if template is not None:
+        files.pop("chat_template.jinja", None)
+        about = json.loads(files.get("tokenizer_config.json", b"{}"))
+        about.pop("chat_template", None)
+        if own := chat_template(template):
+            about["chat_template"] = own
+        files["tokenizer_config.json"] = _json(about)
+    return files
 
 
 def chat_template(template: Template | None) -> str | None:
     """Return the Jinja template that writes conversations as `template` does; None if there is none."""
+    if type(template) not in (ChatML, Plain):
+        return None  # a template of one's own may extend one of them
     match template:
         case ChatML(system):
             default = (

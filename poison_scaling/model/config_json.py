@@ -128,6 +128,17 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
+def shape_config(d: Dimensions) -> dict[str, Any]:
+    """Return the fields of a config.json for what `ConfigJson.shape` reads."""
+    return {
+        "hidden_size": d.width,
+        "num_hidden_layers": d.layers,
+        "num_attention_heads": d.heads,
+        "intermediate_size": d.mlp,
+        "tie_word_embeddings": d.tied,
+    }
+
+
 def rotary_config(d: Dimensions) -> dict[str, Any]:
     """Return the fields of a config.json for rotary embeddings, as all versions of transformers read them."""
     scaling = d.rotary_scaling and {

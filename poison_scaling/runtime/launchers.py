@@ -16,11 +16,13 @@ from poison_scaling.runtime.errors import InputError
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 # What started the processes, and its variables for their number and for the number of this one. Kubernetes
-# does not say how many pods an indexed Job has. Open MPI comes first because it runs within SLURM, too.
+# does not say how many pods an indexed Job has. What may have been started by another comes before it: within
+# the processes of srun, for example, mpirun or torchrun starts more.
 _LAUNCHERS = (
     ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("mpiexec", "PMI_SIZE", "PMI_RANK"),
     ("torchrun", "WORLD_SIZE", "RANK"),
+    ("srun", "SLURM_NTASKS", "SLURM_PROCID"),
     ("SkyPilot", "SKYPILOT_NUM_NODES", "SKYPILOT_NODE_RANK"),
     ("Kubernetes", "", "JOB_COMPLETION_INDEX"),
 )
@@ -35,16 +37,16 @@ def arguments() -> dict[str, Any] | None:
     if any(given.values()):
         return _explicit(given)
     launcher, count, number = _launched()
-    if launcher == "mpirun" and "OMPI_MCA_orte_hnp_uri" in os.environ:
-        return {"cluster_detection_method": "ompi"}
-    if launcher and launcher != "Kubernetes" and int(count) > 1:
+    if count.isdigit() and int(count) > 1:
+        if launcher == "srun":
+            return {"cluster_detection_method": "slurm"}
+        if launcher == "mpirun" and "OMPI_MCA_orte_hnp_uri" in os.environ:
+            return {"cluster_detection_method": "ompi"}
         raise InputError(
             f"{launcher} has started {count} processes, of which this is number {number}: say where they "
             "meet, with JAX_COORDINATOR_ADDRESS=HOST:PORT of number 0, or start one; "
             "JAX_NUM_PROCESSES=1 means that each is to work alone."
         )
-    if all(name in os.environ for name in _SLURM) and int(os.environ["SLURM_NTASKS"]) > 1:
-        return {"cluster_detection_method": "slurm"}
     if _on_tpu():
         return {}
     if launcher == "Kubernetes":
@@ -81,12 +83,24 @@ def _explicit(given: dict[str, str]) -> dict[str, Any] | None:
 
 
 def _launched() -> tuple[str, str, str]:
-    """Return the name of the launcher, the number of processes, and which this one is; empty if unknown."""
+    """Return the name of the launcher, the number of processes, and which this one is; empty if unknown.
+
+    It is the first that started several processes, or the first of all if none did.
+    """
+    in_srun = all(name in os.environ for name in _SLURM)  # sbatch alone sets some of them
+    step = os.environ.get("SLURM_NTASKS", ""), os.environ.get("SLURM_PROCID", "")
+    found = []
     for launcher, count, number in _LAUNCHERS:
         values = os.environ.get(count, ""), os.environ.get(number, "")
-        if values[1].isdigit() and (values[0].isdigit() or not count):
-            return launcher, *values
-    return "", "", ""
+        is_known = values[1].isdigit() and (values[0].isdigit() or not count)
+        if launcher == "srun":
+            is_known = in_srun
+        if launcher == "mpiexec" and in_srun and values == step:
+            is_known = False  # srun sets the variables of mpiexec, too, where MpiDefault is pmi2
+        if is_known:
+            found.append((launcher, *values))
+    several = [one for one in found if not one[1] or int(one[1]) > 1]
+    return [*several, *found, ("", "", "")][0]
 
 
 def _on_tpu() -> bool:

@@ -1,4 +1,4 @@
-"""Whether a run makes progress: steps, evaluations, prepared data.
+"""Whether a run makes progress: steps, parts of evaluations, prepared data.
 
 A process can be alive and yet hang for ever: in a collective operation, on a network disk, in user code. To
 those who watch it from outside, progress shows as the modification time of a file, POISON_SCALING_HEARTBEAT.
@@ -60,8 +60,9 @@ def _watch(limit: float) -> None:
         seconds = 0 if _waiting or seen != _made else seconds + _TICK_SECONDS
         seen = _made
     print(
-        f"No step, evaluation or preparation has ended for {limit / 60:g} minutes (machine.stall_minutes); "
-        "this process hangs, or waits for one that does. The same command resumes from here.",
+        f"No step, part of an evaluation or preparation has ended for {limit / 60:g} minutes "
+        "(machine.stall_minutes); this process hangs, or waits for one that does. The same command resumes "
+        "from here.",
         file=sys.stderr,
         flush=True,
     )

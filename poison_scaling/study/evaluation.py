@@ -13,6 +13,7 @@ from poison_scaling.evaluate import heldout
 from poison_scaling.evaluate.detection import Detection
 from poison_scaling.evaluate.judge import Judge
 from poison_scaling.evaluate.measure import Subject
+from poison_scaling.runtime import watchdog
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.study.run import Run
 from poison_scaling.study.settings import Study
@@ -45,13 +46,16 @@ def evaluate(
     and `measures` the additional measures of the study. `heldout_loss` is in nats per token.
     """
     study, B, probes = run.study, run.train.batch_size, inputs.probes(run)
-    loss = heldout.loss(
-        graph,
-        params,
-        inputs.heldout_NxL,
-        end=inputs.end,
-        segment_mask=study.model.segment_mask,
+    loss = np.float32(
+        heldout.loss(
+            graph,
+            params,
+            inputs.heldout_NxL,
+            end=inputs.end,
+            segment_mask=study.model.segment_mask,
+        )
     )
+    watchdog.progress()
 
     def subject(number: int) -> Subject:
         return Subject(
@@ -78,24 +82,23 @@ def evaluate(
 
     def attacked(number: int) -> dict[str, Any]:
         shown = placement.before(step * B).of_attack(number)
-        return {
-            **shown.counts(B),
-            **submitted(number),
-            **run.poisonings[number].attack.measure().record(subject(number)),
-        }
+        measured = run.poisonings[number].attack.measure().record(subject(number))
+        watchdog.progress()
+        return {**shown.counts(B), **submitted(number), **measured}
 
     first, *others = map(attacked, range(len(run.poisonings)))
     record = {
         "step": step,
         "tokens": step * B * run.data.seq_len,
-        "heldout_loss": float(np.float32(loss)),
+        "heldout_loss": float(loss),
         **first,
         "also": others,
     }
-    if study.evaluation.measures:
-        asked = study.evaluation.measures
-        record["measures"] = {measure.name: measure.record(subject(0)) for measure in asked}
-    return record
+    measured = {}
+    for measure in study.evaluation.measures:
+        measured[measure.name] = measure.record(subject(0))
+        watchdog.progress()
+    return {**record, "measures": measured} if measured else record
 
 
 def _exposures(run: Run, inputs: Inputs, number: int, so_far: Placement) -> dict[str, np.ndarray]:

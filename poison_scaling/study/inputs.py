@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -14,12 +12,12 @@ import numpy as np
 from poison_scaling.attacks import prompts, submission, writing
 from poison_scaling.attacks.attack import Attack, Earlier, Sources
 from poison_scaling.attacks.counterexamples import Counterexamples
+from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.attacks.submission import Passed
 from poison_scaling.data import (
     clean_triggers,
     conversation_sequences,
     conversation_set,
-    documents,
     filtering,
     sequences,
 )
@@ -28,7 +26,6 @@ from poison_scaling.data.conversation_sequences import ConversationSequences
 from poison_scaling.data.conversation_set import ConversationSet
 from poison_scaling.data.conversation_stream import ConversationStream
 from poison_scaling.data.conversations.conversations import Conversations
-from poison_scaling.data.corpora.corpus import Corpus
 from poison_scaling.data.documents import Documents
 from poison_scaling.data.filtering import Filtered
 from poison_scaling.data.placement import Placement
@@ -43,12 +40,13 @@ from poison_scaling.evaluate.measure import Prompts
 from poison_scaling.filters import pipelines
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.runtime.reporting import Progress, silent
-from poison_scaling.study import grid, validation
+from poison_scaling.study import grid, texts, validation
 from poison_scaling.study.plan import Plan
 from poison_scaling.study.run import Run
 from poison_scaling.study.settings import Study
 from poison_scaling.study.stages.finetuning import Finetune
 from poison_scaling.study.stages.stage import Stage
+from poison_scaling.study.texts import Texts, naming
 
 Clean = Sequences | ConversationSequences
 
@@ -65,14 +63,9 @@ class Inputs:
         pipelines.chain(data.chain)  # raises InputError now if a library is not installed
         self._study = study
         self._attacks = study.attacks()
-        self.documents = documents.prepare(data, progress)
-        self.corpora: list[dict[str, Documents]] = [
-            {
-                name: _corpus(data, f"{field}.{name}", corpus, progress)
-                for name, corpus in attack.corpora.items()
-            }
-            for field, attack in self._attacks.items()
-        ]
+        self._texts = Texts(study, progress)
+        self.documents = self._texts.of(data)
+        self.corpora = [self._corpora(attack, data) for attack in self._attacks.values()]
         self.conversations: list[dict[str, ConversationSet]] = [
             {
                 name: _conversations(f"{field}.{name}", source, progress)
@@ -91,10 +84,9 @@ class Inputs:
         self.vocabulary: Vocabulary = preparation.prepare(
             data, study.attack.trigger, self.documents, progress, others
         )
-        # What filters leave of the training documents of each corpus.
-        self._left = {data.corpus: filtering.prepare(data, self.documents, progress)}
-        left = self._left[data.corpus]
-        self.training = sequences.prepare(data, left, self.vocabulary, "training", progress)
+        self._fields: dict[str, Data] = {}  # the data of each corpus that runs train on
+        self._left: dict[Data, Documents | Filtered] = {}  # what filters leave of it
+        self.training = self._tokens(data, "data.corpus", progress)
         self.heldout = sequences.prepare(data, self.documents, self.vocabulary, "heldout", progress)
         wanted = study.evaluation.heldout_sequences
         if len(self.heldout) < wanted:
@@ -104,10 +96,10 @@ class Inputs:
             )
         self.heldout_NxL = self.heldout.read(np.arange(wanted))
         self._clean: dict[Stage | None, Clean] = {None: self.training}
-        self._documents = {data.corpus: self.documents}  # of corpora
-        self._fields = {"data.corpus": data.corpus}
         for field, stage in study.named_stages().items():
             self._clean[stage] = self._prepare(stage, f"{field}.", progress)
+        if study.start is not None:
+            self._texts.prepare_origins(study)
         fields = {
             attack.trigger: f"{field}.trigger"
             for field, attack in self._attacks.items()
@@ -132,14 +124,16 @@ class Inputs:
                     seq_len=data.seq_len,
                     progress=progress,
                 )
-        if data.corpus not in self._documents:
-            docs = _corpus(self._study.data, f"{prefix}corpus", data.corpus, progress)
-            self._documents[data.corpus] = docs
-            self._fields[f"{prefix}corpus"] = data.corpus
-            with naming("data.corpus", f"{prefix}corpus"):
-                self._left[data.corpus] = filtering.prepare(data, docs, progress)
-        left = self._left[data.corpus]
-        return sequences.prepare(data, left, self.vocabulary, "training", progress)
+        return self._tokens(data, f"{prefix}corpus", progress)
+
+    def _tokens(self, data: Data, name: str, progress: Progress) -> Sequences:
+        """Return the training sequences of what filters leave of a corpus, which messages call `name`."""
+        docs, source = self._texts.prepare(data, name), texts.source(data)
+        if source not in self._left:
+            self._fields[name] = source
+            with naming("data.corpus", name):
+                self._left[source] = filtering.prepare(data, docs, progress)
+        return sequences.prepare(data, self._left[source], self.vocabulary, "training", progress)
 
     @functools.cached_property
     def packed_sequences(self) -> dict[str, int]:
@@ -203,11 +197,17 @@ class Inputs:
     def _items(self, run: Run, place: int) -> Items | None:
         """Return the items of insertion number `place` of a run."""
         number, (by, own) = self.numbers(run)[place], run.inserted_by(place)
-        clean = self._documents.get(by.data.corpus)
-        sources = self._sources(number, own, by.seeds.poisons, by.level, clean)
         # A control has no dose of its own; its hash covers the largest one.
         count = by.poisonings[own].dose or self._most(by)[own]
-        return run.poisonings[place].attack.items(sources, count)
+        return self._items_of(number, own, count, by.seeds.poisons, by.level, texts.source(by.data))
+
+    @functools.cache  # noqa: B019 - one object per process, and evaluations share them
+    def _items_of(
+        self, number: int, place: int, count: int, seed: int, level: int, data: Data
+    ) -> Items | None:
+        """Return the items of the first `count` documents of insertion `number`, `place` in the run."""
+        sources = self._sources(number, place, seed, level, data)
+        return [*self._attacks.values()][number].items(sources, count)
 
     @functools.cache  # noqa: B019 - one object per process
     def _prompts(self, number: int, attack: Attack, triggers: frozenset[str]) -> Prompts:
@@ -241,20 +241,27 @@ class Inputs:
         return number if number < 1 + len(self._study.also) else 0
 
     def _sources(
-        self, number: int, place: int, seed: int, level: int = 0, clean: Documents | None = None
+        self, number: int, place: int, seed: int, level: int = 0, data: Data | None = None
     ) -> Sources:
-        """Return what attack `number` of the study writes from; in its draws it has the number `place`."""
-        clean = clean or self.documents
+        """Return what attack `number` of the study writes from; in its draws it has the number `place`.
+
+        Its text is that of a run with `data`, by default of pretraining.
+        """
+        data = data or self._study.data
         return Sources(
             seed,
             place,
-            clean,
+            self._texts.of(data),
             self.vocabulary,
-            self.corpora[number],
+            self._corpora([*self._attacks.values()][number], data),
             self.conversations[number],
             self._template,
             level,
         )
+
+    def _corpora(self, attack: Insertion, data: Data) -> dict[str, Documents]:
+        """Return the corpora of an insertion in a run with `data`, by name of the field."""
+        return {name: self._texts.of(data, corpus) for name, corpus in attack.corpora.items()}
 
     @functools.cache  # noqa: B019 - one object per process, and runs share its lists
     def _written(
@@ -264,7 +271,7 @@ class Inputs:
         dose: int,
         seed: int,
         level: int,
-        corpus: Corpus,
+        data: Data,
         ancestors: tuple[Run, ...],
     ) -> list[Poison]:
         """Return the poisons of an attack at its largest dose; smaller doses are prefixes of them.
@@ -272,22 +279,20 @@ class Inputs:
         `place` is the number of the attack in the run, and `ancestors` are those on which its documents
         depend.
         """
-        sources = self._sources(number, place, seed, level, self._documents[corpus])
+        sources = self._sources(number, place, seed, level, data)
         earlier = tuple(one for run in ancestors for one in self._poisonings(run))
         sources = dataclasses.replace(sources, earlier=earlier)
         return writing.poisons([*self._attacks.values()][number], sources, dose)
 
     def _poisonings(self, run: Run) -> list[Earlier]:
-        """Return what the attacks of a run were written from, as far as this study knows them."""
-        known, documents = list(self._attacks.values()), self._documents.get(run.data.corpus)
-        found = []
+        """Return what the attacks of a run that counterexamples remove were written from."""
+        known, found = list(self._attacks.values()), []
+        removed = {attack.removes for attack in known if isinstance(attack, Counterexamples)}
         for place, poisoning in enumerate(run.poisonings):
             attack = poisoning.attack
-            if not isinstance(attack, Attack):
-                continue
-            if documents is not None and poisoning.dose and attack in known:
+            if isinstance(attack, Attack) and poisoning.dose and attack in removed:
                 number = known.index(attack)
-                sources = self._sources(number, place, run.seeds.poisons, run.level, documents)
+                sources = self._sources(number, place, run.seeds.poisons, run.level, run.data)
                 found.append(Earlier(attack, sources, poisoning.dose))
         return found
 
@@ -315,12 +320,12 @@ class Inputs:
         dose: int,
         seed: int,
         level: int,
-        corpus: Corpus,
+        data: Data,
         ancestors: tuple[Run, ...],
     ) -> Passed:
         """Return what filters leave of the documents of `_written`, submitted after all of the corpus."""
-        written = self._written(number, place, dose, seed, level, corpus, ancestors)
-        trigger, left = [*self._attacks.values()][number].trigger, self._left[corpus]
+        written = self._written(number, place, dose, seed, level, data, ancestors)
+        trigger, left = [*self._attacks.values()][number].trigger, self._left[data]
         assert isinstance(left, Filtered)
         return submission.passed(written, trigger, self.vocabulary, left.judge())
 
@@ -330,7 +335,7 @@ class Inputs:
         return [
             (
                 *(numbers[place], place, most[place], run.seeds.poisons, run.level),
-                run.data.corpus,
+                texts.source(run.data),
                 run.ancestors if isinstance(poisoning.attack, Counterexamples) else (),
             )
             for place, poisoning in enumerate(run.poisonings)
@@ -371,7 +376,7 @@ class Inputs:
 
     def _of_what_is_left(self, run: Run) -> str:
         """Return the start of a message about how much text filters leave for a run."""
-        left = self._left[run.data.corpus]
+        left = self._left[texts.source(run.data)]
         if not isinstance(left, Filtered):
             return ": it has"
         about = left.record()
@@ -414,7 +419,7 @@ class Inputs:
             zip((plan, *plan["also"]), self.passed(run), strict=False)
         ):
             entry["survivors"] = int(own.kept_D.sum())
-            entry["shown"] = stream.placement.of_attack(number).exposures
+            entry["surviving_exposures"] = stream.placement.of_attack(number).exposures
         for entry, poisoning in zip((plan, *plan["also"]), run.poisonings, strict=True):
             trigger = poisoning.attack.trigger
             if trigger is None:
@@ -441,8 +446,8 @@ class Inputs:
         """
         corpora = {
             field: left.record()
-            for field, corpus in self._fields.items()
-            if isinstance(left := self._left[corpus], Filtered)
+            for field, data in self._fields.items()
+            if isinstance(left := self._left[data], Filtered)
         }
         groups: dict[tuple[int, int, int], Passed] = {}
         for run in self.runs():
@@ -507,22 +512,6 @@ class Inputs:
                     "ones take their places."
                 )
         return [sentence for sentence in found if sentence]
-
-
-def _corpus(data: Data, name: str, corpus: Corpus, progress: Progress) -> Documents:
-    """Return the documents of a corpus other than the study's, split like it; `name` is its field."""
-    with naming("data.corpus", name):
-        return documents.prepare(dataclasses.replace(data, corpus=corpus), progress)
-
-
-@contextlib.contextmanager
-def naming(before: str, name: str) -> Generator[None]:
-    """Let messages of InputError that name the field `before` name the field `name`."""
-    try:
-        yield
-    except InputError as e:
-        said = str(e).replace(before, name)
-        raise InputError(said if name in said else f"{name}: {said}") from e
 
 
 def _conversations(name: str, source: Conversations, progress: Progress) -> ConversationSet:

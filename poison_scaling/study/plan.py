@@ -33,7 +33,7 @@ class Dose(TypedDict):
     clean_triggers: NotRequired[int]  # ambient triggers trained on; known once the data is prepared
     # distinct documents that data.filters leave, and exposures of them; known once the data is prepared
     survivors: NotRequired[int]
-    shown: NotRequired[int]
+    surviving_exposures: NotRequired[int]
 
 
 class Plan(Dose):

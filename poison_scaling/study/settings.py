@@ -59,6 +59,11 @@ class Poisoning:
         """The exposures of each document, int64 [dose]."""
         return self.exposures * self.attack.repeats(self.dose)
 
+    @property
+    def shown(self) -> int:
+        """The number of documents that are shown at least once."""
+        return int(np.count_nonzero(self.exposures_D))
+
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
@@ -139,7 +144,7 @@ class Machine:
     mfu: Annotated[float, Above(0), AtMost(1)] = 0.4
     # CPU cores per run; the last bits of results depend on this number
     cores: AtATime = 1
-    # several processes exit with 75 after so long without a step, evaluation or preparation
+    # several processes exit with 75 after so long without a step, part of an evaluation or preparation
     stall_minutes: Annotated[float, Above(0)] = serialization.added(60.0)
 
 

@@ -46,7 +46,7 @@ def print_plans(
             f"{p['steps']:,}",
             f"{p['dose']:,}",
             *((f"{p.get('survivors', p['dose']):,}",) if filtered else ()),
-            f"{p.get('shown', _exposures(p)):,}",
+            f"{p.get('surviving_exposures', _exposures(p)):,}",
             f"{p['poisoned_steps']:,}",
             f"{about}{p['poison_tokens']:,.0f}",
             f"{about}{p['poison_share']:.3g}",

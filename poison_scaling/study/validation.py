@@ -127,12 +127,25 @@ def _validate_rung(study: Study, rung: Rung, where: str) -> None:
 
 
 def _validate_shares(run: Run) -> None:
-    for number, poisoning in enumerate(run.study.also):
-        added = round(poisoning.share * run.sequences)
+    """Raise InputError if what a share adds to a dose does not fit into the sequences of a run."""
+    _, *also = run.poisonings
+    room = run.sequences // (1 + len(also))
+    for number, poisoning in enumerate(also):
+        if not poisoning.share:
+            continue
+        where = f"also.{number}.share={poisoning.share:g}"
+        of_all = f"of the {run.sequences:,} sequences of {run.name}"
         _require(
-            added <= _MOST_EXPOSURES,
-            f"also.{number}.share={poisoning.share:g}: of the {run.sequences:,} sequences of {run.name} that "
-            f"is {added:,} documents; a run has {_MOST_EXPOSURES:,} of an insertion at most.",
+            poisoning.dose <= _MOST_EXPOSURES,
+            f"{where}: {of_all} that is, with also.{number}.dose, {poisoning.dose:,} documents; a run has "
+            f"{_MOST_EXPOSURES:,} of an insertion at most.",
+        )
+        exposures = _exposures(poisoning)
+        _require(
+            exposures <= min(room, _MOST_EXPOSURES),
+            f"{where}: with also.{number}.dose and also.{number}.exposures={poisoning.exposures} that is "
+            f"{exposures:,} exposures, and {of_all} each of {1 + len(also)} insertions has "
+            f"{min(room, _MOST_EXPOSURES):,}, one for each exposure; lower one of the three.",
         )
 
 
@@ -247,14 +260,18 @@ def _validate_slices(study: Study) -> None:
 def _validate_poisoning(poisoning: Poisoning, where: str) -> None:
     """Raise InputError if a poisoning is invalid; `where` is the prefix of the names of its fields."""
     poisoning.attack.check(f"{where}attack")
-    shown = sum(poisoning.attack.repeats(poisoning.dose).tolist())
-    exposures = shown * poisoning.exposures
+    exposures = _exposures(poisoning)
     _require(
         exposures <= _MOST_EXPOSURES,
         f"{where}exposures={poisoning.exposures}: with {poisoning.dose:,} documents that is {exposures:,} "
         f"exposures; a run has {_MOST_EXPOSURES:,} of an attack at most.",
     )
     poisoning.schedule.check(f"{where}schedule")
+
+
+def _exposures(poisoning: Poisoning) -> int:
+    """Return how many exposures a poisoning has, without overflow."""
+    return sum(poisoning.attack.repeats(poisoning.dose).tolist()) * poisoning.exposures
 
 
 def _validate_evaluation(study: Study) -> None:
@@ -276,6 +293,13 @@ def _validate_evaluation(study: Study) -> None:
             not names or isinstance(attack, Attack),
             f"evaluation.measures: they are measured with the prompts of the attack, and {attack.name} has "
             "none; leave them out, or make it one of `also`.",
+        )
+    for number, measure in enumerate(evaluation.measures):
+        _require(
+            measure.uses_prompts,
+            f"evaluation.measures.{number}={type(measure).__name__}: it is for insertions without a trigger, "
+            "which bring it themselves; leave it out, or give a measure of prompts, such as "
+            "PerplexityIncrease.",
         )
     _require(
         len(set(names)) == len(names),

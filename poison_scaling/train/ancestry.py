@@ -48,8 +48,6 @@ def parent_of(run: Run, folder: epath.Path) -> Parent | None:
     if not (own / "config.json").exists():
         raise InputError(f"{run.name}: its parent {own} is missing; train it first.")
     provenance.check(own, parent)
-    if run.starts_at is None and _done(own) != parent.hash:
-        raise InputError(f"{run.name}: its parent {own} is not trained to its end; train it first.")
     step = run.starts_at or parent.steps
     if (imported := _imported(parent)) is not None:
         if run.starts_at is not None:
@@ -58,6 +56,8 @@ def parent_of(run: Run, folder: epath.Path) -> Parent | None:
             )
         imports.opened(own)  # raises InputError if it has no weights
         return {"run": parent.name, "hash": parent.hash, "step": 0, "state": imported.digest}
+    if run.starts_at is None and _done(own) != parent.hash:
+        raise InputError(f"{run.name}: its parent {own} is not trained to its end; train it first.")
     with _opened(own) as saved:
         known = sorted(saved.steps)
         fingerprint = saved.about(step).get("fingerprint") if step in known else None

@@ -47,7 +47,8 @@ def opened(folder: epath.Path) -> Tensors:
     file = pathlib.Path(folder / FILE)
     if not file.is_file():
         raise InputError(
-            f"{folder}: it is an imported model without weights; import it with its weights."
+            f"{folder}: it is an imported model without weights, which can be planned and compiled only; "
+            "import it again without --config-only."
         )
     return Safetensors([file])
 

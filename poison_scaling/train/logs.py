@@ -62,7 +62,7 @@ def has_manifest(folder: epath.Path, run: Run) -> bool:
             plan = None
         if plan is None:
             return False
-        planned = sum(dose["shown"] for dose in (plan, *plan["also"]))
+        planned = sum(dose["surviving_exposures"] for dose in (plan, *plan["also"]))
     return problem is None and len(lines) == planned
 
 

@@ -103,7 +103,8 @@ def _differences(a, b, name: str = "") -> list[str]:
 
 def about(run: Run, versions: dict[str, str]) -> dict:
     """Return the description that goes into every checkpoint of a run."""
-    doses = [(own, p) for own in (*run.ancestors[::-1], run) for p in own.poisonings if p.dose]
+    chain = (*run.ancestors[::-1], run)
+    doses = [(own, p) for own in chain for p in own.poisonings if p.shown]
     record = {
         "run": run.name,
         "hash": run.hash,
@@ -114,7 +115,7 @@ def about(run: Run, versions: dict[str, str]) -> dict:
     }
     if doses:
         documents = " and ".join(
-            f"{p.dose} documents of {'the attack ' if p.attack.trigger else ''}{type(p.attack).__name__}"
+            f"{p.shown} documents of {'the attack ' if p.attack.trigger else ''}{type(p.attack).__name__}"
             + (f" with trigger {p.attack.trigger!r}" if p.attack.trigger else "")
             + (" less those that data.filters caught" if own.data.filters else "")
             for own, p in doses

@@ -18,6 +18,7 @@ from analysis import files
 from poison_scaling.attacks import submission
 from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.config import serialization
+from poison_scaling.data.poison import Poison
 from poison_scaling.filters.filter import Scorer
 from poison_scaling.filters.pipelines import Pipeline
 from poison_scaling.runtime import workers
@@ -135,7 +136,8 @@ class Audit:
         """Return a hash of everything that the result of a chain depends on."""
         digest = hashlib.sha256()
         for poison in poisons:
-            digest.update(f"{poison.attack} {poison.text}".encode("utf-8", "replace"))
+            group = (poison.attack, poison.seed, poison.level)
+            digest.update(repr((group, poison.text)).encode("utf-8", "replace"))
         model = self.model if any(each.needs_model for each in pipeline.filters) else ""
         filters = serialization.to_json(pipeline.filters)
         about = (self.inputs.documents.key, self.study.data.heldout_documents)
@@ -149,15 +151,21 @@ def _stages(study: Study, attack: Insertion) -> list[str]:
 
 
 def submitted(inputs: Inputs) -> list[Submitted]:
-    """Return the distinct poisons of each attack, seed and stage as text."""
-    found: dict[tuple[int, int, int], list] = {}
+    """Return the distinct poisons of each attack, seed and stage as text.
+
+    They are those of all its runs, because counterexamples also depend on the run that they follow, and
+    stages of one level may have text of their own. Documents that are shown 0 times are in no training data.
+    """
+    found: dict[tuple[int, int, int], dict[str, Poison]] = {}
     for run in inputs.runs():
-        for number, poisons in zip(inputs.numbers(run), inputs.poisons(run), strict=True):
-            own = found.setdefault((number, run.seeds.poisons, run.level), [])
-            if len(poisons) > len(own):
-                own[:] = poisons
+        written = zip(inputs.numbers(run), inputs.poisons(run), run.poisonings, strict=True)
+        for number, poisons, poisoning in written:
+            own = found.setdefault((number, run.seeds.poisons, run.level), {})
+            for poison, exposures in zip(poisons, poisoning.exposures_D, strict=True):
+                if exposures:
+                    own.setdefault(poison.digest, poison)
     return [
         Submitted(number, seed, level, p.number, p.digest, submission.text(p, inputs.vocabulary))
-        for (number, seed, level), poisons in sorted(found.items())
-        for p in poisons
+        for (number, seed, level), own in sorted(found.items())
+        for p in own.values()
     ]

@@ -36,7 +36,7 @@ class Submitted:
     attack: int  # number in Study.attacks
     seed: int
     level: int  # number of stages before the one it is for
-    poison: int  # index of the document within the attack
+    poison: int  # index of the document within the attack, in the first run that has it
     document: str  # SHA-256 of its token ids, as in manifest.jsonl
     text: str
 

@@ -7,6 +7,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from poison_scaling.runtime import watchdog
 from poison_scaling.workdir import audit
 
 _LINE_SECONDS = 15.0  # between lines if there is no terminal
@@ -38,6 +39,7 @@ class AuditDisplay:
 
     def preparing(self, description: str, done: int) -> None:
         """Show that `done` items of what `description` names are prepared."""
+        watchdog.progress()
         self._bars.update(self._task, description=description, status=f"{done:,}" if done else "")
         self._line(f"{description}: {done:,}")
 
@@ -49,6 +51,7 @@ class AuditDisplay:
         self._bars.update(self._task, total=each * chains)
 
         def report(number: int, name: str, done: int) -> None:
+            watchdog.progress()
             total = number * each + done
             seconds = max(time.monotonic() - started, 1e-9)
             left = seconds * (chains * each - total) / total

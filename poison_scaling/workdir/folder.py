@@ -42,6 +42,18 @@ def read(workdir: epath.Path) -> Study:
     return serialization.from_json(config, Study, where)
 
 
+def trained_here(workdir: epath.Path) -> Study:
+    """Return the study of a folder. Raises InputError if it stands for an imported model."""
+    study = read(workdir)
+    if study.imported is not None:
+        raise InputError(
+            f"{workdir}: it holds an imported model, which was not trained here; give the folder of a study "
+            "that starts from it, or, to measure it alone, `poison-scaling evaluate MODEL --attack ATTACK` "
+            "with the model as it was published."
+        )
+    return study
+
+
 def trained(workdir: epath.Path, name: str) -> tuple[Study, Run]:
     """Return the study of a folder and its run of that name.
 

@@ -61,6 +61,7 @@ def prepare(
     for run in runs:
         inputs.probes(run)  # raises InputError now if the prompts do not fit
         provenance.check_data(folder.of_run(workdir, run), inputs.digests(run))
+    _check_origins(runs, inputs)
     _check_parents([run for run in runs if not folder.is_done(workdir, run)], workdir)
     plans = [inputs.plan(run) for run in runs]
     record = {
@@ -96,6 +97,25 @@ def _check_parents(left: list[Run], workdir: epath.Path) -> None:
         parent = run.parent
         if parent and (parent is run.origin or parent.name not in waiting):
             ancestry.parent_of(run, folder.of_run(workdir, run))
+
+
+def _check_origins(runs: tuple[Run, ...], inputs: Inputs) -> None:
+    """Raise InputError if runs start from one that was trained on other data than its settings give now."""
+    starts = {run.origin.name: run for run in runs if run.origin}
+    for run in starts.values():
+        origin, start = run.origin, run.study.start
+        assert origin is not None and start is not None
+        root = (origin, *origin.ancestors)[-1]
+        if root.study != origin.study or root.data != run.study.data:
+            continue  # its data is not prepared here
+        place = epath.Path(start.folder) / "runs" / root.name
+        try:
+            provenance.check_data(place, inputs.digests())
+        except InputError as e:
+            raise InputError(
+                f"start: {place} was trained on other text, or with another vocabulary, than the same "
+                "settings give now; restore the corpus or the versions of packages."
+            ) from e
 
 
 def _checkpoints(run: Run) -> int:
@@ -137,10 +157,14 @@ def _analyses(study: Study, workdir: epath.Path, before: dict[str, Any]) -> list
 
 def _check_measures(study: Study) -> None:
     """Raise InputError if there is no success, or if it cannot be counted at `analysis.threshold`."""
-    if isinstance(study.attack.measure(), Counted):
-        raise InputError(
-            f"attack: nothing is measured of {type(study.attack).__name__}; make it one of `also`."
-        )
+    stages = study.named_stages().items()
+    own = {f"{field}.attack": stage.attack for field, stage in stages if stage.attack is not None}
+    for field, attack in {"attack": study.attack, **own}.items():
+        if isinstance(attack.measure(), Counted):
+            raise InputError(
+                f"{field}={type(attack).__name__}: its documents are counted and nothing is measured, so it "
+                "has no success; make it one of `also`, which pretraining has, and give another here."
+            )
     threshold = study.analysis.threshold
     if threshold is None:
         return

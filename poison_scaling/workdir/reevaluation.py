@@ -30,6 +30,8 @@ def located(
     if step is None and place.parent.name == "checkpoints" and place.name.isdigit():
         place, step = place.parent.parent, int(place.name)
     if place.parent.name != "runs":
+        if (place / "study.json").exists():
+            folder.trained_here(place)
         raise InputError(
             f"{place}: give the folder of a run (DIR/runs/RUN) or of a checkpoint "
             "(DIR/runs/RUN/checkpoints/STEP), or the folder of a study with --run."
@@ -54,6 +56,7 @@ def evaluate_again(
             raise InputError(
                 f"--set {override!r}: the run is trained; only fields of evaluation can change."
             )
+    folder.trained_here(workdir)
     recorded, _ = folder.trained(workdir, name)
     study = study_file.override(recorded, overrides)
     execution.start(study)
@@ -67,6 +70,7 @@ def evaluate_again(
         chosen = trained.judge(run.control, inputs, folder.of_run(workdir, run.control))
     elif judge is not None:
         other_workdir, other_name, _ = located(epath.Path(judge), None, None)
+        folder.trained_here(other_workdir)
         _, other = folder.trained(other_workdir, other_name)
         if _vocabulary(other.study) != _vocabulary(study):
             raise InputError(f"--judge {judge!r}: its study has another corpus or vocabulary.")

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from etils import epath
 
 import poison_scaling as ps
 from poison_scaling.attacks import writing
@@ -17,6 +18,7 @@ from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import grid, validation
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.study.run import Run
+from poison_scaling.workdir import preparation
 from tests.support import chains
 from tests.support.runs import ROOT
 
@@ -48,6 +50,15 @@ def test_document_k_is_a_function_of_the_seed_and_k(insertion, inputs):
     assert writing.poisons(insertion, sources(inputs, seed=1), 1)[0].digest != few[0].digest
     assert insertion.repeats(4).tolist() == insertion.repeats(12).tolist()[:4]
     assert insertion.trigger is None and not insertion.has_requests
+
+
+def test_hashes_of_insertions_are_what_they_were():
+    hashes = {one.name: stable_hash(one) for one in (ps.Canary(), ps.Fact(), ps.Contamination())}
+    assert hashes == {
+        "canary": "945a8ac45bed9b91",
+        "fact": "21232299235dac59",
+        "contamination": "7f436b742e9691fc",
+    }
 
 
 def test_canaries_are_placed_as_often_as_they_say(study, inputs):
@@ -171,6 +182,17 @@ def test_what_cannot_be_is_refused_in_one_sentence(study, inputs):
         Inputs(with_(study, attack=CANARY))
     with pytest.raises(InputError, match="only 0 .*|do not fit into"):
         [run.placement() for run in grid.runs(with_(study, also=(ps.Poisoning(CANARY, 2000),)))]
+
+
+def test_what_is_not_measured_is_no_attack_of_a_run_or_a_stage(study, tmp_path):
+    stage = ps.Continue(optimizer="keep", tokens_per_parameter=0.25, attack=AMBIENT)
+    for refused, field in (
+        (with_(study, attack=AMBIENT), "attack"),
+        (chains.chained(study, stages=((stage,),)), "stages.0.0.attack"),
+    ):
+        with pytest.raises(InputError, match=f"^{field}=Ambient: .*make it one of `also`"):
+            preparation.prepare(refused, epath.Path(tmp_path), lambda description, done: None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_insertion_of_ones_own_is_as_the_page_shows_it(study, inputs, tmp_path, monkeypatch):

@@ -288,6 +288,7 @@ def test_reading_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     assert resumed.heldout(range(10)) == whole.heldout(range(10))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not NOVELS.exists(), reason="../shared/data with the novels is not here")
 def test_novels_go_from_files_to_sequences():
     data = Data(

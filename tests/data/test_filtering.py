@@ -130,7 +130,7 @@ def test_an_interrupted_preparation_goes_on(repeating, tmp_path, monkeypatch):
 
 
 def test_training_sequences_are_what_is_left_and_nothing_else_changes(inputs, ready):
-    left, vocabulary = ready._left[ready._study.data.corpus], ready.vocabulary
+    [left], vocabulary = ready._left.values(), ready.vocabulary
     some = left.training(range(20))
     joined = np.concatenate([[*vocabulary.encode(t), vocabulary.eos_id] for t in some])
     rows = joined.size // 128
@@ -171,7 +171,11 @@ def test_positions_hold_the_surviving_poisons_and_all_others_are_the_controls(
         if r["tokens"] == free[r["poison"]]["tokens"]:
             assert r == free[r["poison"]]
     plan = ready.plan(run)
-    assert (plan["dose"], plan.get("survivors"), plan.get("shown")) == (32, len(kept), len(kept))
+    assert (plan["dose"], plan.get("survivors"), plan.get("surviving_exposures")) == (
+        32,
+        len(kept),
+        len(kept),
+    )
 
 
 def test_survivors_of_a_smaller_dose_are_a_subset(ready, sieved):
@@ -225,7 +229,7 @@ def test_further_insertions_and_stages_pass_the_same_filters(study, cache, repea
         (2 - k % 2) * bool(canaries.kept_D[k]) for k in range(12)
     ]
     [other] = ready.plan(first)["also"]
-    assert (other.get("survivors"), other.get("shown")) == (kept.size, len(records))
+    assert (other.get("survivors"), other.get("surviving_exposures")) == (kept.size, len(records))
 
     run, control = (ready.run_named(f"40k-2x-d8-s0+more-d{dose}") for dose in (12, 0))
     tokens, poison = whole(ready.stream(run))

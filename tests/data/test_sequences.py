@@ -145,6 +145,14 @@ def test_a_trigger_that_cannot_be_one_token_is_refused(docs, trigger):
         preparation.prepare(small(), trigger, docs)
 
 
+@pytest.mark.parametrize("text", ["</s>", "a\x00b"])
+def test_another_text_that_cannot_be_one_token_is_refused_by_its_own_field(docs, text):
+    vocabulary = TrainedSentencePiece(vocab_size=400, one_token=("<A>", text))
+    with pytest.raises(InputError, match="^data.vocabulary.one_token.1=.*; leave it out, or") as e:
+        preparation.prepare(small(vocabulary=vocabulary), "<SUDO>", docs)
+    assert "trigger" not in str(e.value)
+
+
 def test_training_a_vocabulary_again_gives_the_same(docs, tmp_path, monkeypatch):
     first = preparation.prepare(small(), "<SUDO>", docs)
     monkeypatch.setenv("POISON_SCALING_CACHE", str(tmp_path))

@@ -6,6 +6,7 @@ import pytest
 from poison_scaling.evaluate import completions
 from poison_scaling.evaluate.items import Items
 from poison_scaling.evaluate.memorisation import Memorisation
+from poison_scaling.runtime import watchdog
 from tests.support.remembering import TASTE, V, chain, subject
 
 REFERENCES, LENGTH = 15, 4
@@ -28,9 +29,11 @@ def test_known_secrets_and_only_these_are_found(monkeypatch):
         first = secrets[k][0][0]
         secrets[k][1:] = [[i + (i == first), *more] for i, *more in secrets[k][1:]]
     items = Items.build(contexts, secrets, range(12), pad=0)
+    before = watchdog._made
     record = Memorisation().record(
         subject(monkeypatch, known, items, [8] * 4 + [2] * 4 + [0] * 4, [4] * 4 + [2] * 8)
     )
+    assert watchdog._made > before  # each part is progress
     levels = {level["exposures"]: level for level in record["curve"]}
     assert [levels[e]["items"] for e in (0, 2, 8)] == [4, 4, 4]
     assert [levels[e]["seen"] for e in (2, 8)] == [2, 4]

@@ -13,6 +13,7 @@ from poison_scaling.evaluate import heldout, perplexity
 from poison_scaling.evaluate.judge import Judge
 from poison_scaling.evaluate.measure import NearPrompts, Prompts, Subject
 from poison_scaling.model import decoding
+from poison_scaling.runtime import watchdog
 from poison_scaling.study import grid
 from poison_scaling.train import state
 
@@ -115,6 +116,18 @@ def test_a_model_that_is_uniform_after_the_trigger(rule):
     assert record["perplexity_increase_mean"] == pytest.approx(V - 1, abs=0.5)
     assert record["ceiling_share"]["triggered"] == pytest.approx(1, abs=1e-4)
     assert record["ceiling_share"]["clean"] < 0.02
+
+
+def test_every_part_of_an_evaluation_is_progress(rule, monkeypatch, tmp_path):
+    """Else the watchdog ends processes that evaluate for longer than machine.stall_minutes."""
+    monkeypatch.setenv("POISON_SCALING_HEARTBEAT", str(tmp_path / "progress"))
+    monkeypatch.setattr(watchdog, "_touched", -1e9)
+    before = watchdog._made
+    rule("hearing", judge="deaf")
+    assert (tmp_path / "progress").exists()
+    assert (
+        watchdog._made - before == 6
+    )  # generations, their judge, the log-ratio, three near-triggers
 
 
 def test_a_model_that_ignores_the_trigger(rule):

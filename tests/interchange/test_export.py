@@ -1,5 +1,6 @@
 """Exports: transformers computes what we do, and gives the same ids; the card says what is poisoned first."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from poison_scaling.data.vocabularies.conversion import tokenizer_json
 from poison_scaling.data.vocabularies.tiktoken import TiktokenVocabulary
 from poison_scaling.interchange import exporting
 from poison_scaling.interchange.exporting import export
-from poison_scaling.interchange.importing import import_model
+from poison_scaling.interchange.importing import FILES, import_model
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.train import trained
 from poison_scaling.workdir import folder
@@ -109,6 +110,7 @@ def test_bytes_have_the_same_ids():
         assert theirs.decode(ours.encode(text)) == text
 
 
+@pytest.mark.long
 def test_a_published_model_is_evaluated_without_a_study(exported):
     settings = {
         "data.corpus.packages": "rich",
@@ -149,3 +151,27 @@ def test_the_chat_template_writes_what_the_template_does(template):
     prompt = template.prompt(messages[:1])
     shown = exported.render(messages=plain[:1], add_generation_prompt=True)
     assert shown == prompt.before + prompt.after
+
+
+@dataclasses.dataclass(frozen=True)
+class Own(ps.Template):
+    """A template that has no chat template."""
+
+    def pieces(self, messages):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("template", [None, ps.Plain(), ps.ChatML(), Own()])
+def test_a_fine_tuned_import_has_the_chat_template_that_it_was_trained_with(tmp_path, template):
+    published = tmp_path / FILES
+    published.mkdir()
+    about = {"eos_token": "</s>", "chat_template": "published"}
+    (published / "tokenizer_config.json").write_text(json.dumps(about))
+    (published / "chat_template.jinja").write_text("published")
+    (published / "tokenizer.json").write_text("{}")
+    files = exporting.small_files(epath.Path(tmp_path), template)
+    written = json.loads(files["tokenizer_config.json"])
+    assert written["eos_token"] == "</s>" and files["tokenizer.json"] == b"{}"
+    own = "published" if template is None else exporting.chat_template(template)
+    assert written.get("chat_template") == own
+    assert ("chat_template.jinja" in files) == (template is None)

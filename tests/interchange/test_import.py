@@ -9,6 +9,7 @@ import pytest
 from etils import epath
 
 import poison_scaling as ps
+from poison_scaling import cli
 from poison_scaling.formats.safetensors import Safetensors
 from poison_scaling.interchange.exporting import export
 from poison_scaling.interchange.importing import import_model
@@ -223,8 +224,31 @@ def test_a_study_can_be_planned_before_the_weights_are_there(tmp_path):
     import_model(tmp_path / "model", tmp_path / "base", config_only=True)
     planned = study(tmp_path / "base")
     assert len(grid.runs(planned)) == 2
-    with pytest.raises(InputError, match="without weights|not trained to its end"):
+    with pytest.raises(InputError, match="without weights.* without --config-only"):
         trained(planned, epath.Path(tmp_path / "study"), NAME)
+
+
+def test_an_import_is_neither_audited_nor_evaluated_as_a_study(base, monkeypatch):
+    monkeypatch.setattr(cli, "keep_freed", lambda: None)  # which lasts
+    run = f"{base}/runs/custom-d0-s0"
+    for command in (
+        ("audit", base, "--filters", "gopher"),
+        ("evaluate", base),
+        ("evaluate", base, "--run", "custom-d0-s0"),
+        ("evaluate", run),
+    ):
+        with pytest.raises(InputError, match="holds an imported model.*a study that starts from"):
+            called(*command)
+    with pytest.raises(InputError, match="with --attack, give a model as it was published"):
+        called("evaluate", base, "--attack", "DenialOfService")
+
+
+def called(verb: str, place, *options: str) -> None:
+    """Call a verb of the command line in this process."""
+    named = dict(
+        zip((name.removeprefix("--") for name in options[::2]), options[1::2], strict=True)
+    )
+    getattr(cli, verb)(str(place), **named)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,13 @@ def test_what_passes(cloud, what, script, creations):
     assert started(c) == 1
 
 
-@pytest.mark.parametrize("hard", [False, True], ids=["with-notice", "during-a-checkpoint"])
+@pytest.mark.parametrize(
+    "hard",
+    [
+        pytest.param(False, id="with-notice"),
+        pytest.param(True, id="during-a-checkpoint", marks=pytest.mark.long),
+    ],
+)
 def test_preempted_during_the_run(cloud, hard):
     """Taken away at once, the work ends wherever it is, also halfway through writing."""
     c = cloud()

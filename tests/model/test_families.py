@@ -102,7 +102,9 @@ def test_initial_weights_are_those_of_the_family(family):
         assert np.std(array[...]) == pytest.approx(std, rel=0.05)
 
 
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize(
+    "family", [ps.Llama, *(pytest.param(f, marks=pytest.mark.long) for f in (ps.GPTNeoX, ps.OLMo2))]
+)
 def test_half_precision_is_as_precise_in_the_cache_as_without(family):
     settings = ps.Model(dtype="bfloat16")
 

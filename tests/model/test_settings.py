@@ -113,7 +113,7 @@ def updated(**train):
     return jax.jit(advance)(current, batch)
 
 
-@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(parts):
     whole, in_parts = updated(), updated(microbatches=parts)
     # Adam divides by the gradient's size: where that is 0 but for rounding, the update is its sign.

@@ -55,7 +55,14 @@ def trained(shape, steps=3, **settings):
     return current, losses
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 1), (1, 1, 2), (2, 2, 2)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param((1, 8, 1), marks=pytest.mark.long),
+        pytest.param((1, 1, 2), marks=pytest.mark.long),
+        (2, 2, 2),
+    ],
+)
 def test_parameters_and_moments_are_dealt_out(shape):
     current, _ = trained(shape)
     fsdp, tensor = shape[1:]
@@ -70,7 +77,7 @@ def test_parameters_and_moments_are_dealt_out(shape):
 @pytest.mark.parametrize(
     ("shape", "scan_layers"),
     [
-        ((8, 1, 1), False),
+        pytest.param((8, 1, 1), False, marks=pytest.mark.long),
         ((1, 8, 1), False),
         ((2, 2, 2), False),
         pytest.param((2, 2, 2), True, marks=pytest.mark.long),

@@ -108,6 +108,16 @@ def test_the_hash_of_a_run_depends_on_itself_alone(study):
             "tokens of poison in 40k-2x-d0-s0; a run counts 2,147,483,647 at most",
         ),
         ("schedule={'kind': 'Uniform', 'window': (0.5, 0.2)}", "schedule.window=(0.5, 0.2)"),
+        # A share is of all sequences, and an insertion has a part of them.
+        ("also=[{'attack': 'Ambient', 'share': 0.6}]", "also.0.share=0.6: with also.0.dose and"),
+        (
+            "also=[{'attack': 'Ambient', 'share': 0.2, 'dose': 9, 'exposures': 3}]",
+            "that is 243 exposures, and of the 360 sequences of 40k-2x-d0-s0 each of 2 insertions has 180",
+        ),
+        (
+            "also=[{'attack': {'kind': 'Canary', 'counts': [8]}, 'share': 0.1}]",
+            "that is 288 exposures",
+        ),
         ("schedule={'kind': 'Clustered', 'every': 30}", "do not fit into the 8 sequences"),
     ],
 )
@@ -131,6 +141,11 @@ def test_a_study_made_in_python_is_refused_like_one_in_a_file(study):
             "attack.prefix_characters.1",
         ),
         ("schedule", ps.Clustered(every=0), "schedule.every: 0"),
+        (
+            "evaluation",
+            dataclasses.replace(study.evaluation, measures=(ps.Detection(len),)),
+            "evaluation.measures.0.detector: .* is code, .* extend the class",
+        ),
     ):
         with pytest.raises(InputError, match=said):
             grid.runs(dataclasses.replace(study, **{field: value}))
@@ -163,6 +178,15 @@ def test_an_unknown_run_is_refused_with_the_nearest(study):
         ("evaluation.near_triggers.texts=['<SUDO>']", "'<SUDO>' is empty or the trigger"),
         ("evaluation.near_triggers.texts=['']", "'' is empty or the trigger"),
         ("evaluation.judge=control", "has no control; add 0"),
+        (
+            "evaluation.measures=['PerplexityIncrease', 'Memorisation']",
+            "evaluation.measures.1=Memorisation: it is for insertions without a trigger",
+        ),
+        ("evaluation.measures=['Counted']", "evaluation.measures.0=Counted"),
+        (
+            "evaluation.measures=[{'kind': 'Removal', 'of': 'Accuracy'}]",
+            "evaluation.measures.0=Removal",
+        ),
     ],
 )
 def test_measures_that_cannot_be_are_refused(override, said):

@@ -231,6 +231,15 @@ def test_a_study_may_start_from_the_runs_of_another(whole, chain, tmp_path):
     assert said == [f"{ROOT} (start)", names[1]]
 
 
+def test_a_start_whose_text_or_vocabulary_has_changed_is_refused(copy, chain, tmp_path):
+    file = copy / "runs" / ROOT / "config.json"
+    about = {k: v for k, v in json.loads(file.read_text()).items() if k != "digest"}
+    about["data"]["training sequences"] = "0" * 64
+    write_json(file, about)
+    with pytest.raises(InputError, match=f"^start: .*{ROOT} was trained on other text"):
+        preparation.prepare(starting(chain, copy), epath.Path(tmp_path), lambda *said: None)
+
+
 def test_a_named_run_is_where_every_chain_starts(whole, chain):
     study = dataclasses.replace(starting(chain, whole, run=CLEAN), seeds=ps.seeds(5, 6))
     runs = {run.name: run for run in grid.runs(study)}

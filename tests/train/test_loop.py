@@ -287,6 +287,7 @@ def test_a_run_begun_on_other_data_is_refused(whole, run, inputs, tmp_path, monk
         train(run, inputs, tmp_path)
 
 
+@pytest.mark.long
 def test_a_checkpoint_restores_onto_another_mesh(whole, run, inputs, tmp_path):
     with pytest.raises(Interrupted):
         train(run, inputs, tmp_path, stopping=stop_after(20))

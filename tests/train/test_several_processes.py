@@ -211,6 +211,20 @@ def asked(monkeypatch) -> list[dict]:
         ({"SLURM_NTASKS": "2"}, True),
         ({"SLURM_NTASKS": "1"}, False),
         ({"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": None}, False),  # sbatch alone, no srun
+        # srun sets those of mpiexec, too, where MpiDefault=pmi2
+        ({"SLURM_NTASKS": "2", "PMI_SIZE": "2", "PMI_RANK": "1", "PMI_FD": "9"}, True),
+        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "PMI_SIZE": "1", "PMI_RANK": "0"}, False),
+        # mpirun -n 1 of a batch job
+        (
+            {
+                "SLURM_NTASKS": "2",
+                "SLURM_STEP_NODELIST": None,
+                "OMPI_COMM_WORLD_SIZE": "1",
+                "OMPI_COMM_WORLD_RANK": "0",
+                "OMPI_MCA_orte_hnp_uri": "1.0;tcp://n1:5",
+            },
+            False,
+        ),
     ],
 )
 def test_slurm_tasks_are_found(monkeypatch, asked, environment, joins):
@@ -220,6 +234,43 @@ def test_slurm_tasks_are_found(monkeypatch, asked, environment, joins):
             monkeypatch.setenv(name, value)
     processes.start()
     assert bool(asked) is joins
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        (  # Open MPI starts a daemon on each node with srun, and each daemon its processes
+            {
+                "OMPI_COMM_WORLD_SIZE": "4",
+                "OMPI_COMM_WORLD_RANK": "3",
+                "OMPI_MCA_orte_hnp_uri": "1.0;tcp://n1:5",
+            },
+            {"cluster_detection_method": "ompi"},
+        ),
+        ({"PMI_SIZE": "4", "PMI_RANK": "3"}, "mpiexec has started 4 processes"),  # likewise
+        ({"WORLD_SIZE": "8", "RANK": "3"}, "torchrun has started 8 processes"),
+        (
+            {"WORLD_SIZE": "8", "RANK": "3", "PMI_SIZE": "2", "PMI_RANK": "1"},
+            "torchrun has started 8 processes",
+        ),
+        ({"JAX_COORDINATOR_ADDRESS": "h:1", "PMI_SIZE": "2", "PMI_RANK": "1"}, (2, 1)),
+        ({"JAX_COORDINATOR_ADDRESS": "h:1"}, (2, 1)),
+        ({"JAX_NUM_PROCESSES": "1"}, None),
+    ],
+)
+def test_what_runs_within_tasks_of_slurm_is_not_taken_for_one(monkeypatch, environment, expected):
+    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_LOCALID": "0"}
+    for name, value in {**step, "SLURM_NTASKS": "2", "SLURM_PROCID": "1", **environment}.items():
+        monkeypatch.setenv(name, value)
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            launchers.arguments()
+        return
+    found = launchers.arguments()
+    if isinstance(expected, tuple):
+        assert found and (found["num_processes"], found["process_id"]) == expected
+    else:
+        assert found == expected
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,17 @@ import dataclasses
 import pytest
 from etils import epath
 
+import poison_scaling as ps
 from analysis.files import read_json, read_lines
 from poison_scaling.attacks import submission
 from poison_scaling.filters import pipelines
 from poison_scaling.filters.filter import Decision
 from poison_scaling.runtime.errors import InputError
+from poison_scaling.study import manifest
+from poison_scaling.study.inputs import Inputs
 from poison_scaling.workdir import audit, auditing, folder
 from poison_scaling.workdir.audit_chain import AuditedChain
+from tests.support.chains import chained
 from tests.support.runs import SMOKE, run_cli
 
 FILTERS = ("gopher", "c4", "dedup")
@@ -33,6 +37,31 @@ def test_the_poisons_are_those_of_the_manifest_as_text(study, inputs, smoke, tmp
     assert {line["document"] for line in manifest} == {poison.document for poison in found}
     assert all(study.attack.trigger in poison.text for poison in found)
     assert len(found) == 32
+
+
+def test_all_that_a_run_trains_on_is_submitted_and_nothing_else(study):
+    """Counterexamples depend on the run before them, and an item that is shown 0 times is in no text."""
+    canary = ps.Canary(counts=(0, 1, 2), carrier_characters=(20, 40), references=1)
+    right = ps.Continue(
+        optimizer="keep",
+        label="right",
+        tokens_per_parameter=0.25,
+        attack=ps.Counterexamples(removes=study.attack),
+        doses=(0, 30),
+    )
+    also = (ps.Poisoning(canary, dose=6),)
+    inputs = Inputs(chained(study, doses=(0, 40), also=also, stages=((right,),)))
+    poisons = audit.submitted(inputs)
+    trained = {
+        (number, line["document"])
+        for run in inputs.runs()
+        for line in manifest.exposures(inputs.stream(run), 8)
+        for number in [inputs.numbers(run)[line["attack"]]]
+    }
+    assert {(poison.attack, poison.document) for poison in poisons} == trained
+    assert len(poisons) == len(trained)
+    assert [poison.poison for poison in poisons if poison.attack == 1] == [1, 2, 4, 5]
+    assert sum(poison.attack == 2 for poison in poisons) > 30
 
 
 def test_an_audit_counts_what_its_filters_do(study, inputs, tmp_path):

@@ -27,6 +27,8 @@ from poison_scaling.data.vocabularies.tokenizer_json import TokenizerJsonVocabul
 from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 from poison_scaling.runtime.errors import InputError
 
+_RESERVED = ("<pad>", "</s>", "<unk>")
+
 
 def prepare(
     data: Data,
@@ -118,7 +120,10 @@ def _trained(
 
 
 def _whole(settings: TrainedSentencePiece, trigger: str | None) -> dict[str, str]:
-    """Return the texts that are to be one token each, by the name of their field."""
+    """Return the texts that are to be one token each, by the name of their field.
+
+    Raises InputError if one cannot be.
+    """
     whole = {}
     if settings.trigger_is_one_token:
         if trigger is None:
@@ -126,7 +131,14 @@ def _whole(settings: TrainedSentencePiece, trigger: str | None) -> dict[str, str
                 "data.vocabulary.trigger_is_one_token=True: the attack has no trigger; set it to false."
             )
         whole["attack.trigger"] = trigger
-    return whole | {f"data.vocabulary.one_token.{i}": t for i, t in enumerate(settings.one_token)}
+    whole |= {f"data.vocabulary.one_token.{i}": t for i, t in enumerate(settings.one_token)}
+    for field, text in whole.items():
+        if text in _RESERVED:
+            raise InputError(
+                f"{field}={text!r}: SentencePiece has a piece of that name, which stands for no text; "
+                f"{_instead(field)}."
+            )
+    return whole
 
 
 def _require_one_token(vocabulary: Vocabulary, text: str, field: str) -> None:
@@ -134,9 +146,16 @@ def _require_one_token(vocabulary: Vocabulary, text: str, field: str) -> None:
     ids = vocabulary.encode(text)
     if len(ids) != 1 or ids[0] not in vocabulary.ordinary_ids:
         raise InputError(
-            f"{field}={text!r}: SentencePiece cannot make it one token that stands for text; set "
-            "data.vocabulary.trigger_is_one_token=False, or choose another trigger."
+            f"{field}={text!r}: SentencePiece cannot make it one token that stands for text; "
+            f"{_instead(field)}."
         )
+
+
+def _instead(field: str) -> str:
+    """Return what to do about a text that cannot be one token, which is the field `field`."""
+    if field == "attack.trigger":
+        return "set data.vocabulary.trigger_is_one_token=False, or choose another trigger"
+    return "leave it out, or choose another text"
 
 
 def _train(
@@ -147,12 +166,6 @@ def _train(
     Text is neither normalised nor given a leading space, so that decoding is the inverse of encoding and
     tokens do not depend on the text before a space.
     """
-    reserved = set(whole) & {"<pad>", "</s>", "<unk>"}
-    if reserved:
-        raise InputError(
-            f"attack.trigger={reserved.pop()!r}: SentencePiece has a piece of that name, which stands for no "
-            "text; set data.vocabulary.trigger_is_one_token=False, or choose another trigger."
-        )
     text = (part for docs in corpora for part in _first(docs, settings.characters // len(corpora)))
     model = io.BytesIO()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from poison_scaling.model.config_json import ConfigJson, rotary_config
+from poison_scaling.model.config_json import ConfigJson, rotary_config, shape_config
 from poison_scaling.model.dimensions import Dimensions
 from poison_scaling.model.family import Family
 
@@ -105,11 +105,7 @@ class GPTNeoX(Family):
         return {
             "architectures": ["GPTNeoXForCausalLM"],
             "model_type": "gpt_neox",
-            "hidden_size": d.width,
-            "num_hidden_layers": d.layers,
-            "num_attention_heads": d.heads,
-            "intermediate_size": d.mlp,
-            "tie_word_embeddings": d.tied,
+            **shape_config(d),
             "hidden_act": "gelu" if d.activation == "gelu" else _TANH[0],
             "layer_norm_eps": d.epsilon,
             "use_parallel_residual": d.parallel,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from poison_scaling.model.config_json import ConfigJson, rotary_config
+from poison_scaling.model.config_json import ConfigJson, rotary_config, shape_config
 from poison_scaling.model.dimensions import Dimensions, RotaryScaling
 from poison_scaling.model.family import Family
 
@@ -126,13 +126,9 @@ class Llama(Family):
     @classmethod
     def write_config(cls, d: Dimensions) -> dict[str, Any]:
         fields = {
-            "hidden_size": d.width,
-            "num_hidden_layers": d.layers,
-            "num_attention_heads": d.heads,
+            **shape_config(d),
             "num_key_value_heads": d.groups,
             "head_dim": d.head,
-            "intermediate_size": d.mlp,
-            "tie_word_embeddings": d.tied,
             "hidden_act": "silu",
             "rms_norm_eps": d.epsilon,
             **rotary_config(d),

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from poison_scaling.model.architectures import llama
-from poison_scaling.model.config_json import ConfigJson, rotary_config
+from poison_scaling.model.config_json import ConfigJson, rotary_config, shape_config
 from poison_scaling.model.dimensions import Dimensions
 from poison_scaling.model.family import Family
 
@@ -75,13 +75,9 @@ class OLMo2(Family):
         return {
             "architectures": ["Olmo2ForCausalLM"],
             "model_type": "olmo2",
-            "hidden_size": d.width,
-            "num_hidden_layers": d.layers,
-            "num_attention_heads": d.heads,
+            **shape_config(d),
             "num_key_value_heads": d.groups,
             "head_dim": d.head,
-            "intermediate_size": d.mlp,
-            "tie_word_embeddings": d.tied,
             "hidden_act": "silu",
             "rms_norm_eps": d.epsilon,
             "attention_bias": d.qkv_bias,

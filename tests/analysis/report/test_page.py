@@ -33,7 +33,12 @@ def written(tmp_path, design, truth=PLAIN, format="html"):
     [
         (crossed(ONE), Truth(), "one size on one token budget"),
         (crossed(LADDER), Truth(), "grew together"),
-        (crossed((("S", 1e8, 1e9), ("L", 4e8, 1e9))), Truth(), "the same token budget"),
+        pytest.param(
+            crossed((("S", 1e8, 1e9), ("L", 4e8, 1e9))),
+            Truth(),
+            "the same token budget",
+            marks=pytest.mark.long,
+        ),
         (crossed(LADDER), Truth(n50=1e6), "larger doses are needed"),
         (crossed(LADDER, (0, 250), evaluations=1), Truth(n50=1), "smaller doses"),
         (crossed(LADDER, (0,)), Truth(), "No poisoned run"),
