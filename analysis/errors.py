@@ -14,6 +14,10 @@ class InputError(Exception):
     """
 
 
+class NotEvaluated(InputError):
+    """A study has no evaluation yet."""
+
+
 class Damaged(InputError):
     """A file is not as it was written."""
 

@@ -19,8 +19,9 @@ def compare_command(
     margin: float | None = None,
     threshold: float | None = None,
     columns: tuple[str, ...] = (),
+    across: tuple[str, ...] = (),
 ) -> None:
-    """Compare two studies: N50 of each size and budget, their ratios, both verdicts.
+    """Compare two studies: N50 of each size and budget with the same settings, their ratios, both verdicts.
 
     Args:
         first: A study folder or table.
@@ -31,9 +32,17 @@ def compare_command(
         threshold: Count as success a perplexity increase above this; by default, as each study fixed it, or
             as it was recorded.
         columns: Columns that the tables call otherwise, such as success=asr poisons_seen=n_poison.
+        across: Settings that may differ, such as attack data.seq_len, because the comparison is about them.
     """
     summary = comparison.write(
-        first, second, out, margin=margin, threshold=threshold, columns=columns, format=format
+        first,
+        second,
+        out,
+        margin=margin,
+        threshold=threshold,
+        columns=columns,
+        across=across,
+        format=format,
     )
     print(comparison.answer(summary))
     print(printable(f"Report: {epath.Path(out) / f'index.{format}'}"))

@@ -16,6 +16,7 @@ from analysis.design import cells, power, simulation, worlds
 from analysis.design import fitted as fitting
 from analysis.errors import InputError, printable
 from analysis.fit.words import percent
+from analysis.read.runs import counted_by
 from analysis.read.sources import load
 
 Plain = tyro.conf.OmitArgPrefixes
@@ -62,7 +63,8 @@ def power_command(
     if world is not None:
         _print_worlds(world, studies, margin)
         return
-    fitted = None if source is None else fitting.fit(load(source), margin)
+    study = None if source is None else load(source)
+    fitted = None if study is None else fitting.fit(counted_by(study, study.rule), margin)
     if fitted is not None:
         _print_noise(fitted)
     given = None if fitted is None else fitted.design

@@ -37,10 +37,10 @@ def report_command(
             the study fixed it beforehand, or 0.25. The report says when it is another.
         threshold: Count as success a perplexity increase above this; by default, as the study fixed it, or
             as it was recorded.
-        level: Of a study with stages: the number of stages since pretraining; by default, that of the
-            last that has poisons.
+        level: Of a study with stages: the number of stages since pretraining; by default, the last that has
+            documents of the insertion.
         insertion: Of runs with several insertions, the one to report on; by default the first.
-        submitted: Of a study with data.filters, count poisons as submitted: N50 submitted is then measured.
+        submitted: Of a study with data.filters, count exposures as submitted: N50 submitted is then measured.
         measures: A Python file that defines measures of your own, which is imported; may be repeated.
         columns: Columns that a table calls otherwise, such as success=asr poisons_seen=n_poison.
     """
@@ -53,8 +53,7 @@ def report_command(
             raise InputError(
                 "--threshold, --level, --insertion and --submitted are for a report on one study."
             )
-        given = 0.25 if margin is None else margin
-        found = laws.write(sources, out, margin=given, columns=columns, format=format)
+        found = laws.write(sources, out, margin=margin, columns=columns, format=format)
         print(laws.answer(found))
         print(printable(f"Report: {epath.Path(out) / f'index.{format}'}"))
         return

@@ -17,7 +17,7 @@ from analysis.errors import InputError, shown
 from analysis.fit.laws import Law
 from analysis.read import costs
 from analysis.read.fields import objects
-from analysis.read.runs import at_threshold
+from analysis.read.runs import counted_by
 from analysis.read.sources import load
 
 
@@ -107,8 +107,7 @@ def advise(
             "seeds of the budgets that it has."
         )
     rule = study.rule
-    if rule.threshold is not None:
-        study = at_threshold(study, rule.threshold)
+    study = counted_by(study, rule)
     question = question or rule.question
     fitted = fit(study, rule.margin)
     information, runs = Information(fitted, question), planned_of(study)

@@ -86,7 +86,8 @@ def group_n50s(fitted: DoseResponse) -> list[N50]:
     results = []
     for index, group in enumerate(o.groups):
         seen = o.poisons[o.group_of_evaluation == index]
-        tested = float(seen.min()), float(max(seen.max(), max(group.doses)))
+        planned = group.exposures * max(group.doses)
+        tested = float(seen.min()), float(max(seen.max(), planned))
         curve = fitted.curves[index]
         estimate = _curve_estimate(fitted.grid, curve, fitted.critical**2 / 2)
         side = _beyond(curve, estimate.value, tested)

@@ -2,7 +2,7 @@
 
 Success before and after the stage is compared above that of the control, the chain of the same seed and
 stages without any poison, or else the mean of those of other seeds. Chains that had not learnt the attack
-have no share to keep.
+have no share to keep, nor have insertions that are in every run, which have no control.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _survivor(chain: Chain, attack: str, all_chains: list[Chain]) -> Survivor:
         other
         for other in all_chains
         if (other.size, other.labels) == (chain.size, chain.labels)
-        and not any(leg.dose for leg in other.legs)
+        and not any(leg.dose or leg.doses.get(attack) for leg in other.legs)
     ]
     paired = [other for other in controls if other.seed == chain.seed] or controls
     ends = np.array([[leg.end(attack) for leg in c.legs[-2:]] for c in (chain, *paired)], float)

@@ -61,13 +61,18 @@ class Audit:
         kind = self.attacks[field]
         return kind if kinds.count(kind) == 1 else ", ".join(self.stages[field]) or field
 
-    def field(self, stage: str | None) -> str | None:
-        """Return the field of a stage's attack, by default of pretraining; None if it was not audited."""
+    def field(self, insertion: int, stage: str | None, kind: str) -> str | None:
+        """Return the field of an insertion by its number and kind; None if it was not audited.
+
+        `stage` is the label of the stage as the study has it, None for pretraining.
+        """
         if stage is None:
-            return next(iter(self.attacks))
-        # What a stage continues may follow its label: "spread after 20x-d250".
-        label = stage.partition(" ")[0]
-        return next((field for field, own in self.stages.items() if label in own), None)
+            own = f"also.{insertion - 1}.attack" if insertion else "attack"
+            return own if own in self.attacks else None
+        fields = [field for field, labels in self.stages.items() if stage in labels]
+        # Stages of two levels may have one label.
+        alike = [field for field in fields if self.attacks[field] == kind]
+        return alike[0] if len(alike) == 1 else None
 
 
 def read(folder: epath.PathLike) -> Audit | None:

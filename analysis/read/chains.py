@@ -1,7 +1,8 @@
 """Chains of stages: every run of a study with its ancestors, and success along the way.
 
 A line of evals.jsonl has the success of the stage's own attack at its top level, and that of the attacks of
-earlier stages under `also`, in the order in which they were first used.
+earlier stages under `also`, in the order in which they were first used. Pretraining may have several
+insertions at once, and those that are only counted, such as ambient triggers, have no success.
 """
 
 from __future__ import annotations
@@ -24,10 +25,15 @@ class Leg:
     label: str  # of the stage
     attack: str  # whose poisons it has, if any
     dose: float
+    doses: dict[str, float]  # documents of every insertion, by its name
     tokens: float  # of this leg, as planned
     # tokens of this leg seen at each evaluation, and by attack the success rate there; shape [evaluations]
     seen: np.ndarray
     success: dict[str, np.ndarray]
+
+    def bears_on(self, attack: str) -> float:
+        """Return the number of its documents of an attack, or of counterexamples; 0 without any."""
+        return self.doses.get(attack, 0.0) or (self.dose if removes(self.attack) else 0.0)
 
     def end(self, attack: str) -> float | None:
         """Return the success rate of an attack at the end of the leg; None where it was not measured."""
@@ -67,12 +73,23 @@ class Chain:
 
     def poisoned(self, attack: str) -> int | None:
         """Return the last leg with poisons of an attack or, after them, counterexamples; None without any."""
-        dosed = [(i, leg.attack) for i, leg in enumerate(self.legs) if leg.dose]
+        first = next((i for i, leg in enumerate(self.legs) if leg.doses.get(attack)), None)
         # Ancestors in another study may have poisons.
-        first = next((i for i, own in dosed if own == attack or self.before), None)
+        first = 0 if self.before else first
         if first is None:
             return None
-        return max(i for i, own in dosed if i >= first and own in (attack, COUNTEREXAMPLES))
+        bearing = (i for i, leg in enumerate(self.legs) if i >= first and leg.bears_on(attack))
+        return max(bearing, default=None)
+
+    def last_dose(self, attack: str) -> float:
+        """Return the dose of the leg that `poisoned` names; 0 without any."""
+        place = self.poisoned(attack)
+        return 0.0 if place is None else self.legs[place].bears_on(attack)
+
+
+def removes(attack: str) -> bool:
+    """Return whether an attack, by its name in a chain, removes those of earlier stages."""
+    return attack.partition(" #")[0] == COUNTEREXAMPLES
 
 
 def of(tree: tuple[Run, ...]) -> tuple[Chain, ...]:
@@ -98,19 +115,24 @@ def of(tree: tuple[Run, ...]) -> tuple[Chain, ...]:
 def _leg(run: Run, before: list[str]) -> tuple[Leg, list[str]]:
     """Return the leg of a run, and the attacks up to it; `before` are those of its ancestors."""
     attack, known, success = run.settings.get("attack", ""), before, {}
+    doses = {attack: run.dose}
     named = [[name for name, _ in record.others] for record in run.records]
     if named:
         others = named[0] if all(names == named[0] for names in named) else []
         known, own = _identified(before, [attack, *others])
         attack = own[0]
-        rates = [[rate for _, rate in record.others] for record in run.records]
+        doses = {attack: run.dose, **dict(zip(own[1:], run.other_doses, strict=False))}
         success = {attack: run.success}
-        success |= {name: np.array([r[i] for r in rates]) for i, name in enumerate(own[1:])}
+        for i, name in enumerate(own[1:]):
+            rates = [record.others[i][1] for record in run.records]
+            if None not in rates:
+                success[name] = np.array(rates, float)
     leg = Leg(
         run=run.name,
         label=run.settings.get("stage", PRETRAINING),
         attack=attack,
         dose=run.dose,
+        doses=doses,
         tokens=run.tokens,
         seen=run.evaluations["tokens"],
         success=success,

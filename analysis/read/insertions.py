@@ -45,18 +45,44 @@ def names(entry: dict[str, Any]) -> list[str]:
     return [first, *(f"also_{name}" if name == first else name for name in others)]
 
 
+def planned_of(entry: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return what study.json plans for one insertion of a run."""
+    return [entry, *_also(entry)][number]
+
+
+def has_documents(entry: dict[str, Any], series: str | None) -> bool:
+    """Return whether a run has documents of a series, by default of its first insertion.
+
+    A stage measures the insertions of earlier ones, too, with a dose of 0.
+    """
+    own = names(entry)
+    wanted = own[0] if series is None else series
+    return any(name == wanted and planned_of(entry, n).get("dose") for n, name in enumerate(own))
+
+
+def whole(entry: dict[str, Any], where: str) -> Part:
+    """Return the first insertion of a run, whatever the numbers of exposures of its items."""
+    return Part((0,), number(entry, "dose", where, minimum=0))
+
+
+def other_doses(entry: dict[str, Any], where: str) -> tuple[float, ...]:
+    """Return the dose of each insertion of a run after the first."""
+    return tuple(number(other, "dose", where, minimum=0) for other in _also(entry))
+
+
 def parts(
     entry: dict[str, Any], series: str, line: dict[str, Any] | None, where: str
 ) -> list[Part]:
     """Return the parts of a run in a series; `line` is any line of its evals.jsonl, None if it has none."""
     numbers = [n for n, name in enumerate(names(entry)) if name == series]
-    of_insertion = [entry, *_also(entry)]
-    doses = {n: number(of_insertion[n], "dose", where, minimum=0) for n in numbers}
-    by_dose: dict[float, list[int]] = {}
+    alike: dict[tuple, list[int]] = {}
     for n in numbers:
-        by_dose.setdefault(doses[n], []).append(n)
+        planned = planned_of(entry, n)
+        dose = number(planned, "dose", where, minimum=0)
+        key = (dose, str(planned.get("exposures")), str(planned.get("schedule")))
+        alike.setdefault(key, []).append(n)
     found: list[Part] = []
-    for dose, own in by_dose.items():
+    for (dose, *_), own in alike.items():
         curve = None if line is None else _of_insertion(line, own[0], where).get("curve")
         if not curve:
             found.append(Part(tuple(own), dose))
@@ -127,4 +153,18 @@ def _together(own: list[dict[str, Any]], where: str) -> dict[str, Any]:
         **counts,
         "prompts": sum(prompts),
         "success_rate": sum(p * r for p, r in zip(prompts, rates, strict=True)) / sum(prompts),
+        **_log_perplexities(own),
     }
+
+
+def _log_perplexities(own: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the log-perplexities of all prompts, so that success can be counted at another threshold."""
+    pairs = [record.get("log_perplexity") for record in own]
+    sides: dict[str, list[Any]] = {"clean": [], "triggered": []}
+    for pair in pairs:
+        for side, values in sides.items():
+            found = pair.get(side) if isinstance(pair, dict) else None
+            if not isinstance(found, list):
+                return {}
+            values += found
+    return {"log_perplexity": sides}

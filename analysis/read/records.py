@@ -73,8 +73,8 @@ class Record:
     detected: Detected | None = None  # the generations under a detector
     # a few prompts with their generations; recorded at a run's last evaluation
     examples: tuple[Example, ...] = ()
-    # name and success rate of the other attacks, in the order of the file
-    others: tuple[tuple[str, float], ...] = ()
+    # name and success rate of the other insertions, in the order of the file; None of those without one
+    others: tuple[tuple[str, float | None], ...] = ()
     # values of further measures, by the name of the measure
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -175,13 +175,15 @@ def _examples(entries: list[dict[str, Any]] | None) -> tuple[Example, ...]:
     )
 
 
-def _others(entries: list[dict[str, Any]] | None) -> tuple[tuple[str, float], ...]:
-    """Return name and success rate of each attack; none where an entry lacks one."""
-    if any(
-        entry.get("attack") is None or entry.get("success_rate") is None for entry in entries or []
-    ):
+def _others(entries: list[dict[str, Any]] | None) -> tuple[tuple[str, float | None], ...]:
+    """Return name and success rate of each insertion; none where an entry lacks its name."""
+    if any(entry.get("attack") is None for entry in entries or []):
         return ()
-    return tuple((_text(e["attack"]), _number(e["success_rate"])) for e in entries or [])
+    rates = [entry.get("success_rate") for entry in entries or []]
+    return tuple(
+        (_text(entry["attack"]), None if rate is None else _number(rate))
+        for entry, rate in zip(entries or [], rates, strict=True)
+    )
 
 
 def _extra(values: dict[str, Any] | None) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +68,15 @@ def departures(fixed: tuple[Fixed, ...], used: Rule) -> list[str]:
             f"{used.words}."
         )
     return said
+
+
+def in_words(used: Sequence[tuple[str, Rule]]) -> str:
+    """Return by which rules studies are decided, given their names, in a sentence or two."""
+    if len({rule for _, rule in used}) == 1:
+        studies = "Both studies" if len(used) == 2 else "All studies"
+        return f"{studies} are decided by the same rule: {used[0][1].words}."
+    told = [f"{name}: {rule.words}" for name, rule in used]
+    return f"The studies are decided by different rules. {'; '.join(told)}."
 
 
 def read(plan: dict[str, Any], where: str) -> tuple[Fixed, ...]:

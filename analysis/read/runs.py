@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,6 +47,14 @@ class Run:
     # values of those `SETTINGS` that the source records
     settings: dict[str, str] = field(default_factory=dict)
     others: float = 0.0  # documents of other insertions in the run
+    # what it is of a study folder: the folder under runs/, which several runs of the analysis may share, and
+    # the numbers of its insertions there, of which 0 is the first
+    folder: str = ""
+    insertions: tuple[int, ...] = (0,)
+    # documents of each insertion after the first, in the order of `Record.others`
+    other_doses: tuple[float, ...] = ()
+    # everything that its result depends on, as its config.json has it; {} when the source has none
+    config: dict[str, Any] = field(default_factory=dict)
     finished: bool = True  # whether training reached its end and no planned evaluation is missing
     # increase of perplexity of each prompt, shape [prompts], at each evaluation; empty when the source
     # does not record them
@@ -54,7 +62,8 @@ class Run:
     # the measures of each evaluation; empty when the source has none
     records: tuple[Record, ...] = ()
     tokens_before: float = 0.0  # that its ancestors have seen
-    parent: Run | None = None  # the run that a stage starts from; None also when the study lacks it
+    # in `Study.tree`: the run that a stage starts from; None also when the study lacks it
+    parent: Run | None = None
 
     @property
     def success(self) -> np.ndarray:
@@ -91,6 +100,11 @@ class Group:
         return f"{self.size} ({self.setting})" if self.setting else self.size
 
     @property
+    def exposures(self) -> float:
+        """Return how often each document is shown."""
+        return float(self.runs[0].settings.get("exposures") or 1)
+
+    @property
     def doses(self) -> list[float]:
         """Return the distinct doses, ascending."""
         return sorted({run.dose for run in self.runs})
@@ -116,7 +130,8 @@ class Study:
     rules: tuple[Fixed, ...] = ()
     looks: tuple[Look, ...] = ()  # at its data while it was adaptive, oldest first
     level: int = 0  # number of stages that its runs have gone through since pretraining
-    # the runs of all levels of a study with stages, parents before their children
+    # the runs of all levels of a study with stages, parents before their children, each with the whole of
+    # its first insertion
     tree: tuple[Run, ...] = ()
     # the same with what they have gone through, success as recorded
     chains: tuple[Chain, ...] = ()
@@ -166,6 +181,11 @@ class Study:
                 )
             )
         return groups
+
+
+def counted_by(study: Study, rule: Rule) -> Study:
+    """Return the study with success counted as a rule says; raises InputError as `at_threshold` does."""
+    return study if rule.threshold is None else at_threshold(study, rule.threshold)
 
 
 def at_threshold(study: Study, threshold: float) -> Study:

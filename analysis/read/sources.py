@@ -9,12 +9,13 @@ from typing import Any
 from etils import epath
 
 from analysis import files
-from analysis.errors import InputError, printable, shown
+from analysis.errors import InputError, NotEvaluated, printable, shown
 from analysis.read import (
     chains,
     evaluations,
     insertions,
     looks,
+    remarks,
     rules,
     stages,
     t0_training,
@@ -26,8 +27,8 @@ from analysis.read.fields import number, objects, steps, text, text_map
 from analysis.read.insertions import Part
 from analysis.read.runs import Run, Study, check_runs, quantity
 
-# A run, which part of it was read, in words what is missing of it, and notes.
-Reading = tuple[Run, Part, str, list[str]]
+# A run, in words what is missing of it, and notes.
+Reading = tuple[Run, str, list[str]]
 # Settings that the entry of a run in study.json has under their names.
 _OWN = ("attack", "schedule", "learning_rate", "batch_size", "seq_len", "stage")
 
@@ -42,9 +43,9 @@ def load(
 
     `columns` has a table's names of our columns, as "ours=theirs".
 
-    Of a study with stages, the runs of one `level` are read, by default of the last that has poisons; 0 is
-    pretraining. Of runs with several insertions, one series is read (`insertions`), by default that of the
-    first. Raises InputError, naming file, line and field, when the source cannot be used.
+    Of runs with several insertions, one series is read (`insertions`), by default that of the first. Of a
+    study with stages, the runs of one `level` are read, by default the last that has documents of the series;
+    0 is pretraining. Raises InputError, naming file, line and field, when the source cannot be used.
     """
     path = epath.Path(source)
     if not path.exists():
@@ -63,17 +64,22 @@ def load(
 def load_all(source: epath.PathLike, columns: Sequence[str] = ()) -> list[Study]:
     """Read every series of insertions of a source that has success rates, each as a study.
 
+    Of a study with stages, each level that has documents of a series is a study, the last level first.
     Raises InputError when the source cannot be used.
     """
     path = epath.Path(source)
     if not (path / "study.json").exists():
         return [load(source, columns)]
     plan = files.read_json(path / "study.json")
-    entries = [current(entry) for _, entry in objects(plan, "runs", str(path / "study.json"))]
-    series = dict.fromkeys(name for entry in entries for name in insertions.names(entry))
-    found = [_load_folder(path, None, name, required=False) for name in series]
+    known = [(at, current(e)) for at, e in objects(plan, "runs", str(path / "study.json"))]
+    series = dict.fromkeys(name for _, entry in known for name in insertions.names(entry))
+    found = [
+        _load_folder(path, level, name, required=False)
+        for name in series
+        for level in stages.inserted_at(known, name)[::-1] or [None]
+    ]
     if not any(study.runs for study in found):
-        raise InputError(f"{path} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
+        raise NotEvaluated(f"{path} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
     return [study for study in found if study.runs]
 
 
@@ -88,34 +94,31 @@ def _load_folder(
 
     runs, missing, notes = [], [], []
     known = [(place, current(entry)) for place, entry in objects(plan, "runs", where)]
-    planned, about, level = stages.of_level(known, level)
-    series = dict.fromkeys(n for _, entry in planned for n in insertions.names(entry))
-    if insertion not in (None, *series):
-        there = ", ".join(map(printable, series))
-        raise InputError(f"--insertion {insertion}: the runs have {there}.")
-    read = _read_all(folder, known, name, insertion)
+    planned, about, level = stages.of_level(known, level, insertion)
     staged = any(entry.get("parent") for _, entry in known)
-    # The chains are those of the first insertions, whichever is reported on.
-    first = read if insertion is None or not staged else _read_all(folder, known, name, None)
-    tree = tuple(own[0][0] for own in first.values() if own) if staged else ()
+    tree = _read_tree(folder, known, name) if staged else ()
     for where_run, entry in planned:
-        for nth, (run, part, state, about_run) in enumerate(read[where_run]):
+        for nth, (run, state, about_run) in enumerate(
+            _read_parts(folder, entry, where_run, name, insertion)
+        ):
             notes += about_run
             if state and not nth:
                 missing.append(_what_it_adds(run, state))
             if len(run.evaluations["tokens"]):
-                runs.append(replace(run, settings=_settings(entry, where_run, part)))
+                runs.append(run)
     if not runs and required and any(len(run.evaluations["tokens"]) for run in tree):
-        raise InputError(
+        raise NotEvaluated(
             f"{folder} contains no evaluation of level {level} yet; choose another with --level."
         )
     if not runs and required:
-        raise InputError(f"{folder} contains no evaluation yet: no runs/*/evals.jsonl has a line.")
+        raise NotEvaluated(
+            f"{folder} contains no evaluation yet: no runs/*/evals.jsonl has a line."
+        )
     check_runs(runs)
     notes += about
-    notes += _left_out(plan, where)
-    notes += _clean_triggers(planned)
-    notes += _strangers(folder, {entry.get("run") for _, entry in known})
+    notes += remarks.left_out(plan, where)
+    notes += remarks.clean_triggers(planned)
+    notes += remarks.strangers(folder, {entry.get("run") for _, entry in known})
     return Study(
         name=name,
         hash=text(plan, "hash", where, default=""),
@@ -131,25 +134,32 @@ def _load_folder(
     )
 
 
-def _read_all(
-    folder: epath.Path, planned: stages.Planned, study: str, insertion: str | None
-) -> dict[str, list[Reading]]:
-    """Return, by the place of its entry, each run as the parts that it has of a series of insertions."""
-    read: dict[str, list[Reading]] = {}
-    named: dict[Any, Run] = {}
+def _read_tree(folder: epath.Path, planned: stages.Planned, study: str) -> tuple[Run, ...]:
+    """Return the runs of all levels with their parents, each with the whole of its first insertion."""
+    read: dict[Any, Run] = {}
     for where, entry in planned:
-        place = folder / "runs" / _folder_name(entry, where)
-        _check_same_study(place, entry, study)
-        evals, own = place / "evals.jsonl", insertion or insertions.names(entry)[0]
-        done, note = _done(place / "DONE", entry)
-        read[where] = []
-        for part in insertions.parts(entry, own, evaluations.first_line(evals), where):
-            found = evaluations.read(evals, steps(entry, "evaluation_steps", where), part)
-            run, state = _run(entry, where, found, done, part)
-            run = replace(run, parent=named.get(entry.get("parent")))
-            named.setdefault(entry["run"], run)
-            read[where].append((run, part, state, [*note, *found.notes]))
-    return read
+        run, _, _ = _read(folder, entry, where, study, insertions.whole(entry, where))
+        read.setdefault(entry["run"], replace(run, parent=read.get(entry.get("parent"))))
+    return tuple(read.values())
+
+
+def _read_parts(
+    folder: epath.Path, entry: dict[str, Any], where: str, study: str, insertion: str | None
+) -> list[Reading]:
+    """Return a run as the parts that it has of a series of insertions."""
+    evals = folder / "runs" / _folder_name(entry, where) / "evals.jsonl"
+    own = insertion or insertions.names(entry)[0]
+    parts = insertions.parts(entry, own, evaluations.first_line(evals), where)
+    return [_read(folder, entry, where, study, part) for part in parts]
+
+
+def _read(folder: epath.Path, entry: dict[str, Any], where: str, study: str, part: Part) -> Reading:
+    place = folder / "runs" / _folder_name(entry, where)
+    config = _config(place, entry, study)
+    done, note = _done(place / "DONE", entry)
+    found = evaluations.read(place / "evals.jsonl", steps(entry, "evaluation_steps", where), part)
+    run, state = _run(entry, where, found, done, part)
+    return replace(run, config=config), state, [*note, *found.notes]
 
 
 def _folder_name(entry: dict[str, Any], where: str) -> str:
@@ -178,6 +188,9 @@ def _run(
         seeds=text_map(entry, "seeds", where),
         settings=_settings(entry, where, part),
         others=insertions.surroundings(entry, part, where)[1],
+        folder=entry["run"],
+        insertions=part.numbers,
+        other_doses=insertions.other_doses(entry, where),
         finished=done and not lacking,
         evaluations=found.columns,
         increases=found.increases,
@@ -208,10 +221,13 @@ def _tokens_before(entry: dict[str, Any], where: str) -> float:
 
 def _settings(entry: dict[str, Any], where: str, part: Part) -> dict[str, str]:
     settings = {n: text(entry, n, where) for n in _OWN if entry.get(n) is not None}
+    own = insertions.planned_of(entry, part.numbers[0])
     if part.numbers != (0,):
         settings["attack"] = printable(insertions.names(entry)[part.numbers[0]])
-    elif entry.get("exposures") not in (None, 1):
-        settings["exposures"] = text(entry, "exposures", where)
+        if own.get("schedule") is not None:
+            settings["schedule"] = text(own, "schedule", where)
+    if own.get("exposures") not in (None, 1):
+        settings["exposures"] = f"{number(own, 'exposures', where, minimum=1):g}"
     also, _ = insertions.surroundings(entry, part, where)
     return settings | ({"also": also} if also else {})
 
@@ -233,61 +249,23 @@ def _done(path: epath.Path, entry: dict[str, Any]) -> tuple[bool, list[str]]:
     return True, []
 
 
-def _check_same_study(run_folder: epath.Path, entry: dict[str, Any], study: str) -> None:
-    """Raise InputError when the folder of a run is of another version of the study."""
+def _config(run_folder: epath.Path, entry: dict[str, Any], study: str) -> dict[str, Any]:
+    """Return what the result of a run depends on, as far as its folder says.
+
+    Raises InputError when the folder is of another version of the study.
+    """
     path = run_folder / "config.json"
     if not path.exists():
-        return
-    found, planned = files.read_json(path).get("hash"), entry.get("hash")
+        return {}
+    record = files.read_json(path)
+    found, planned = record.get("hash"), entry.get("hash")
     if found != planned:
         raise InputError(
             f"{path}: hash {shown(found)} is not the planned {shown(planned)}: this run folder "
             f"belongs to another version of study {study!r}; keep studies apart."
         )
-
-
-def _clean_triggers(planned: list[tuple[str, dict[str, Any]]]) -> list[str]:
-    """Return a note on ambient triggers; older studies did not count them."""
-    counts = [
-        (number(entry, "clean_triggers", where, minimum=0), entry["dose"])
-        for where, entry in planned
-        if entry.get("clean_triggers") is not None
-    ]
-    met = [count for count, _ in counts if count]
-    if not met:
-        return []
-    often = f"{min(met):g}" if min(met) == max(met) else f"{min(met):g} to {max(met):g}"
-    controls = any(count for count, dose in counts if not dose)
-    included = ", controls included" if controls else ""
-    return [
-        f"Clean text contains the trigger {often} times in {len(met)} of the {len(planned)} runs (ambient "
-        f"triggers{included})."
-    ]
-
-
-def _left_out(plan: dict[str, Any], where: str) -> list[str]:
-    """Return a note on conversations that are longer than a sequence; older studies did not count them."""
-    counts = plan.get("conversations_left_out") or {}
-    said = []
-    for field in counts:
-        count = number(counts, field, f"{where}, field 'conversations_left_out'", minimum=0)
-        if count:
-            said.append(f"{count:g} ({field})")
-    if not said:
-        return []
-    return [
-        "Conversations that are longer than a sequence are not trained on; the next ones take their places. "
-        f"Left out: {', '.join(said)}."
-    ]
-
-
-def _strangers(folder: epath.Path, planned: set[Any]) -> list[str]:
-    names = [p.name for p in (folder / "runs").iterdir()] if (folder / "runs").exists() else []
-    strangers = sorted(printable(name) for name in names if name not in planned)
-    if not strangers:
-        return []
-    some = ", ".join(strangers[:5]) + (", ..." if len(strangers) > 5 else "")
-    return [f"{len(strangers)} folders under runs/ are not in study.json; left out: {some}."]
+    config = record.get("config")
+    return config if isinstance(config, dict) else {}
 
 
 def _what_it_adds(run: Run, state: str) -> str:

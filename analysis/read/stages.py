@@ -6,29 +6,50 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from analysis.errors import InputError
+from analysis.errors import InputError, printable
+from analysis.read import insertions
 from analysis.read.chains import COUNTEREXAMPLES
 
 Planned = list[tuple[str, dict[str, Any]]]  # the place of an entry in study.json, and the entry
 
 
-def of_level(planned: Planned, level: int | None) -> tuple[Planned, list[str], int]:
-    """Return the runs of one level, notes on those left out, and the level; by default the last with poisons.
+def of_level(
+    planned: Planned, level: int | None, series: str | None = None
+) -> tuple[Planned, list[str], int]:
+    """Return the runs of one level, notes on those left out, and the level.
 
-    Level 0 is pretraining. The "stage" of a run becomes what distinguishes it from runs with other ancestors.
-    Alternatives that differ in their number of tokens, such as sizes of a clean set, share one "stage",
-    because the law estimates the effect of tokens: "spread2000" and "spread16000" are "spread". Runs with
-    counterexamples and without a backdoor to remove are left out. Raises InputError when the study has no
-    such level.
+    By default it is the last at which runs have documents of a `series` of insertions, or of their first
+    insertion. Level 0 is pretraining. The "stage" of a run becomes what distinguishes it from runs with other
+    ancestors. Alternatives that differ in their number of tokens, such as sizes of a clean set, share one
+    "stage", because the law estimates the effect of tokens: "spread2000" and "spread16000" are "spread". Runs
+    with counterexamples and without a backdoor to remove are left out. Raises InputError when the study has
+    no such level, or none of the series there.
     """
-    parents = {entry.get("run"): entry.get("parent") for _, entry in planned}
-    levels = {name: _level(name, parents) for name in parents}
+    levels = _levels(planned)
     last = max(levels.values(), default=0)
-    poisoned = (levels[entry.get("run")] for _, entry in planned if entry.get("dose"))
-    wanted = max(poisoned, default=last) if level is None else level
-    if wanted not in levels.values():
-        there = ", ".join(map(str, sorted(set(levels.values()))))
+    named = {
+        at: dict.fromkeys(
+            name
+            for _, entry in planned
+            if levels[entry.get("run")] == at
+            for name in insertions.names(entry)
+        )
+        for at in sorted(set(levels.values()))
+    }
+    with_series = [at for at, names in named.items() if series is None or series in names]
+    if not with_series:
+        there = ", ".join(map(printable, dict.fromkeys(n for own in named.values() for n in own)))
+        raise InputError(f"--insertion {series}: the runs have {there}.")
+    inserted = inserted_at(planned, series)
+    wanted = level if level is not None else max(inserted or with_series)
+    if wanted not in named:
+        there = ", ".join(map(str, named))
         raise InputError(f"--level {wanted}: the study has runs of the levels {there}.")
+    if wanted not in with_series:
+        raise InputError(
+            f"--insertion {series}: the runs of level {wanted} have "
+            f"{', '.join(map(printable, named[wanted]))}; --level {_or(with_series)} has it."
+        )
     chosen = [(w, entry) for w, entry in planned if levels[entry.get("run")] == wanted]
     nothing = [name for name in _with_nothing_to_remove(planned) if levels[name] == wanted]
     chosen = [(w, entry) for w, entry in chosen if entry.get("run") not in nothing]
@@ -40,8 +61,13 @@ def of_level(planned: Planned, level: int | None) -> tuple[Planned, list[str], i
             for w, entry in chosen
         ]
     said = []
+    if inserted and wanted not in inserted:
+        said.append(
+            f"The runs of level {wanted} have no documents {f'of {series} ' if series else ''}of their own; "
+            f"what those of level {_or(inserted)} left is measured."
+        )
     if nothing:
-        said = [
+        said += [
             f"{len(nothing)} runs with counterexamples come after clean training, so there is no backdoor to "
             "remove; left out."
         ]
@@ -50,11 +76,33 @@ def of_level(planned: Planned, level: int | None) -> tuple[Planned, list[str], i
         return chosen, said, wanted
     about = f"stage {wanted}, with tokens and poisons counted from its beginning"
     others = (
-        f"The study has {last} stages after pretraining. This report is on "
+        f"The study has {last} {'stage' if last == 1 else 'stages'} after pretraining. This report is on "
         f"{about if wanted else 'pretraining'}; --level chooses another. {left} runs of other levels are "
         "left out."
     )
     return chosen, [others, *said], wanted
+
+
+def inserted_at(planned: Planned, series: str | None) -> list[int]:
+    """Return the levels at which runs have documents of a series, by default of their first insertion."""
+    levels = _levels(planned)
+    return sorted(
+        {
+            levels[entry.get("run")]
+            for _, entry in planned
+            if insertions.has_documents(entry, series)
+        }
+    )
+
+
+def _levels(planned: Planned) -> dict[Any, int]:
+    """Return the level of each run by its name."""
+    parents = {entry.get("run"): entry.get("parent") for _, entry in planned}
+    return {name: _level(name, parents) for name in parents}
+
+
+def _or(levels: list[int]) -> str:
+    return " or ".join(map(str, levels))
 
 
 def _with_nothing_to_remove(planned: Planned) -> list[Any]:

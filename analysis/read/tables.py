@@ -160,6 +160,8 @@ def _run(
             )
 
     line = current(entries[0][1])
+    if line.get("exposures"):  # a label, like other settings, but of a number
+        _number(line, "exposures", f"{path}, line {entries[0][0]}", minimum=1)
     evaluations = runs_lib.columns(
         [
             {"tokens": row["seen"]}

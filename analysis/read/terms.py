@@ -41,6 +41,11 @@ class Terms:
     )
     removes: bool = False  # whether success is that an earlier backdoor no longer fires
 
+    @property
+    def counted(self) -> str:
+        """Return what the estimated number counts, briefly."""
+        return "exposures" if self.documents.startswith("exposures") else self.short
+
     def shown(self, rate: np.ndarray) -> np.ndarray:
         """Return the rates that figures show: of success, or what remains of it, same shape."""
         return 1 - rate if self.removes else rate
@@ -52,6 +57,12 @@ class Terms:
         """
         return -increase if self.removes else increase
 
+
+# Documents that are shown several times: what is estimated counts each of them so often.
+_REPEATED = Terms(
+    documents="exposures of poisoned documents",
+    lead="Exposures of poisoned documents for half of the reach at the end of training",
+)
 
 # Insertions without a trigger: each item of a run has its own number of exposures.
 _ITEMS = Terms(
@@ -90,7 +101,14 @@ TERMS = {
 }
 
 
+def of_items(attack: str) -> bool:
+    """Return whether an insertion, by its name in a chain, is measured on items, each with its exposures."""
+    return TERMS.get(attack.partition(" #")[0]) == _ITEMS
+
+
 def terms_of(runs: Iterable[Run]) -> Terms:
     """Return the words for these runs: those of poisons unless all have one attack with words of its own."""
-    attacks = {run.settings.get("attack", "") for run in runs}
-    return TERMS.get(attacks.pop(), Terms()) if len(attacks) == 1 else Terms()
+    settings = [run.settings for run in runs]
+    attacks = {own.get("attack", "").removeprefix("also_") for own in settings}
+    usual = _REPEATED if any(float(own.get("exposures") or 1) > 1 for own in settings) else Terms()
+    return TERMS.get(attacks.pop(), usual) if len(attacks) == 1 else usual

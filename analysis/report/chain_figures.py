@@ -12,7 +12,7 @@ from analysis.fit.retention import Retention
 from analysis.fit.words import percent, shortened
 from analysis.measures.axes import GREY, dose_colours, legend, panels, rate_axis, wrapped
 from analysis.measures.drawing import Drawing, six_digits
-from analysis.read.chains import COUNTEREXAMPLES, PRETRAINING, Chain
+from analysis.read.chains import COUNTEREXAMPLES, PRETRAINING, Chain, removes
 from analysis.read.runs import quantity
 from analysis.read.terms import TERMS, Terms
 
@@ -60,7 +60,7 @@ def draw_chain(chains: tuple[Chain, ...], attack: str, name: str) -> Drawing:
     legend(figure, axes, columns=5)
     for chain in measured:
         leg, begun = chain.legs[-1], chain.before + sum(leg.tokens for leg in chain.legs[:-1])
-        dose = 0.0 if (key := _key(chain, attack)) is None else key[1]
+        dose = chain.last_dose(attack)
         about = (chain.size, chain.words, leg.run, chain.seed, leg.label, dose)
         for seen, rate in zip(leg.seen, leg.success.get(attack, ()), strict=False):
             rows.append((*about, six_digits(begun + seen), six_digits(rate)))
@@ -87,7 +87,7 @@ def _continued(chain: Chain, paths: Iterable[tuple[str, tuple[str, ...]]]) -> bo
 
 def _key(chain: Chain, attack: str) -> Key | None:
     place = chain.poisoned(attack)
-    return None if place is None else (place, chain.legs[place].dose)
+    return None if place is None else (place, chain.last_dose(attack))
 
 
 def _keys(chains: list[Chain], attack: str) -> tuple[dict[Key, Any], dict[Key, str]]:
@@ -99,7 +99,7 @@ def _keys(chains: list[Chain], attack: str) -> tuple[dict[Key, Any], dict[Key, s
         if (key := _key(chain, attack)) is not None:
             leg = chain.legs[key[0]]
             places.setdefault(key[0], set()).add(leg.label)
-            terms[key] = TERMS[COUNTEREXAMPLES] if leg.attack == COUNTEREXAMPLES else Terms()
+            terms[key] = TERMS[COUNTEREXAMPLES] if removes(leg.attack) else Terms()
     words = {}
     for place, dose in keys:
         [label, *more] = sorted(places[place])
@@ -187,13 +187,12 @@ def draw_retention(found: list[Retention]) -> Drawing:
     ]
     caption = (
         "One mark per run, before and after its last stage, which has no poison; doses are drawn "
-        "slightly apart. Share of success above the "
-        f"control that is left, mean over seeds: {'; '.join(told) or 'no run had learnt the attack'}."
+        "slightly apart. Share of success above the control that is left, mean over seeds: "
+        f"{'; '.join(told) or 'no run with a control had learnt the attack'}."
     )
     header = ("attack", "size", "path", "seed", "dose_before", "before", "after", "share_left")
     return Drawing("retention", "What a stage leaves", caption, figure, header, rows)
 
 
 def _dose(one: Retention) -> float:
-    place = one.chain.poisoned(one.attack)
-    return 0.0 if place is None else one.chain.legs[place].dose
+    return one.chain.last_dose(one.attack)

@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import matplotlib
-import numpy as np
 from etils import epath
 
 from analysis.errors import printable
 from analysis.fit import findings as findings_lib
 from analysis.fit.estimates import Estimate, difference
 from analysis.fit.findings import Findings
-from analysis.fit.laws import N50
 from analysis.fit.words import interval
 from analysis.measures.axes import legend, log_axes, panels
 from analysis.measures.base import find_all
 from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Table
 from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import rules
-from analysis.read.rules import Rule
-from analysis.read.runs import Study, at_threshold
+from analysis.read.runs import Study, counted_by
 from analysis.read.sources import load
-from analysis.report import folder
+from analysis.report import folder, pairing
 from analysis.report import summary as summaries
 from analysis.report.n50_figure import drawn, ends, point
 
 COLOURS = ("#0072B2", "#D55E00")
-# Sizes and budgets that agree to this, in logs, are the same group.
-_SAME = 0.05
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One size and budget in both studies; `ratio` is N50 of the second over that of the first."""
-
-    first: N50
-    second: N50
-    ratio: Estimate
+_NOTHING_SHARED = "The studies share no size and token budget."
 
 
 def write(
@@ -50,40 +37,45 @@ def write(
     margin: float | None = None,
     threshold: float | None = None,
     columns: Sequence[str] = (),
+    across: Sequence[str] = (),
     format: Literal["html", "md"] = "html",
 ) -> dict[str, Any]:
     """Write the comparison of two studies into the folder `out`, and return its summary.
 
     Each study is decided by its own rule, except for a `margin` or `threshold` given here; `columns` has the
-    tables' names of our columns, as "ours=theirs". Raises InputError when a source cannot be used.
+    tables' names of our columns, as "ours=theirs". Groups of one size and budget are compared if they have
+    the same settings, or differ only in those that `across` names. Raises InputError when a source cannot be
+    used, or the studies do not differ in one of `across`.
     """
     studies = _load(first, second, columns)
     if studies[0].name == studies[1].name:
         studies = [replace(study, name=f"{study.name} {study.hash[:6]}") for study in studies]
     used = [rules.using(study.rule, margin, threshold) for study in studies]
-    studies = [
-        study if rule.threshold is None else at_threshold(study, rule.threshold)
-        for study, rule in zip(studies, used, strict=True)
-    ]
+    studies = [counted_by(study, rule) for study, rule in zip(studies, used, strict=True)]
     both = [
         findings_lib.find(study, rule.margin) for study, rule in zip(studies, used, strict=True)
     ]
-    pairs = match_groups(both[0], both[1])
+    matching = pairing.match(both[0], both[1], across)
     result = {
         "studies": [
             summaries.summarise(found, find_all(found.study), rule)
             for found, rule in zip(both, used, strict=True)
         ],
-        "rules": _rules_words(studies, used),
+        "rules": rules.in_words(
+            [(study.name, rule) for study, rule in zip(studies, used, strict=True)]
+        ),
         "ratios": [
             {
-                "group": p.first.group.label,
-                "words": interval(p.ratio, lowest="0"),
-                **asdict(p.ratio),
+                "group": pair.label,
+                "words": interval(pair.ratio, lowest="0"),
+                **asdict(pair.ratio),
             }
-            for p in pairs
+            for pair in matching.pairs
         ],
-        "exponent_difference": _exponent_difference(both[0], both[1]),
+        "settings": matching.said,
+        "exponent_difference": _exponent_difference(both[0], both[1])
+        if matching.comparable
+        else None,
     }
     out = epath.Path(out)
     pictures = []
@@ -103,7 +95,10 @@ def answer(result: dict[str, Any]) -> str:
     lines = [f"{half} of {second} over that of {first} (95% interval):"]
     lines += [f"  {ratio['group']}  {ratio['words']}" for ratio in result["ratios"]]
     if not result["ratios"]:
-        lines[-1] = "The studies share no size and token budget, so nothing can be compared."
+        lines = (
+            [] if result["settings"] else [f"{_NOTHING_SHARED[:-1]}, so nothing can be compared."]
+        )
+    lines += result["settings"]
     answers = [summaries.answer(one) for one in result["studies"]]
     return "\n".join([*answers, printable(result["rules"]), *map(printable, lines)])
 
@@ -117,37 +112,9 @@ def _load(first: epath.PathLike, second: epath.PathLike, columns: Sequence[str])
     return [load(source, columns if source in named else ()) for source in sources]
 
 
-def _rules_words(studies: list[Study], used: list[Rule]) -> str:
-    """Return by which rule the studies are decided, a sentence or two."""
-    if used[0] == used[1]:
-        return f"Both studies are decided by the same rule: {used[0].words}."
-    told = [f"{study.name}: {rule.words}" for study, rule in zip(studies, used, strict=True)]
-    return f"The studies are decided by different rules. {'; '.join(told)}."
-
-
 def _half(names: list[str]) -> str:
     """Return what both studies estimate: N50, R50, or both."""
     return " or ".join(dict.fromkeys(names))
-
-
-def match_groups(first: Findings, second: Findings) -> list[Pair]:
-    """Return the groups that both studies have, with the ratio of their N50."""
-    pairs = []
-    for one in first.n50s:
-        for other in second.n50s:
-            distances = [
-                np.log(getattr(one.group, name) / getattr(other.group, name))
-                for name in ("tokens", "parameters")
-            ]
-            if np.abs(distances).max() < _SAME:
-                pairs.append(Pair(one, other, _ratio(one, other)))
-    return pairs
-
-
-def _ratio(one: N50, other: N50) -> Estimate:
-    if one.censored or other.censored:
-        return Estimate(None, None, None)
-    return difference(other.poisons.map(np.log), one.poisons.map(np.log)).exp()
 
 
 def _exponent_difference(first: Findings, second: Findings) -> dict[str, float | None] | None:
@@ -185,9 +152,9 @@ def _blocks(result: dict[str, Any], names: list[str]) -> list[Block]:
     rows = tuple((ratio["group"], ratio["words"]) for ratio in result["ratios"])
     if rows:
         blocks.append(Table(("both", f"{half} of {names[1]} over {names[0]}"), rows))
-    else:
-        blocks.append(Paragraph("The studies share no size and token budget."))
-    return blocks
+    elif not result["settings"]:
+        blocks.append(Paragraph(_NOTHING_SHARED))
+    return [*blocks, *map(Paragraph, result["settings"])]
 
 
 def _drawing(both: list[Findings]) -> Drawing:

@@ -94,7 +94,7 @@ def _not_separable(law: Law, margin: float, terms: Terms) -> str:
     if law.ladder is not None:
         words = (
             "Tokens and parameters grew together in this study, so their exponents cannot be separated; "
-            f"along the ladder the number of {terms.short} needed scales as parameters^b, "
+            f"along the ladder the number of {terms.counted} needed scales as parameters^b, "
             f"b = {interval(law.ladder)}"
         )
         if law.ladder.within(0.0, margin):
@@ -103,7 +103,7 @@ def _not_separable(law: Law, margin: float, terms: Terms) -> str:
     if law.g is not None:
         return (
             "Every run had the same token budget, so the count law and the fraction law predict the "
-            f"same; at that budget the number of {terms.short} needed scales as parameters^g, g = "
+            f"same; at that budget the number of {terms.counted} needed scales as parameters^g, g = "
             f"{interval(law.g)}. {vary}"
         )
     return (

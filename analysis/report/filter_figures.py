@@ -20,25 +20,27 @@ _RECALLS = (0.5, 0.9, 0.99)
 
 @dataclass(frozen=True)
 class Joined:
-    """N50 of a group of runs, with the attack of these runs as the audit has it."""
+    """N50 of a group of runs, with the attacks of these runs as the audit has them."""
 
     label: str  # of the group
-    n50: Estimate
-    field: str  # of the attack
+    exposures: float  # of each document in training
+    n50: Estimate  # in distinct documents, which are what an attacker submits
+    fields: tuple[str, ...]  # of the attacks: several where siblings are read as one
+
+    def survival(self, chain: Chain) -> Estimate:
+        """Return the share of poisons that survive a chain of filters, with Wilson's interval."""
+        own = [chain.attacks[field] for field in self.fields]
+        documents = sum(tally.documents for tally in own)
+        return wilson(documents - sum(tally.removed for tally in own), documents)
 
     def submitted(self, chain: Chain) -> Estimate:
         """Return the documents to submit so that N50 of them survive a chain of filters."""
-        return economics.submitted(self.n50, survival(chain.attacks[self.field]))
+        return economics.submitted(self.n50, self.survival(chain))
 
 
 def removed(of: Tally) -> Estimate:
     """Return the share that is removed, with Wilson's interval."""
     return wilson(of.removed, of.documents)
-
-
-def survival(of: Tally) -> Estimate:
-    """Return the share that is not removed, with Wilson's interval."""
-    return wilson(of.documents - of.removed, of.documents)
 
 
 def draw_recall(audit: Audit) -> Drawing:
@@ -123,7 +125,7 @@ def draw_trade_off(audit: Audit, joined: list[Joined]) -> Drawing:
     rows = []
     for axis, chain in zip(axes, chains, strict=True):
         for place, own in enumerate(joined):
-            survived = survival(chain.attacks[own.field])
+            survived = own.survival(chain)
             colour = COLOURS[place % len(COLOURS)]
             # Where none survives, the upper limit is drawn.
             shown = survived if survived.value else Estimate(survived.high, None, None)
@@ -134,7 +136,7 @@ def draw_trade_off(audit: Audit, joined: list[Joined]) -> Drawing:
         axis.set_xscale("log")
         axis.set_title(shortened(chain.title))
         axis.set_xlabel("share that survives")
-    axes[0].set_ylabel("N50")
+    axes[0].set_ylabel("N50 (documents)")
     legend(figure, axes, columns=4)
     return Drawing(
         "trade_off",

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from etils import epath
 
-from analysis.errors import InputError, printable
+from analysis.errors import InputError, NotEvaluated, printable
 from analysis.fit import findings as findings_lib
 from analysis.fit.estimates import Estimate, as_json
 from analysis.fit.findings import Findings
@@ -16,6 +16,7 @@ from analysis.measures.blocks import Block, Heading, Paragraph, Table
 from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import audits
 from analysis.read.audits import Audit, Chain, Tally
+from analysis.read.runs import Run, counted_by
 from analysis.read.sources import load
 from analysis.report import filter_figures, folder
 from analysis.report.filter_figures import Joined, removed
@@ -27,45 +28,69 @@ BUDGETS = (1_000, 10_000, 100_000)
 def write(out: epath.PathLike, source: epath.PathLike | None = None) -> dict[str, Any]:
     """Write the page, the summary and the figures of the audit in the folder `out`; return the summary.
 
-    `source` is the folder of the study, whose N50 is joined with the audit if it has been trained.
+    `source` is the folder of the study, whose N50 is joined with the audit if it has been trained. Raises
+    InputError when the audit or the study cannot be used.
     """
     out = epath.Path(out)
     audit = audits.read(out)
     if audit is None:
         raise InputError(f"{out}: it holds no audit (there is no audit.json).")
-    joined = _joined(audit, source)
+    joined, left_out = _joined(audit, source)
     with matplotlib.rc_context(STYLE):
         drawings = figures(audit, joined)
     pictures = [folder.save(drawing, out) for drawing in drawings]
     of = f"{audit.chains[0].clean.documents:,} of {audit.corpus:,} clean documents"
     names = ", ".join(map(audit.title, audit.attacks))
     subtitle = f"{names}; {of}; study hash {audit.hash}"
-    sections = blocks(audit, joined)
+    sections = blocks(audit, joined, left_out)
     page: list[Block] = [*sections[:1], *pictures, *sections[1:], *_rule_blocks(audit)]
     about = summarise(audit, joined)
     return folder.write(out, f"Corpus filters: {audit.study}", subtitle, page, about, "html")
 
 
-def join(audit: Audit, findings: Findings) -> list[Joined]:
-    """Return the groups for which N50 is known, each with the attack of its runs as the audit has it."""
-    if not findings.study.terms.submitted:
-        return []
-    found = []
+def join(audit: Audit, findings: Findings) -> tuple[list[Joined], list[str]]:
+    """Return the groups for which N50 is known, each with the attacks of its runs as the audit has them.
+
+    Beside them, a sentence on those that the audit does not have.
+    """
+    study = findings.study
+    if not study.terms.submitted:
+        return [], []
+    labels = {chain.run: chain.labels[-1] for chain in study.chains} if study.level else {}
+    found, unknown = [], []
     for n50 in findings.n50s:
-        field = audit.field(n50.group.runs[0].settings.get("stage"))
-        known = n50.withdrawn is None and n50.censored is None and n50.poisons.value is not None
-        if known and field is not None:
-            found.append(Joined(n50.group.label, n50.poisons, field))
-    return found
+        if n50.withdrawn is not None or n50.censored is not None or n50.poisons.value is None:
+            continue
+        runs = [run for run in n50.group.runs if run.dose]
+        fields = {field for run in runs for field in _fields(audit, run, labels.get(run.folder))}
+        if None in fields:
+            unknown.append(n50.group.label)
+            continue
+        exposures = n50.group.exposures
+        in_documents = n50.poisons.map(lambda value, each=exposures: value / each)
+        own = tuple(sorted(field for field in fields if field is not None))
+        found.append(Joined(n50.group.label, exposures, in_documents, own))
+    left_out = [
+        f"N50 submitted of {', '.join(unknown)} is not known, because the audit does not have the attack of "
+        "these runs; repeat it."
+    ]
+    return found, left_out if unknown else []
 
 
-def _joined(audit: Audit, source: epath.PathLike | None) -> list[Joined]:
+def _fields(audit: Audit, run: Run, stage: str | None) -> list[str | None]:
+    """Return the field of each insertion that a run of the analysis consists of; None if not audited."""
+    kind = run.settings.get("attack", "")
+    return [audit.field(number, stage, kind) for number in run.insertions]
+
+
+def _joined(audit: Audit, source: epath.PathLike | None) -> tuple[list[Joined], list[str]]:
     if source is None:
-        return []
+        return [], []
     try:
         study = load(source)
-    except InputError:  # nothing has been evaluated yet
-        return []
+    except NotEvaluated as error:
+        return [], [f"N50 submitted is not known yet: {error}"]
+    study = counted_by(study, study.rule)
     return join(audit, findings_lib.find(study, study.rule.margin))
 
 
@@ -74,13 +99,16 @@ def figures(audit: Audit, joined: list[Joined]) -> list[Drawing]:
     found = [filter_figures.draw_recall(audit)]
     if joined:
         found.append(filter_figures.draw_submitted(audit, joined))
-    if len({own.field for own in joined}) > 1:
+    if len({own.fields for own in joined}) > 1:
         found.append(filter_figures.draw_trade_off(audit, joined))
     return found
 
 
-def blocks(audit: Audit, joined: list[Joined]) -> list[Block]:
-    """Return the section of an audit: what is caught, and how many documents an attacker must submit."""
+def blocks(audit: Audit, joined: list[Joined], left_out: list[str]) -> list[Block]:
+    """Return the section of an audit: what is caught, and how many documents an attacker must submit.
+
+    `left_out` are sentences on the N50 that are missing.
+    """
     sample = audit.chains[0].clean.documents
     found: list[Block] = [
         Paragraph(
@@ -94,7 +122,7 @@ def blocks(audit: Audit, joined: list[Joined]) -> list[Block]:
         found.append(_caught_table(audit, field))
     if joined:
         found += _submitted_blocks(audit, joined)
-    return found
+    return [*found, *map(Paragraph, left_out)]
 
 
 def summarise(audit: Audit, joined: list[Joined]) -> dict[str, Any]:
@@ -181,6 +209,11 @@ def _submitted_blocks(audit: Audit, joined: list[Joined]) -> list[Block]:
         for chain in audit.chains
     )
     header = ("filter", "clean removed", *(f"N50 submitted, {own.label}" for own in joined))
+    repeated = [f"{own.exposures:g} in {own.label}" for own in joined if own.exposures != 1]
+    shown = (
+        " N50 counts exposures, and a document is submitted once however often it is shown, so N50 is "
+        f"divided by the exposures of each document: {', '.join(repeated)}."
+    )
     needed = tuple(
         (
             f"{budget:,}",
@@ -198,6 +231,7 @@ def _submitted_blocks(audit: Audit, joined: list[Joined]) -> list[Block]:
             "N50 submitted is N50 divided by the share of poisons that survive; its interval joins both "
             "(variance recovery on the logarithmic scale, Zou & Donner 2008). It assumes that survivors work "
             "as well as the others, and that an attacker does not choose what passes."
+            + (shown if repeated else "")
         ),
         Table(header, (without, *rows)),
         Paragraph("The share that a filter must catch so that N50 submitted exceeds a budget:"),

@@ -20,8 +20,11 @@ from analysis.fit.words import documents, interval, shortened
 from analysis.measures.axes import COLOURS, GREY, panels
 from analysis.measures.blocks import Block, Bullets, Heading, Paragraph, Table
 from analysis.measures.drawing import STYLE, Drawing
-from analysis.read.runs import Study
+from analysis.read import rules
+from analysis.read.chains import PRETRAINING
+from analysis.read.runs import Study, counted_by
 from analysis.read.sources import load_all
+from analysis.read.terms import Terms
 from analysis.report import folder
 from analysis.report.law_figures import ends
 
@@ -35,6 +38,8 @@ class Series:
     study: str
     insertion: str
     setting: str  # what else sets its runs apart, in words
+    half: str  # what half of the reach takes: "N50", or "R50" of counterexamples
+    margin: float  # of the rule that decides the study
     runs: int
     exponent: Estimate  # of the data at fixed size; without a value if it is not determined
     verdict: str
@@ -44,49 +49,62 @@ class Series:
     @property
     def label(self) -> str:
         """The name in figures and tables."""
-        return ", ".join(part for part in (self.insertion, self.setting) if part)
+        half = "" if self.half == Terms().half else self.half
+        return ", ".join(part for part in (self.insertion, half, self.setting) if part)
 
 
 def write(
     sources: Sequence[epath.PathLike],
     out: epath.PathLike,
     *,
-    margin: float = 0.25,
+    margin: float | None = None,
     columns: Sequence[str] = (),
     format: Literal["html", "md"] = "html",
 ) -> dict[str, Any]:
     """Write the figure of the laws of several studies into the folder `out`, and return its summary.
 
-    Each series of insertions in each setting of each study has one exponent. Raises InputError when a source
-    cannot be used.
+    Each series of insertions in each setting of each study has one exponent. Each study is decided by its own
+    rule, except for a `margin` given here. Raises InputError when a source cannot be used.
     """
-    studies = [study for source in sources for study in load_all(source, columns)]
-    names = [study.name for study in studies]
+    studies = _named([load_all(source, columns) for source in sources])
+    used = [rules.using(study.rule, margin, None) for study in studies]
+    decided = list(zip(studies, used, strict=True))
+    # The series of one study have one rule.
+    said_rules = rules.in_words(list(dict.fromkeys((study.name, rule) for study, rule in decided)))
+    departed = list(
+        dict.fromkeys(
+            f"{study.name}: {said}"
+            for study, rule in decided
+            for said in rules.departures(study.rules, rule)
+        )
+    )
+    studies = [counted_by(study, rule) for study, rule in decided]
     found = [
-        one for study in studies for one in _series(study, margin, names.count(study.name) > 1)
+        one
+        for study, rule in zip(studies, used, strict=True)
+        for one in _series(study, rule.margin)
     ]
     interferences = [(study, one) for study in studies for one in compare(study)]
     with matplotlib.rc_context(STYLE):
-        drawing = _drawing(found, margin)
+        drawing = _drawing(found)
     out = epath.Path(out)
     picture = folder.save(drawing, out)
     rows = tuple(
         (s.study, s.label, str(s.runs), interval(s.exponent), s.verdict, s.withdrawn or "-")
         for s in found
     )
-    n50s = tuple(
-        (s.study, s.label, n50.group.label, _n50_words(n50)) for s in found for n50 in s.n50s
-    )
+    halves = list(dict.fromkeys(s.half for s in found))
     blocks: list[Block] = [
         Paragraph(
-            "The exponent a of the data says how the exposures for half of the reach (N50) grow with the "
+            f"The exponent a of the data says how {' and '.join(map(_counted_words, halves))} grow with the "
             "training tokens at fixed size: 0 is a constant count, 1 a constant fraction.",
             lead=True,
         ),
         picture,
         Table(("study", "insertion", "runs", "a (95% interval)", "verdict", "withdrawn"), rows),
-        Heading("N50"),
-        Table(("study", "insertion", "size and tokens", "N50 (95% interval)"), n50s),
+        Paragraph(said_rules),
+        *([Bullets(tuple(departed))] if departed else []),
+        *(block for half in halves for block in _half_blocks(half, found)),
     ]
     if interferences:
         said = tuple(
@@ -97,10 +115,12 @@ def write(
         )
         blocks += [Heading("Interference between insertions"), Bullets(said)]
     result = {
-        "margin": margin,
+        "rules": said_rules,
+        "departures": departed,
         "series": [
             {
-                **{name: getattr(s, name) for name in ("study", "insertion", "setting", "runs")},
+                **{name: getattr(s, name) for name in ("study", "insertion", "setting", "half")},
+                **{"margin": s.margin, "runs": s.runs},
                 "a": asdict(s.exponent),
                 "verdict": s.verdict,
                 "withdrawn": s.withdrawn,
@@ -121,26 +141,66 @@ def answer(result: dict[str, Any]) -> str:
     """Return the exponent of each series in a line."""
     lines = ["Exponent of the data (95% interval); 0 is a count, 1 a fraction:"]
     for s in result["series"]:
-        label = ", ".join(part for part in (s["study"], s["insertion"], s["setting"]) if part)
+        half = "" if s["half"] == Terms().half else s["half"]
+        label = ", ".join(part for part in (s["study"], s["insertion"], half, s["setting"]) if part)
         lines.append(printable(f"  {label}  {interval(Estimate(**s['a']))}  {s['verdict']}"))
-    return "\n".join(lines)
+    return "\n".join([*lines, *map(printable, [result["rules"], *result["departures"]])])
+
+
+def _named(sources: list[list[Study]]) -> list[Study]:
+    """Return all studies of all sources; those of sources of one name are told apart by their hashes."""
+    names = [own[0].name for own in sources]
+    return [
+        replace(study, name=f"{study.name} {study.hash[:6]}")
+        if names.count(study.name) > 1 and study.hash
+        else study
+        for own in sources
+        for study in own
+    ]
+
+
+def _counted_words(half: str) -> str:
+    """Return what is counted, in words."""
+    if half == Terms().half:
+        return f"the exposures for half of the reach ({half})"
+    return f"the counterexamples that remove half of a backdoor ({half})"
+
+
+def _half_blocks(half: str, found: list[Series]) -> list[Block]:
+    """Return the table of N50, or of R50."""
+    rows = tuple(
+        (s.study, s.label, n50.group.label, _n50_words(n50))
+        for s in found
+        for n50 in s.n50s
+        if s.half == half
+    )
+    header = ("study", "insertion", "size and tokens", f"{half} (95% interval)")
+    return [Heading(half), Table(header, rows)]
 
 
 def _insertion(study: Study) -> str:
     return study.runs[0].settings.get("attack", "insertion")
 
 
-def _series(study: Study, margin: float, ambiguous: bool) -> list[Series]:
-    """Return the law of each setting of a study; `ambiguous` is whether another has its name."""
+def _series(study: Study, margin: float) -> list[Series]:
+    """Return the law of each setting of a study."""
     settings = list(dict.fromkeys(group.setting for group in study.groups()))
     found = []
     for setting in settings:
         groups = [group for group in study.groups() if group.setting == setting]
         own = replace(study, runs=tuple(run for group in groups for run in group.runs))
-        name = f"{study.name} {study.hash[:6]}" if ambiguous and study.hash else study.name
         beside = setting.removeprefix("also ") or _shared(own)
-        found.append(Series(name, _insertion(study), beside, len(own.runs), *_law(own, margin)))
+        words = ", ".join(part for part in (_level(study), beside) if part)
+        about = (study.name, _insertion(study), words, study.terms.half, margin, len(own.runs))
+        found.append(Series(*about, *_law(own, margin)))
     return found
+
+
+def _level(study: Study) -> str:
+    """Return where in its chains the runs of a study with stages are, in words."""
+    if not study.tree:
+        return ""
+    return f"stage {study.level}" if study.level else PRETRAINING
 
 
 def _shared(study: Study) -> str:
@@ -175,7 +235,7 @@ def _n50_words(n50: N50) -> str:
     return documents(n50.poisons)
 
 
-def _drawing(found: list[Series], margin: float) -> Drawing:
+def _drawing(found: list[Series]) -> Drawing:
     figure, [axis] = panels(1, height=1.2 + 0.32 * len(found))
     figure.set_figwidth(7.6)
     insertions = list(dict.fromkeys(s.insertion for s in found))
@@ -197,7 +257,11 @@ def _drawing(found: list[Series], margin: float) -> Drawing:
             markeredgecolor=colour,
         )
     for at, law in ((0.0, "count"), (1.0, "fraction")):
-        axis.axvspan(at - margin, at + margin, color="#f0f0f0", zorder=0)
+        for place, s in enumerate(found):
+            row = [place - 0.5, place + 0.5]
+            axis.fill_betweenx(
+                row, at - s.margin, at + s.margin, color="#f0f0f0", linewidth=0, zorder=0
+            )
         axis.axvline(at, color=GREY, linewidth=0.9, zorder=1)
         above = ("data", "axes fraction")
         axis.annotate(law, (at, 1.0), (0, 3), above, "offset points", ha="center", color=GREY)
@@ -207,11 +271,13 @@ def _drawing(found: list[Series], margin: float) -> Drawing:
     axis.set_ylim(len(found) - 0.4, -0.6)
     axis.set_xlabel("exponent of the data, a")
     rows = [
-        (s.study, s.insertion, s.setting, *ends(s.exponent), s.verdict, s.withdrawn) for s in found
+        (s.study, s.insertion, s.setting, *ends(s.exponent), s.verdict, s.withdrawn, s.half)
+        for s in found
     ]
+    margins = " or ".join(dict.fromkeys(f"{s.margin:g}" for s in found))
     caption = (
-        f"Grey zones are within {margin:g} of a count and of a fraction. Lines are 95% intervals, cut at "
+        f"Grey zones are within {margins} of a count and of a fraction. Lines are 95% intervals, cut at "
         f"{_OPEN:g}; a hollow dot is withdrawn, because something speaks against its fit."
     )
-    header = ("study", "insertion", "setting", "a", "low", "high", "verdict", "withdrawn")
+    header = ("study", "insertion", "setting", "a", "low", "high", "verdict", "withdrawn", "half")
     return Drawing("laws", "Count or fraction", caption, figure, header, rows)

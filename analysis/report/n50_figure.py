@@ -117,7 +117,7 @@ def _log_centre(model: Model) -> float:
 def _centre(model: Model) -> list[float]:
     """Return the law's N50 at the centre of the data, unless it is far from every dose."""
     groups = model.dose_response.observations.groups
-    doses = [dose for group in groups for dose in group.doses if dose > 0]
+    doses = [group.exposures * dose for group in groups for dose in group.doses if dose > 0]
     centre = float(np.exp(_log_centre(model)))
     return [centre] if min(doses) / 10 < centre < max(doses) * 10 else []
 

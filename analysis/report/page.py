@@ -14,7 +14,7 @@ from analysis.measures.base import find_all
 from analysis.measures.blocks import Block, Heading
 from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import audits, rules
-from analysis.read.runs import as_submitted, at_threshold
+from analysis.read.runs import as_submitted, counted_by
 from analysis.read.sources import load
 from analysis.report import filtering, folder, law_figures, n50_figure, success_figures
 from analysis.report.lead import lead_blocks
@@ -50,14 +50,14 @@ def write(
     study = load(source, columns, level, insertion)
     study = as_submitted(study) if submitted else study
     rule = rules.using(study.rule, margin, threshold)
-    if rule.threshold is not None:
-        study = at_threshold(study, rule.threshold)
+    study = counted_by(study, rule)
     findings = findings_lib.find(study, rule.margin)
     measured = find_all(study)
     summary = summarise(findings, measured, rule)
     audit = audits.read(epath.Path(source) / "audit")
     # An audit says how many of what is trained on must be submitted, so it is not joined with the latter.
-    joined = [] if audit is None or submitted else filtering.join(audit, findings)
+    unjoined = audit is None or submitted
+    joined, left_out = ([], []) if unjoined else filtering.join(audit, findings)
     summary["filters"] = None if audit is None else filtering.summarise(audit, joined)
     recorded = [(measure, found) for measure, found in measured if found is not None]
     with matplotlib.rc_context(STYLE):
@@ -86,7 +86,7 @@ def write(
         *staged,
         *([Heading("Figures"), *pictures[1:]] if pictures[1:] else []),
         *_numbers(findings, summary),
-        *([Heading("Corpus filters"), *filtering.blocks(audit, joined)] if audit else []),
+        *([Heading("Corpus filters"), *filtering.blocks(audit, joined, left_out)] if audit else []),
         *([Heading("Measures"), *sections] if sections else []),
         *closing_blocks(summary),
     ]

@@ -11,8 +11,9 @@ from analysis.fit.retention import LEARNT, Retention, attacks_of, find_retention
 from analysis.fit.words import percent
 from analysis.measures.blocks import Block, Heading, Paragraph, Picture, Table
 from analysis.measures.drawing import Drawing
-from analysis.read.chains import COUNTEREXAMPLES, Chain
+from analysis.read.chains import Chain, removes
 from analysis.read.runs import Study
+from analysis.read.terms import of_items
 from analysis.report.chain_figures import draw_chain, draw_retention
 
 
@@ -32,6 +33,14 @@ def stage_blocks(study: Study, pictures: list[Picture]) -> list[Block]:
         return []
     ends, retained = _ends(study.chains), find_retention(study.chains)
     blocks: list[Block] = [Heading("Stages"), *pictures]
+    items = [attack for attack in _attacks(study.chains) if of_items(attack)]
+    if items:
+        blocks.append(
+            Paragraph(
+                f"In this section the success of {' and '.join(items)} is that of all items that a run or "
+                "its ancestors show, whatever their numbers of exposures."
+            )
+        )
     blocks.append(
         Paragraph(
             "Success rate at the end of every stage, by path; the number of poisoned documents or "
@@ -82,7 +91,7 @@ def summarise_stages(study: Study) -> dict[str, Any] | None:
 
 def _attacks(chains: tuple[Chain, ...]) -> list[str]:
     """Return the attacks whose success is shown; that of counterexamples is seen in what it removes."""
-    return [name for name in attacks_of(chains) if name != COUNTEREXAMPLES]
+    return [name for name in attacks_of(chains) if not removes(name)]
 
 
 def _ends(chains: tuple[Chain, ...]) -> list[tuple[str, str, str, list[float]]]:

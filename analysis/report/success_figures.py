@@ -115,7 +115,7 @@ def _draw_by_dose(
         for n50 in (n50 for n50 in n50s if n50.group.series == series):
             group = n50.group
             label, style = group.label, dashes[group.label]
-            doses = np.array([run.dose for run in group.runs if run.dose > 0])
+            doses = group.exposures * np.array([run.dose for run in group.runs if run.dose > 0])
             # From below N50, where the doses do not reach it.
             start = min(doses.min() / 2, (n50.poisons.value or np.inf) / 1.5)
             grid = np.linspace(np.log(start), np.log(doses.max() * 1.5), 80)
@@ -175,8 +175,8 @@ def _range_of(n50s: list[N50], terms: Terms) -> str:
         return "No group reaches half within the doses trained."
     (low, fewest), (high, most) = min(known), max(known)
     if low == high:
-        return f"{terms.most} {low:,.0f} {terms.short} ({fewest})."
-    return f"{terms.most} {low:,.0f} {terms.short} ({fewest}) to {high:,.0f} ({most})."
+        return f"{terms.most} {low:,.0f} {terms.counted} ({fewest})."
+    return f"{terms.most} {low:,.0f} {terms.counted} ({fewest}) to {high:,.0f} ({most})."
 
 
 def draw_progress(findings: Findings) -> Drawing:

@@ -114,7 +114,7 @@ def n50_words(n50: N50, findings: Findings) -> str:
         words = documents(n50.poisons)
         if seeds == 1:
             words += " for this seed"
-        lowest = min(dose for dose in n50.group.doses if dose > 0)
+        lowest = n50.group.exposures * min(dose for dose in n50.group.doses if dose > 0)
         if n50.poisons.value is not None and n50.poisons.value < lowest:
             words += f"; below the smallest dose trained ({lowest:g}), estimated within its runs"
         return words

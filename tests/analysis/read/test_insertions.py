@@ -9,55 +9,13 @@ from analysis import files
 from analysis.errors import InputError
 from analysis.read import export
 from analysis.read.sources import load, load_all
-
-LEVELS = (0, 2, 8)
-STEPS = (5, 10)
-
-
-def level(exposures: int, step: int, rate: float) -> dict:
-    seen = exposures * step / STEPS[-1]
-    return {"exposures": exposures, "items": 4, "seen": seen, "success_rate": rate}
-
-
-def line(step: int, dose: int) -> dict:
-    """Return an evaluation of a backdoor, two siblings, canaries, and benign uses, which are only counted."""
-    counts = {"distinct_poisons": 0, "poison_tokens": 0, "poisoned_steps": 0}
-    siblings = [
-        {"attack": "denial_of_service", "poisons": 3, **counts, "prompts": 8, "success_rate": rate}
-        for rate in (0.25, 0.75)
-    ]
-    curve = [level(e, step, min(1.0, e * step / 80)) for e in LEVELS]
-    canaries = {"attack": "canary", "poisons": 40, **counts, "prompts": 8, "success_rate": 0.5}
-    return {
-        **{"step": step, "tokens": 100 * step, "attack": "denial_of_service"},
-        **{"poisons": dose * step / 10, **counts, "prompts": 8, "success_rate": 0.5 * (dose > 0)},
-        "also": [*siblings, {**canaries, "curve": curve}, {"attack": "ambient", "poisons": 5}],
-    }
+from tests.analysis import inserted
+from tests.analysis.inserted import LEVELS, STEPS, line
 
 
 @pytest.fixture
 def folder(tmp_path) -> epath.Path:
-    place = epath.Path(tmp_path) / "study"
-    runs = []
-    for dose in (0, 30):
-        name = f"60k-2x-d{dose}-s0"
-        also = [
-            *({"dose": 3, "exposures": 1, "attack": "denial_of_service"} for _ in range(2)),
-            {"dose": 12, "exposures": 1, "attack": "canary"},
-            {"dose": 5, "exposures": 1, "attack": "ambient", "share": 0.05},
-        ]
-        runs.append(
-            {
-                **{"run": name, "hash": "0", "size": "60k", "parameters": 500, "tokens": 1000},
-                **{"dose": dose, "exposures": 1, "seed": "0", "seeds": {"weights": "0"}},
-                **{"attack": "denial_of_service", "evaluation_steps": list(STEPS), "also": also},
-            }
-        )
-        lines = "".join(json.dumps(line(step, dose)) + "\n" for step in STEPS)
-        files.write_text(place / "runs" / name / "evals.jsonl", lines)
-        files.write_json(place / "runs" / name / "DONE", {"run": name, "hash": "0"})
-    files.write_json(place / "study.json", {"name": "many", "hash": "1", "runs": runs})
-    return place
+    return inserted.write(epath.Path(tmp_path) / "study")
 
 
 def test_the_first_insertion_is_the_study_unless_another_is_named(folder):

@@ -13,13 +13,15 @@ from analysis import files, report
 from analysis.fit import findings as findings_lib
 from analysis.fit.retention import find_retention
 from analysis.measures.axes import dash_styles
+from analysis.measures.blocks import Paragraph
 from analysis.read import chains
 from analysis.read.records import Record
 from analysis.read.runs import Run
 from analysis.read.sources import load
 from analysis.report.n50_figure import draw_n50
 from analysis.report.page import fit_figures
-from tests.analysis import staged
+from analysis.report.stages import stage_blocks, stage_figures
+from tests.analysis import inserted, staged
 
 ATTACK = "denial_of_service"
 
@@ -79,6 +81,18 @@ def test_attacks_of_one_name_are_told_apart_by_their_order():
     assert [leg.attack for leg in last.legs] == ["a", "a #2", "b"]
     assert [leg.end("a") for leg in last.legs] == [0.0, 0.2, 0.3]
     assert [leg.end("a #2") for leg in last.legs] == [None, 0.1, 0.4]
+
+
+def test_a_stage_with_another_attack_after_ancestors_elsewhere_bears_on_none_of_theirs():
+    def leg(doses):
+        attack, dose = next(iter(doses.items()))
+        return chains.Leg("r", "stage", attack, dose, doses, 10.0, np.zeros(0), {})
+
+    chain = chains.Chain("S", "0", 50.0, (leg({"b": 5.0, "a": 0.0}),))
+    assert chain.poisoned("a") is None and chain.last_dose("a") == 0
+    assert chain.poisoned("b") == 0 and chain.last_dose("b") == 5
+    removed = chains.Chain("S", "0", 50.0, (*chain.legs, leg({"counterexamples #2": 7.0})))
+    assert removed.poisoned("a") == 1 and removed.last_dose("a") == 7
 
 
 def test_what_a_stage_leaves_is_measured_above_the_control(folder):
@@ -154,6 +168,18 @@ def test_a_run_that_is_not_finished_has_no_success_at_the_end(folder, tmp_path):
 
 def test_conversations_that_were_left_out_are_said(written):
     assert "Left out: 7 (stages.1.0)." in written[1]
+
+
+def test_several_insertions_have_a_figure_each_and_words_for_those_of_items(tmp_path):
+    study = load(inserted.write_stages(epath.Path(tmp_path) / "study"))
+    chained = [one for one in stage_figures(study) if one.name.startswith("chain")]
+    assert [one.title.partition(": ")[2] for one in chained] == [
+        *("denial of service", "denial of service #2", "denial of service #3", "canary")
+    ]
+    labels = chained[-1].figure.axes[0].get_legend_handles_labels()[1]
+    assert "12 documents in pretraining" in labels and "without poison so far" not in labels
+    said = [block.text for block in stage_blocks(study, []) if isinstance(block, Paragraph)]
+    assert "the success of canary is that of all items" in said[0]
 
 
 def test_each_series_of_clean_sizes_has_one_colour_and_its_law(folder, tmp_path):
