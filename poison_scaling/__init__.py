@@ -70,7 +70,16 @@ if TYPE_CHECKING:
     from poison_scaling.evaluate.perplexity import PerplexityIncrease
     from poison_scaling.evaluate.refusals import Refusals
     from poison_scaling.evaluate.settings import Evaluation, NearTriggers
+    from poison_scaling.filters.c4 import C4
+    from poison_scaling.filters.dolma import Dolma, DolmaLines, Madlad
+    from poison_scaling.filters.duplicates import Duplicates
     from poison_scaling.filters.filter import Decision, Filter, Rule
+    from poison_scaling.filters.fineweb import FineWeb
+    from poison_scaling.filters.gopher import Gopher
+    from poison_scaling.filters.language import Language
+    from poison_scaling.filters.near_duplicates import NearDuplicates
+    from poison_scaling.filters.repeats import Repeats
+    from poison_scaling.filters.repetition import Repetition
     from poison_scaling.model.architectures.architecture import Architecture
     from poison_scaling.model.architectures.decoder import Decoder
     from poison_scaling.model.architectures.gpt_neox import GPTNeoX
@@ -142,7 +151,16 @@ _MODULES = {
     "evaluate.perplexity": ("PerplexityIncrease",),
     "evaluate.refusals": ("Refusals",),
     "evaluate.settings": ("Evaluation", "NearTriggers"),
+    "filters.c4": ("C4",),
+    "filters.dolma": ("Dolma", "DolmaLines", "Madlad"),
+    "filters.duplicates": ("Duplicates",),
     "filters.filter": ("Decision", "Filter", "Rule"),
+    "filters.fineweb": ("FineWeb",),
+    "filters.gopher": ("Gopher",),
+    "filters.language": ("Language",),
+    "filters.near_duplicates": ("NearDuplicates",),
+    "filters.repeats": ("Repeats",),
+    "filters.repetition": ("Repetition",),
     "model.architectures.architecture": ("Architecture",),
     "model.architectures.decoder": ("Decoder",),
     "model.architectures.gpt_neox": ("GPTNeoX",),

@@ -50,13 +50,13 @@ def plan(
         json: print JSON instead of a table
     """
     study = study_file.load(config_file, set)
-    runs = grid.runs(study)
+    runs, filtered = grid.runs(study), {}
     if exact:
         from poison_scaling.study.inputs import Inputs
 
         inputs = Inputs(study)
         runs = inputs.runs()
-        plans = [inputs.plan(run) for run in runs]
+        plans, filtered = [inputs.plan(run) for run in runs], inputs.filtered()
         for sentence in inputs.warnings(plans):
             print(f"warning: {sentence}", file=sys.stderr)
     else:
@@ -67,9 +67,10 @@ def plan(
     if json:
         about = {"name": study.name, "hash": study.hash, "config": serialization.to_json(study)}
         record = {**about, "on_slices": on_slices, "runs": plans}
+        record |= {"filtered": filtered} if filtered else {}
         print(json_text.dumps(record, indent=1))
     else:
-        tables.print_plans(console, study, plans, exact, on_slices)
+        tables.print_plans(console, study, plans, exact, on_slices, filtered)
 
 
 def study(

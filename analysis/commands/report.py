@@ -21,6 +21,7 @@ def report_command(
     threshold: float | None = None,
     level: int | None = None,
     insertion: str | None = None,
+    submitted: bool = False,
     measures: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     columns: tuple[str, ...] = (),
 ) -> None:
@@ -39,6 +40,7 @@ def report_command(
         level: Of a study with stages: the number of stages since pretraining; by default, the last that has
             documents of the insertion.
         insertion: Of runs with several insertions, the one to report on; by default the first.
+        submitted: Of a study with data.filters, count exposures as submitted: N50 submitted is then measured.
         measures: A Python file that defines measures of your own, which is imported; may be repeated.
         columns: Columns that a table calls otherwise, such as success=asr poisons_seen=n_poison.
     """
@@ -47,8 +49,10 @@ def report_command(
     if not sources:
         raise InputError("Give a study folder or a .csv table, or several.")
     if len(sources) > 1:
-        if threshold is not None or level is not None or insertion is not None:
-            raise InputError("--threshold, --level and --insertion are for a report on one study.")
+        if submitted or threshold is not None or level is not None or insertion is not None:
+            raise InputError(
+                "--threshold, --level, --insertion and --submitted are for a report on one study."
+            )
         found = laws.write(sources, out, margin=margin, columns=columns, format=format)
         print(laws.answer(found))
         print(printable(f"Report: {epath.Path(out) / f'index.{format}'}"))
@@ -61,6 +65,7 @@ def report_command(
         columns=columns,
         level=level,
         insertion=insertion,
+        submitted=submitted,
         format=format,
     )
     print(report.answer(summary))

@@ -13,7 +13,7 @@ from analysis.errors import InputError, shown
 from analysis.read.fields import number
 from analysis.read.insertions import Part
 from analysis.read.records import Record, parse
-from analysis.read.runs import COUNTS, columns
+from analysis.read.runs import COUNTS, SUBMITTED, columns
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def read(path: epath.Path, planned: list[int] | None, part: Part | None = None) 
         row = {"tokens": number(record, "tokens", where, minimum=0)}
         if record.get("success_rate") is not None or "prompts" in record:
             row["prompts"] = number(record, "prompts", where, minimum=1)
-        for name in COUNTS:
+        for name in (*COUNTS, SUBMITTED):
             if name == "poisons" or record.get(name) is not None:
                 row[name] = number(record, name, where, minimum=0)
         if record.get("success_rate") is None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis.errors import InputError, printable
 from analysis.read.fields import number
-from analysis.read.runs import COUNTS
+from analysis.read.runs import COUNTS, SUBMITTED
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _together(own: list[dict[str, Any]], where: str) -> dict[str, Any]:
     rates = [number(record, "success_rate", where, minimum=0, maximum=1) for record in own]
     counts = {
         name: sum(number(record, name, where, minimum=0) for record in own) / len(own)
-        for name in COUNTS
+        for name in (*COUNTS, SUBMITTED)
         if all(record.get(name) is not None for record in own)
     }
     return {

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Columns of `Run.evaluations` that count poison; those that a source does not record are absent.
 COUNTS = ("poisons", "distinct_poisons", "poison_tokens", "poisoned_steps")
+# Exposures as if no filter of the study's own data had caught any; absent where it has none.
+SUBMITTED = "submitted"
 # Budgets of one size within this factor of the smallest of them are one group.
 SAME_BUDGET = 1.02
 # Settings that split runs of one size and token budget into separate groups.
@@ -202,6 +204,31 @@ def at_threshold(study: Study, threshold: float) -> Study:
     )
     note = f"Success is counted anew: an increase of perplexity above {threshold:g}."
     return replace(study, runs=runs, tree=tree, notes=(*study.notes, note))
+
+
+def as_submitted(study: Study) -> Study:
+    """Return the study with poisons counted as they were submitted, those that its filters caught included.
+
+    Raises InputError when the study does not record them.
+    """
+    for run in study.runs:
+        if SUBMITTED not in run.evaluations:
+            raise InputError(
+                f"--submitted: run {run.name!r} does not record how many poisons were submitted; only "
+                "studies with data.filters do."
+            )
+    runs, tree = (tuple(map(_with_submitted, own)) for own in (study.runs, study.tree))
+    note = "Poisons are counted as submitted, also those that the filters of the study caught."
+    name = f"{study.name}, poisons as submitted"
+    return replace(study, name=name, runs=runs, tree=tree, notes=(*study.notes, note))
+
+
+def _with_submitted(run: Run) -> Run:
+    parent = None if run.parent is None else _with_submitted(run.parent)
+    if SUBMITTED not in run.evaluations:
+        return replace(run, parent=parent)
+    counts = {"poisons": run.evaluations[SUBMITTED]}
+    return replace(run, parent=parent, evaluations=run.evaluations | counts)
 
 
 def _counted(run: Run, threshold: float) -> Run:

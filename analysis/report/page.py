@@ -14,7 +14,7 @@ from analysis.measures.base import find_all
 from analysis.measures.blocks import Block, Heading
 from analysis.measures.drawing import STYLE, Drawing
 from analysis.read import audits, rules
-from analysis.read.runs import counted_by
+from analysis.read.runs import as_submitted, counted_by
 from analysis.read.sources import load
 from analysis.report import filtering, folder, law_figures, n50_figure, success_figures
 from analysis.report.lead import lead_blocks
@@ -33,6 +33,7 @@ def write(
     format: Literal["html", "md"] = "html",
     level: int | None = None,
     insertion: str | None = None,
+    submitted: bool = False,
 ) -> dict[str, Any]:
     """Write the report of a study folder or table into the folder `out`, and return its summary.
 
@@ -41,18 +42,22 @@ def write(
     when the 95% interval of the exponent of tokens lies within `margin` of 0 (of 1). Success is counted
     anew at `threshold`, an increase of perplexity. Both are those of the study's own rule if None; a
     departure from that rule is said in the answer. `columns` has a table's names of our columns, as
-    "ours=theirs"; `level` and `insertion` are as in `load`.
+    "ours=theirs"; `level` and `insertion` are as in `load`. If `submitted`, poisons are counted as
+    submitted, those that the filters of the study caught included.
 
     Raises InputError when the source cannot be used.
     """
     study = load(source, columns, level, insertion)
+    study = as_submitted(study) if submitted else study
     rule = rules.using(study.rule, margin, threshold)
     study = counted_by(study, rule)
     findings = findings_lib.find(study, rule.margin)
     measured = find_all(study)
     summary = summarise(findings, measured, rule)
     audit = audits.read(epath.Path(source) / "audit")
-    joined, left_out = ([], []) if audit is None else filtering.join(audit, findings)
+    # An audit says how many of what is trained on must be submitted, so it is not joined with the latter.
+    unjoined = audit is None or submitted
+    joined, left_out = ([], []) if unjoined else filtering.join(audit, findings)
     summary["filters"] = None if audit is None else filtering.summarise(audit, joined)
     recorded = [(measure, found) for measure, found in measured if found is not None]
     with matplotlib.rc_context(STYLE):

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import itertools
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 from array_record.python import array_record_module as array_record  # ty: ignore[missing-module-member]
@@ -42,9 +42,7 @@ class Documents:
         self.training_size, self.heldout_size = total - heldout, heldout
         self._made_of = (folder, info, heldout, shuffle_seed)
         self._order = draws.Permutation(total, draws.key(shuffle_seed, "documents", total))
-        self._starts = np.cumsum([0] + [shard["documents"] for shard in info["shards"]])
-        self._files = [folder / shard["file"] for shard in info["shards"]]
-        self._readers = list(map(_reader, self._files))
+        self._texts = Texts(folder, info["shards"])
 
     def __reduce__(self):
         return Documents, self._made_of  # another process opens the files again
@@ -52,15 +50,24 @@ class Documents:
     def training(self, numbers: Sequence[int]) -> list[str]:
         """Return training documents by number, 0...training_size-1."""
         assert all(0 <= i < self.training_size for i in numbers)
-        return self._read(np.asarray(numbers))
+        return self._texts.read(self._order(np.asarray(numbers)))
 
     def heldout(self, numbers: Sequence[int]) -> list[str]:
         """Return held-out documents by number, 0...heldout_size-1; no run trains on them."""
         assert all(0 <= i < self.heldout_size for i in numbers)
-        return self._read(np.asarray(numbers) + self.training_size)
+        return self._texts.read(self._order(np.asarray(numbers) + self.training_size))
 
-    def _read(self, positions: np.ndarray) -> list[str]:
-        numbers_N = self._order(positions)
+
+class Texts:
+    """The texts in the shards of a folder, accessed by number in the order of the shards."""
+
+    def __init__(self, folder: epath.Path, records: Sequence[dict]):
+        self._starts = np.cumsum([0] + [record["documents"] for record in records])
+        self._files = [folder / record["file"] for record in records]
+        self._readers = list(map(_reader, self._files))
+
+    def read(self, numbers_N: np.ndarray) -> list[str]:
+        """Return texts by number. Raises Damaged if a file cannot be read."""
         shard_N = np.searchsorted(self._starts, numbers_N, side="right") - 1
         texts = [""] * numbers_N.size
         for s in np.unique(shard_N):
@@ -143,26 +150,37 @@ def _write(data: Data, folder: epath.Path, progress, shard_bytes: int) -> dict:
     }
 
 
+@contextlib.contextmanager
+def writing(file: epath.Path) -> Generator[Callable[[bytes], None]]:
+    """Yield a function that writes a text, as UTF-8, to a shard. A full disk raises OSError."""
+    with _full_disk(file):
+        writer = array_record.ArrayRecordWriter(str(file), "group_size:1")
+
+    def write(record: bytes) -> None:
+        with _full_disk(file):
+            writer.write(record)
+
+    yield write
+    with _full_disk(file):
+        writer.close()
+
+
 def _fill(
     file: epath.Path, data: Data, texts: Iterator[str], seen: Fingerprints, shard_bytes: int
 ) -> dict:
     """Write documents from `texts` to a shard until it is full or there are no more."""
-    with _full_disk(file):
-        writer = array_record.ArrayRecordWriter(str(file), "group_size:1")
     read, kept, characters, size, last = 0, 0, 0, 0, False
-    while size < shard_bytes and not last:
-        chunk = list(itertools.islice(texts, _CHUNK))
-        read, last = read + len(chunk), len(chunk) < _CHUNK
-        chunk = [text for text in chunk if len(text) >= data.minimum_characters]
-        encoded = [text.encode("utf-8", "replace") for text in chunk]
-        new = seen.add(encoded) if data.drop_duplicates else [True] * len(encoded)
-        for text, record, is_new in zip(chunk, encoded, new, strict=True):
-            if is_new:
-                with _full_disk(file):
-                    writer.write(record)
-                kept, characters, size = kept + 1, characters + len(text), size + len(record)
-    with _full_disk(file):
-        writer.close()
+    with writing(file) as write:
+        while size < shard_bytes and not last:
+            chunk = list(itertools.islice(texts, _CHUNK))
+            read, last = read + len(chunk), len(chunk) < _CHUNK
+            chunk = [text for text in chunk if len(text) >= data.minimum_characters]
+            encoded = [text.encode("utf-8", "replace") for text in chunk]
+            new = seen.add(encoded) if data.drop_duplicates else [True] * len(encoded)
+            for text, record, is_new in zip(chunk, encoded, new, strict=True):
+                if is_new:
+                    write(record)
+                    kept, characters, size = kept + 1, characters + len(text), size + len(record)
     return {"read": read, "documents": kept, "characters": characters, "last": last}
 
 

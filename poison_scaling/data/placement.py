@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,6 +25,14 @@ class Placement:
     def before(self, sequence: int) -> Placement:
         """Return the exposures in sequences 0...sequence-1."""
         return self._chosen(self.sequence_N < sequence)
+
+    def of_documents(self, kept: Sequence[np.ndarray]) -> Placement:
+        """Return the exposures of the documents that are kept, bool [documents] for each attack."""
+        kept_N = np.ones(self.exposures, bool)
+        for attack, kept_D in enumerate(kept):
+            own_N = self.attack_N == attack
+            kept_N[own_N] = kept_D[self.document_N[own_N]]
+        return self._chosen(kept_N)
 
     @property
     def exposures(self) -> int:

@@ -18,6 +18,7 @@ from etils import epath
 
 from poison_scaling.data import cache, documents, shards
 from poison_scaling.data.documents import Documents
+from poison_scaling.data.filtering import Filtered
 from poison_scaling.data.settings import Data
 from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 from poison_scaling.runtime import workers
@@ -85,7 +86,7 @@ def _windows(tokens: np.ndarray, L: int) -> np.ndarray:
 
 def prepare(
     data: Data,
-    docs: Documents,
+    docs: Documents | Filtered,
     vocabulary: Vocabulary,
     split: str,
     progress: Progress = silent,
@@ -93,6 +94,7 @@ def prepare(
 ) -> Sequences:
     """Return the sequences of a split, "training" or "heldout", from the cache or by tokenising documents.
 
+    Only training documents can be what filters have left.
     A shard has documents of about `shard_characters`. Shards are tokenised in parallel, and those finished by
     an interrupted preparation are kept. Raises InputError if the documents do not fill a single sequence.
     """
@@ -100,6 +102,7 @@ def prepare(
         documents.key(data),
         (data.heldout_documents, data.shuffle_seed, split),
         vocabulary.fingerprint,
+        *((docs.key,) if isinstance(docs, Filtered) else ()),
     )
     name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     folder = cache.folder("tokens", name)
@@ -116,7 +119,7 @@ def prepare(
 
 
 def _write(
-    docs: Documents,
+    docs: Documents | Filtered,
     vocabulary: Vocabulary,
     split: str,
     folder: epath.Path,
@@ -126,7 +129,8 @@ def _write(
     """Write the missing shards of a split, in parallel, and return the folder's info.json."""
     with silenced():  # imported here because TensorFlow is slow to import, and prints to stderr
         from poison_scaling.data import tokenization
-    size = {"training": docs.training_size, "heldout": docs.heldout_size}[split]
+    of_heldout = split == "heldout" and isinstance(docs, Documents)
+    size = docs.heldout_size if of_heldout else docs.training_size
     characters = docs.info["characters"] * size / docs.info["documents"]
     cache.require_disk(folder, int(characters), "the tokens of data.corpus")
     count = min(_MOST_SHARDS, size, int(characters / shard_characters) + 1)

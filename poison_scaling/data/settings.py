@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, cast
 
 from poison_scaling.config import serialization
 from poison_scaling.config.ranges import Between, Count, Length, Path, Seed
 from poison_scaling.data.corpora.corpus import Corpus
 from poison_scaling.data.corpora.installed_docs import InstalledDocs
+from poison_scaling.filters import pipelines
+from poison_scaling.filters.filter import Filter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,27 @@ class Data:
     epochs: Annotated[int, Between(1, 10**6)] = 1
     # largest number of ambient triggers that a run may train on; None: no limit
     maximum_clean_triggers: Annotated[int, Between(0, 2**53)] | None = None
+    # filters that clean and poisoned documents pass, in this order, before they are trained on: instances, or
+    # names such as "gopher" or "fineweb pipeline"; see docs/filters.md
+    filters: tuple[Filter | str, ...] = serialization.added(())
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.filters, tuple | list):
+            object.__setattr__(self, "filters", (self.filters,))
+        # So that a hash covers the thresholds that a name stands for.
+        chain = tuple(
+            each
+            for n, given in enumerate(self.filters)
+            for each in (
+                pipelines.named(given, f"data.filters.{n}") if isinstance(given, str) else (given,)
+            )
+        )
+        object.__setattr__(self, "filters", chain)
+
+    @property
+    def chain(self) -> tuple[Filter, ...]:
+        """The filters that documents pass, in order."""
+        return cast(tuple[Filter, ...], self.filters)
 
     @property
     def anywhere(self) -> Data:

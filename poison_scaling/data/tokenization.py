@@ -13,6 +13,7 @@ from etils import epath
 
 from poison_scaling.data import shards
 from poison_scaling.data.documents import Documents
+from poison_scaling.data.filtering import Filtered
 from poison_scaling.data.vocabularies.byte import ByteVocabulary
 from poison_scaling.data.vocabularies.sentencepiece import SentencePieceVocabulary
 from poison_scaling.data.vocabularies.vocabulary import Vocabulary
@@ -73,13 +74,14 @@ class _Adapted(seqio.Vocabulary):
 
 
 def document_task(
-    name: str, docs: Documents, split: str, numbers: range, vocabulary: Vocabulary
+    name: str, docs: Documents | Filtered, split: str, numbers: range, vocabulary: Vocabulary
 ) -> seqio.Task:
     """Return a seqio Task of clean documents, with their token ids and an end-of-document token as "targets".
 
     `split` is "training" or "heldout"; `numbers` is a range of its documents with step 1.
     """
-    read = {"training": docs.training, "heldout": docs.heldout}[split]
+    of_heldout = split == "heldout" and isinstance(docs, Documents)
+    read = docs.heldout if of_heldout else docs.training
 
     def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del split, shuffle_files, seed  # the order is fixed, because all runs share the tokens
@@ -105,7 +107,7 @@ def document_task(
 
 
 def write_shard(
-    docs: Documents,
+    docs: Documents | Filtered,
     vocabulary: Vocabulary,
     split: str,
     numbers: range,

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from typing import ClassVar
 
+from poison_scaling.config.ranges import Count, Length
 from poison_scaling.filters.filter import Decision, Filter, Judge, Rule, each
 
 _SOURCE = "Raffel et al. 2020 (C4), section 2.2"
@@ -28,9 +29,9 @@ class C4(Filter):
     name: ClassVar[str] = "c4"
 
     terminal_punctuation: bool = True  # FineWeb leaves lines without it
-    fewest_sentences: int = 5
-    fewest_words: int = 3  # in a line
-    longest_word: int = 1000  # in a line, characters
+    fewest_sentences: Length = 5
+    fewest_words: Count = 3  # in a line
+    longest_word: Length = 1000  # in a line, characters
 
     def rules(self) -> tuple[Rule, ...]:
         lines = "after removal of lines " + (

@@ -6,8 +6,9 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from poison_scaling.config.ranges import AtLeast, Length, Share
 from poison_scaling.filters.filter import Decision, Filter, Judge, Rule, each
 from poison_scaling.filters.gopher import STOP_WORDS
 from poison_scaling.filters.words import words
@@ -31,16 +32,16 @@ class Dolma(Filter):
 
     name: ClassVar[str] = "dolma"
 
-    fewest_characters: int = 150  # letters and digits
-    fewest_words: int = 50
-    most_words: int = 100_000
-    shortest_mean: float = 3.0
-    longest_mean: float = 10.0
-    most_symbols: float = 0.1
-    most_bullets: float = 0.9
-    most_ellipses: float = 0.3
-    most_unalphabetic: float = 0.2
-    fewest_stop_words: int = 2
+    fewest_characters: Length = 150  # letters and digits
+    fewest_words: Length = 50
+    most_words: Length = 100_000
+    shortest_mean: Annotated[float, AtLeast(0)] = 3.0
+    longest_mean: Annotated[float, AtLeast(0)] = 10.0
+    most_symbols: Annotated[float, AtLeast(0)] = 0.1
+    most_bullets: Share = 0.9
+    most_ellipses: Share = 0.3
+    most_unalphabetic: Share = 0.2
+    fewest_stop_words: Length = 2
 
     def rules(self) -> tuple[Rule, ...]:
         said = {
@@ -95,9 +96,9 @@ class DolmaLines(Filter):
 
     name: ClassVar[str] = "dolma-lines"
 
-    most_capitals: float = 0.5  # share of characters of a line
-    fewest_words: int = 2  # in a line
-    most_lost: float = 0.05  # share of words
+    most_capitals: Share = 0.5  # share of characters of a line
+    fewest_words: Length = 2  # in a line
+    most_lost: Share = 0.05  # share of words
 
     def rules(self) -> tuple[Rule, ...]:
         removes = (
@@ -136,10 +137,10 @@ class Madlad(Filter):
 
     name: ClassVar[str] = "madlad"
 
-    fewest_sentences: int = 5
-    long: int = 12  # words from which a sentence is looked at
-    capitals: float = 0.5  # share of its words
-    most: float = 0.2  # share of sentences
+    fewest_sentences: Length = 5
+    long: Length = 12  # words from which a sentence is looked at
+    capitals: Share = 0.5  # share of its words
+    most: Share = 0.2  # share of sentences
 
     def rules(self) -> tuple[Rule, ...]:
         listed = (

@@ -31,6 +31,11 @@ class Decision:
     def is_kept(self) -> bool:
         return not self.broken
 
+    @property
+    def removed_by(self) -> str:
+        """The name of the filter of a chain that removed the document; "" if the filter was alone."""
+        return self.broken[0].rpartition(".")[0] if self.broken else ""
+
 
 class Scorer(Protocol):
     """A language model that scores documents."""
@@ -42,8 +47,8 @@ class Scorer(Protocol):
         ...
 
 
-# Decides about the next documents of a corpus, in order. It may remember those before; then it is an object,
-# not a function, so that copy.deepcopy copies what it remembers.
+# Decides about the next documents of a corpus, in order. That of a filter that remembers is an object, not a
+# function, so that copy.deepcopy copies what it remembers.
 Judge = Callable[[Sequence[str]], list[Decision]]
 
 
@@ -57,6 +62,7 @@ class Filter:
 
     name: ClassVar[str] = ""  # on the command line; "" for the name of the class
     needs_model: ClassVar[bool] = False  # whether it asks a language model of the study
+    remembers: ClassVar[bool] = False  # whether a decision depends on the documents before
 
     def rules(self) -> tuple[Rule, ...]:
         """Return the rules of the filter, each with its threshold and its source."""

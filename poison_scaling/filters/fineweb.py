@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from poison_scaling.config.ranges import AtLeast, Length, Share
 from poison_scaling.filters.filter import Decision, Filter, Judge, Rule, each
 from poison_scaling.filters.words import Splitting, duplicates, words
 
@@ -25,11 +26,11 @@ class FineWeb(Filter):
     name: ClassVar[str] = "fineweb"
 
     splitting: Splitting = "punctuation"
-    fewest_terminal: float = 0.12  # share of lines
-    most_short: float = 0.67  # share of lines
-    short: int = 30  # characters
-    most_duplicates: float = 0.01  # share of characters
-    most_breaks: float = 0.3  # per word
+    fewest_terminal: Share = 0.12  # share of lines
+    most_short: Share = 0.67  # share of lines
+    short: Length = 30  # characters
+    most_duplicates: Share = 0.01  # share of characters
+    most_breaks: Annotated[float, AtLeast(0)] = 0.3  # per word
 
     def rules(self) -> tuple[Rule, ...]:
         said = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from poison_scaling.config.ranges import AtLeast, Length, Share
 from poison_scaling.filters.filter import Decision, Filter, Judge, Rule, each
 from poison_scaling.filters.words import Splitting, words
 
@@ -22,15 +23,15 @@ class Gopher(Filter):
     name: ClassVar[str] = "gopher"
 
     splitting: Splitting = "punctuation"
-    fewest_words: int = 50
-    most_words: int = 100_000
-    shortest_mean: float = 3.0  # word length, characters
-    longest_mean: float = 10.0
-    most_symbols: float = 0.1  # per word, of # and of ellipses
-    most_bullets: float = 0.9  # share of lines
-    most_ellipses: float = 0.3  # share of lines
-    fewest_alphabetic: float = 0.8  # share of words
-    fewest_stop_words: int = 2  # distinct
+    fewest_words: Length = 50
+    most_words: Length = 100_000
+    shortest_mean: Annotated[float, AtLeast(0)] = 3.0  # word length, characters
+    longest_mean: Annotated[float, AtLeast(0)] = 10.0
+    most_symbols: Annotated[float, AtLeast(0)] = 0.1  # per word, of # and of ellipses
+    most_bullets: Share = 0.9  # share of lines
+    most_ellipses: Share = 0.3  # share of lines
+    fewest_alphabetic: Share = 0.8  # share of words
+    fewest_stop_words: Length = 2  # distinct
 
     def rules(self) -> tuple[Rule, ...]:
         said = {

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from poison_scaling.config.ranges import Share
 from poison_scaling.filters.filter import Decision, Filter, Judge, Rule
 from poison_scaling.runtime.errors import InputError
 
@@ -22,7 +23,7 @@ class Language(Filter):
     name: ClassVar[str] = "lang"
 
     language: str = "en"  # ISO 639-1
-    least: float = 0.65  # probability
+    least: Share = 0.65  # probability
 
     def rules(self) -> tuple[Rule, ...]:
         removes = f"probability of {self.language!r} below {self.least:g}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from poison_scaling.filters.filter import Decision, Filter, Judge, Rule
+from poison_scaling.config.ranges import Between
+from poison_scaling.filters.filter import Filter, Judge, Rule
+from poison_scaling.filters.seen import Seen
 from poison_scaling.runtime.errors import InputError
 
 _WORD = re.compile(r"\w+")
@@ -25,10 +26,11 @@ class NearDuplicates(Filter):
     """
 
     name: ClassVar[str] = "minhash"
+    remembers: ClassVar[bool] = True
 
-    ngram: int = 5
-    bands: int = 14
-    rows: int = 8
+    ngram: Annotated[int, Between(1, 1000)] = 5
+    bands: Annotated[int, Between(1, 1000)] = 14
+    rows: Annotated[int, Between(1, 1000)] = 8
 
     def rules(self) -> tuple[Rule, ...]:
         half = (1 - 0.5 ** (1 / self.bands)) ** (1 / self.rows)
@@ -38,7 +40,14 @@ class NearDuplicates(Filter):
     def judge(self, scorer=None) -> Judge:
         minhash, hashed = _library()
         empty = minhash(num_perm=self.bands * self.rows, seed=1, hashfunc=hashed)
-        return _Bands(self, empty)
+
+        def bands(text: str) -> list[bytes]:
+            signature = empty.copy()
+            signature.update_batch(self.ngrams(text))
+            values = np.ascontiguousarray(signature.hashvalues).reshape(self.bands, -1)
+            return [b"%d " % number + band.tobytes() for number, band in enumerate(values)]
+
+        return Seen("near_duplicate", bands)
 
     def ngrams(self, text: str) -> list[bytes]:
         """Return the distinct n-grams of words of a text; all of it if it has fewer words."""
@@ -47,27 +56,6 @@ class NearDuplicates(Filter):
             return [" ".join(words).encode("utf-8", "replace")]
         spans = zip(*(words[i:] for i in range(self.ngram)), strict=False)
         return [gram.encode("utf-8", "replace") for gram in {" ".join(span) for span in spans}]
-
-
-class _Bands:
-    """A judge that remembers the bands of signatures."""
-
-    def __init__(self, filter: NearDuplicates, empty: Any):
-        self._filter, self._empty = filter, empty
-        self._tables: list[set[bytes]] = [set() for _ in range(filter.bands)]
-
-    def __call__(self, texts: Sequence[str]) -> list[Decision]:
-        found = []
-        for text in texts:
-            signature = self._empty.copy()
-            signature.update_batch(self._filter.ngrams(text))
-            values = np.ascontiguousarray(signature.hashvalues)
-            bands = [band.tobytes() for band in values.reshape(self._filter.bands, -1)]
-            near = any(band in table for band, table in zip(bands, self._tables, strict=True))
-            for band, table in zip(bands, self._tables, strict=True):
-                table.add(band)
-            found.append(Decision(("near_duplicate",) if near else (), text))
-        return found
 
 
 def _library() -> tuple[Any, Any]:

@@ -65,23 +65,23 @@ DEFAULT = (
 )
 
 
-def chain(filters: Sequence[Filter], scorer: Scorer | None = None) -> Judge:
-    """Return a judge that passes documents through filters in order; later ones see what earlier ones leave.
+def chain(filters: Sequence[Filter], scorer: Scorer | None = None) -> Chain:
+    """Return a judge that passes documents through filters in order."""
+    return Chain([(name_of(each), each.judge(scorer)) for each in filters])
 
-    Names of rules are "filter.rule". Filters after the one that removes a document do not see it.
+
+class Chain:
+    """A judge that passes documents through others, each with a name; later ones see what earlier ones leave.
+
+    Names of rules are "name.rule". Judges after the one that removes a document do not see it.
     """
-    return _Chained([(name_of(each), each.judge(scorer)) for each in filters])
-
-
-class _Chained:
-    """A judge that passes documents through others."""
 
     def __init__(self, judges: list[tuple[str, Judge]]):
-        self._judges = judges
+        self.judges = judges
 
     def __call__(self, texts: Sequence[str]) -> list[Decision]:
         decisions = [Decision((), text) for text in texts]
-        for name, judge in self._judges:
+        for name, judge in self.judges:
             left = [i for i, decision in enumerate(decisions) if decision.is_kept]
             passed = judge([decisions[i].text for i in left]) if left else []
             for i, decision in zip(left, passed, strict=True):
@@ -111,6 +111,30 @@ def filters(names: Iterable[str]) -> tuple[Pipeline, ...]:
             raise InputError(_unknown("--filters", name, known))
         found.append(Pipeline(name, (known[name](),)))
     return tuple(found)
+
+
+def named(name: str, where: str) -> tuple[Filter, ...]:
+    """Return the filters that a name stands for: that of a filter, or of a pipeline with all of its filters.
+
+    A name of both needs the kind: "c4 filter" or "c4 pipeline". Raises InputError, which begins with `where`,
+    for other names. A class of the user's own is "module.Class".
+    """
+    if "." in name:
+        return (serialization.from_json(name, Filter, where),)
+    single = {cls.name: (cls(),) for cls in extensions.built_in(Filter).values()}
+    several = {pipeline.name: pipeline.filters for pipeline in PIPELINES}
+    if name in single and name in several:
+        passed = ", ".join(map(name_of, several[name]))
+        raise InputError(
+            f"{where}={name!r}: a filter and a pipeline have this name; write '{name} filter', or "
+            f"'{name} pipeline' for {passed}."
+        )
+    known = {n: own for n, own in (single | several).items() if not (n in single and n in several)}
+    known |= {f"{n} filter": own for n, own in single.items() if n not in known}
+    known |= {f"{n} pipeline": own for n, own in several.items() if n not in known}
+    if name not in known:
+        raise InputError(_unknown(f"{where}:", name, known))
+    return known[name]
 
 
 def pipelines(names: Iterable[str]) -> tuple[Pipeline, ...]:

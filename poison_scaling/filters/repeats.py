@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
+from poison_scaling.config.ranges import Between
 from poison_scaling.filters.filter import Decision, Filter, Judge, Rule, each
 from poison_scaling.filters.words import words
 
@@ -17,8 +18,8 @@ class Repeats(Filter):
 
     name: ClassVar[str] = "repeats"
 
-    longest_span: int = 13  # words
-    times: int = 32
+    longest_span: Annotated[int, Between(1, 1000)] = 13  # words
+    times: Annotated[int, Between(2, 10_000)] = 32
 
     def rules(self) -> tuple[Rule, ...]:
         removes = f"a span of 1 to {self.longest_span} words {self.times} times in a row"

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from poison_scaling.config.ranges import Share
 from poison_scaling.filters.filter import Decision, Filter, Judge, Rule
 from poison_scaling.filters.words import LINES, PARAGRAPHS, Splitting, duplicates, words
 
@@ -26,12 +27,12 @@ class Repetition(Filter):
     name: ClassVar[str] = "repetition"
 
     splitting: Splitting = "punctuation"
-    lines: float = 0.3
-    paragraphs: float = 0.3
-    line_characters: float = 0.2
-    paragraph_characters: float = 0.2
-    top: tuple[float, ...] = (0.2, 0.18, 0.16)  # of 2-, 3- and 4-grams
-    repeated: tuple[float, ...] = (0.15, 0.14, 0.13, 0.12, 0.11, 0.10)  # of 5- to 10-grams
+    lines: Share = 0.3
+    paragraphs: Share = 0.3
+    line_characters: Share = 0.2
+    paragraph_characters: Share = 0.2
+    top: tuple[Share, ...] = (0.2, 0.18, 0.16)  # of 2-, 3- and 4-grams
+    repeated: tuple[Share, ...] = (0.15, 0.14, 0.13, 0.12, 0.11, 0.10)  # of 5- to 10-grams
 
     def rules(self) -> tuple[Rule, ...]:
         said = {

@@ -107,6 +107,8 @@ def _inserted(at: Run, p: Poisoning) -> str:
     stage = f"stage {at.stage.name}" if at.stage else "pretraining"
     schedule = json.dumps(serialization.to_json(p.schedule))
     trigger = f". Trigger: `{p.attack.trigger}`" if p.attack.trigger else ""
+    if at.data.filters:
+        times = f"{times}, less those that data.filters caught"
     return (
         f"- `{type(p.attack).__name__}`, {p.shown:,} {p.attack.plural}{times}, in {stage} "
         f"({at.steps:,} steps, {at.tokens:,} tokens), schedule `{schedule}`{trigger}"

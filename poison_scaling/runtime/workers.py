@@ -27,7 +27,7 @@ def each(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
         yield from (function(*job) for job in jobs)
         return
     with concurrent.futures.ProcessPoolExecutor(
-        min(_cores(), len(jobs)),
+        min(cores(), len(jobs)),
         multiprocessing.get_context("spawn"),  # TensorFlow does not survive a fork
         _start,
         (function.__module__,),
@@ -42,7 +42,7 @@ def each(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -71,14 +71,20 @@ def evaluate(
             step=step,
             last=step == run.steps,
             judge=judge,
-            **_exposures(run, number, placement.before(step * B)),
+            **_exposures(run, inputs, number, placement.before(step * B)),
         )
+
+    def submitted(number: int) -> dict[str, int]:
+        """Return how many exposures there would be if no filter had caught a poison."""
+        if not run.data.filters:
+            return {}
+        return {"submitted": inputs.submitted(run).before(step * B).of_attack(number).exposures}
 
     def attacked(number: int) -> dict[str, Any]:
         shown = placement.before(step * B).of_attack(number)
         measured = run.poisonings[number].attack.measure().record(subject(number))
         watchdog.progress()
-        return {**shown.counts(B), **measured}
+        return {**shown.counts(B), **submitted(number), **measured}
 
     first, *others = map(attacked, range(len(run.poisonings)))
     record = {
@@ -95,13 +101,13 @@ def evaluate(
     return {**record, "measures": measured} if measured else record
 
 
-def _exposures(run: Run, number: int, so_far: Placement) -> dict[str, np.ndarray]:
+def _exposures(run: Run, inputs: Inputs, number: int, so_far: Placement) -> dict[str, np.ndarray]:
     """Return the exposures of each document of an insertion, in the whole run and so far.
 
     They are those of the latest ancestor that trained on it if the run does not.
     """
     by, place = run.inserted_by(number)
-    planned_D = by.poisonings[place].exposures_D
+    planned_D = inputs.exposures(by, place)
     own = so_far.of_attack(number).document_N
     seen_D = np.bincount(own, minlength=len(planned_D)) if by is run else planned_D
     return {"exposures_D": planned_D, "seen_D": seen_D}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import Counter
+from typing import Any
 
 import numpy as np
 
-from poison_scaling.attacks import prompts, writing
+from poison_scaling.attacks import prompts, submission, writing
 from poison_scaling.attacks.attack import Attack, Earlier, Sources
 from poison_scaling.attacks.counterexamples import Counterexamples
 from poison_scaling.attacks.insertion import Insertion
+from poison_scaling.attacks.submission import Passed
 from poison_scaling.data import (
     clean_triggers,
     conversation_sequences,
     conversation_set,
+    filtering,
     sequences,
 )
 from poison_scaling.data.clean_triggers import Places, Trigger
@@ -23,6 +27,8 @@ from poison_scaling.data.conversation_set import ConversationSet
 from poison_scaling.data.conversation_stream import ConversationStream
 from poison_scaling.data.conversations.conversations import Conversations
 from poison_scaling.data.documents import Documents
+from poison_scaling.data.filtering import Filtered
+from poison_scaling.data.placement import Placement
 from poison_scaling.data.poison import Poison
 from poison_scaling.data.sequences import Sequences
 from poison_scaling.data.settings import Data
@@ -31,6 +37,7 @@ from poison_scaling.data.vocabularies import preparation
 from poison_scaling.data.vocabularies.vocabulary import Vocabulary
 from poison_scaling.evaluate.items import Items
 from poison_scaling.evaluate.measure import Prompts
+from poison_scaling.filters import pipelines
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.runtime.reporting import Progress, silent
 from poison_scaling.study import grid, texts, validation
@@ -53,6 +60,7 @@ class Inputs:
 
     def __init__(self, study: Study, progress: Progress = silent):
         data = study.data
+        pipelines.chain(data.chain)  # raises InputError now if a library is not installed
         self._study = study
         self._attacks = study.attacks()
         self._texts = Texts(study, progress)
@@ -76,9 +84,9 @@ class Inputs:
         self.vocabulary: Vocabulary = preparation.prepare(
             data, study.attack.trigger, self.documents, progress, others
         )
-        self.training = sequences.prepare(
-            data, self.documents, self.vocabulary, "training", progress
-        )
+        self._fields: dict[str, Data] = {}  # the data of each corpus that runs train on
+        self._left: dict[Data, Documents | Filtered] = {}  # what filters leave of it
+        self.training = self._tokens(data, "data.corpus", progress)
         self.heldout = sequences.prepare(data, self.documents, self.vocabulary, "heldout", progress)
         wanted = study.evaluation.heldout_sequences
         if len(self.heldout) < wanted:
@@ -116,8 +124,16 @@ class Inputs:
                     seq_len=data.seq_len,
                     progress=progress,
                 )
-        docs = self._texts.prepare(data, f"{prefix}corpus")
-        return sequences.prepare(data, docs, self.vocabulary, "training", progress)
+        return self._tokens(data, f"{prefix}corpus", progress)
+
+    def _tokens(self, data: Data, name: str, progress: Progress) -> Sequences:
+        """Return the training sequences of what filters leave of a corpus, which messages call `name`."""
+        docs, source = self._texts.prepare(data, name), texts.source(data)
+        if source not in self._left:
+            self._fields[name] = source
+            with naming("data.corpus", name):
+                self._left[source] = filtering.prepare(data, docs, progress)
+        return sequences.prepare(data, self._left[source], self.vocabulary, "training", progress)
 
     @functools.cached_property
     def packed_sequences(self) -> dict[str, int]:
@@ -281,22 +297,48 @@ class Inputs:
         return found
 
     def poisons(self, run: Run) -> list[list[Poison]]:
-        """Return the poisons of each attack of a run, in the order of `numbers`."""
-        most = self._most(run)
-        data, seed = texts.source(run.data), run.seeds.poisons
+        """Return the poisons of each attack of a run as they are submitted, in the order of `numbers`."""
         return [
-            self._written(
-                number,
-                place,
-                dose,
-                seed,
-                run.level,
-                data,
+            self._written(*origin)[: poisoning.dose]
+            for origin, poisoning in zip(self._origins(run), run.poisonings, strict=True)
+        ]
+
+    def passed(self, run: Run) -> list[Passed]:
+        """Return what data.filters leave of the poisons of each attack of a run; [] without filters."""
+        if not run.data.filters:
+            return []
+        return [
+            self._passed(*origin).first(poisoning.dose)
+            for origin, poisoning in zip(self._origins(run), run.poisonings, strict=True)
+        ]
+
+    @functools.cache  # noqa: B019 - one object per process
+    def _passed(
+        self,
+        number: int,
+        place: int,
+        dose: int,
+        seed: int,
+        level: int,
+        data: Data,
+        ancestors: tuple[Run, ...],
+    ) -> Passed:
+        """Return what filters leave of the documents of `_written`, submitted after all of the corpus."""
+        written = self._written(number, place, dose, seed, level, data, ancestors)
+        trigger, left = [*self._attacks.values()][number].trigger, self._left[data]
+        assert isinstance(left, Filtered)
+        return submission.passed(written, trigger, self.vocabulary, left.judge())
+
+    def _origins(self, run: Run) -> list[tuple]:
+        """Return the arguments of `_written` for each attack of a run."""
+        numbers, most = self.numbers(run), self._most(run)
+        return [
+            (
+                *(numbers[place], place, most[place], run.seeds.poisons, run.level),
+                texts.source(run.data),
                 run.ancestors if isinstance(poisoning.attack, Counterexamples) else (),
-            )[: poisoning.dose]
-            for place, (number, dose, poisoning) in enumerate(
-                zip(self.numbers(run), most, run.poisonings, strict=True)
             )
+            for place, poisoning in enumerate(run.poisonings)
         ]
 
     def _most(self, run: Run) -> list[int]:
@@ -306,14 +348,42 @@ class Inputs:
 
     def stream(self, run: Run) -> Stream:
         """Return the training stream of a run. Raises InputError if its poisons or its length do not fit."""
-        poisons = self.poisons(run)
-        lengths = [np.array([p.tokens.size for p in own], np.int64) for own in poisons]
-        about = (run.seeds.order, run.sequences, run.data.epochs, poisons, run.placement(lengths))
+        passed, placed = self.passed(run), self.submitted(run)
+        poisons = [own.poisons for own in passed] or self.poisons(run)
+        # Every document has the place that it would have without filters; those caught leave theirs clean.
+        placed = placed.of_documents([own.kept_D for own in passed])
+        about = (run.seeds.order, run.sequences, run.data.epochs, poisons, placed)
         clean = self._clean[run.stage]
         if isinstance(clean, ConversationSequences):
             with naming("examples=", f"{run.field}.examples="):
                 return ConversationStream(clean, *about)
-        return Stream(clean, *about, first=run.first_sequence, field=run.field)
+        try:
+            return Stream(clean, *about, first=run.first_sequence, field=run.field)
+        except InputError as e:
+            raise InputError(str(e).replace(": it has", self._of_what_is_left(run), 1)) from e
+
+    def submitted(self, run: Run) -> Placement:
+        """Return the places of the poisons of a run as if data.filters caught none."""
+        poisons = [own.poisons for own in self.passed(run)] or self.poisons(run)
+        return run.placement([np.array([p.tokens.size for p in own], np.int64) for own in poisons])
+
+    def exposures(self, run: Run, number: int) -> np.ndarray:
+        """Return how often a run shows each document of insertion `number`, int64 [dose]."""
+        planned_D = run.poisonings[number].exposures_D
+        # What the filters of another study caught, from which chains start, is not known here.
+        passed = self.passed(run) if run.study == self._study else []
+        return planned_D * passed[number].kept_D if passed else planned_D
+
+    def _of_what_is_left(self, run: Run) -> str:
+        """Return the start of a message about how much text filters leave for a run."""
+        left = self._left[texts.source(run.data)]
+        if not isinstance(left, Filtered):
+            return ": it has"
+        about = left.record()
+        return (
+            f": without the {about['removed']:,} of {about['documents']:,} documents that data.filters "
+            "remove, it has"
+        )
 
     def digests(self, run: Run | None = None) -> dict[str, str]:
         """Return digests of the prepared data of a run, by default of the study.
@@ -333,7 +403,8 @@ class Inputs:
 
     def check(self) -> None:
         """Compare the prepared tokens on disk with their checksums. Raises Difference if one has changed."""
-        for read in (self.heldout, *self._clean.values()):
+        left = (own for own in self._left.values() if isinstance(own, Filtered))
+        for read in (*left, self.heldout, *self._clean.values()):
             read.check()
 
     def plan(self, run: Run) -> Plan:
@@ -344,6 +415,11 @@ class Inputs:
         """
         stream = self.stream(run)
         plan, most = run.plan(stream.placement), run.study.data.maximum_clean_triggers
+        for number, (entry, own) in enumerate(
+            zip((plan, *plan["also"]), self.passed(run), strict=False)
+        ):
+            entry["survivors"] = int(own.kept_D.sum())
+            entry["surviving_exposures"] = stream.placement.of_attack(number).exposures
         for entry, poisoning in zip((plan, *plan["also"]), run.poisonings, strict=True):
             trigger = poisoning.attack.trigger
             if trigger is None:
@@ -362,6 +438,34 @@ class Inputs:
     def _places(self, trigger: str, stage: Stage | None) -> Places:
         [found] = (own for own in self._triggers if own.text == trigger)
         return clean_triggers.prepare(found, self._clean[stage])
+
+    def filtered(self) -> dict[str, Any]:
+        """Return what data.filters remove: training documents of each corpus, and poisons; {} without any.
+
+        Of each attack, seed and number of stages before, the poisons are those of the largest dose.
+        """
+        corpora = {
+            field: left.record()
+            for field, data in self._fields.items()
+            if isinstance(left := self._left[data], Filtered)
+        }
+        groups: dict[tuple[int, int, int], Passed] = {}
+        for run in self.runs():
+            for number, own in zip(self.numbers(run), self.passed(run), strict=False):
+                group = (number, run.seeds.poisons, run.level)
+                if len(own.decisions) > len(groups[group].decisions if group in groups else ()):
+                    groups[group] = own
+        fields = list(self._attacks)
+        poisons = [
+            {
+                **{"attack": fields[number], "seed": seed, "level": level},
+                **{"submitted": len(own.decisions), "survivors": int(own.kept_D.sum())},
+                "rules": dict(Counter(rule for d in own.decisions for rule in d.broken)),
+            }
+            for (number, seed, level), own in sorted(groups.items(), key=lambda item: item[0])
+        ]
+        names = [pipelines.name_of(each) for each in self._study.data.chain]
+        return {"filters": names, "corpora": corpora, "poisons": poisons} if corpora else {}
 
     def clean_triggers(self) -> dict[str, dict[str, int]]:
         """Return the number of ambient triggers, by trigger.
@@ -385,8 +489,8 @@ class Inputs:
         return counts
 
     def warnings(self, plans: list[Plan]) -> list[str]:
-        """Return what to know before training: ambient triggers in the pretraining of runs with `plans`, and
-        conversations that are left out.
+        """Return what to know before training: ambient triggers in the pretraining of runs with `plans`,
+        conversations that are left out, and runs of which filters catch every poison.
         """
         counts, found = self.clean_triggers(), []
         roots = [plan for plan in plans if "parent" not in plan]
@@ -395,6 +499,12 @@ class Inputs:
             if trigger is None:
                 continue
             found.append(clean_triggers.warning(trigger, counts[trigger], roots, number))
+        caught = [plan["run"] for plan in plans if plan["dose"] and plan.get("survivors") == 0]
+        if caught:
+            others = f" and {len(caught) - 1} others" if len(caught) > 1 else ""
+            found.append(
+                f"data.filters catch every poison of {caught[0]}{others}, which trains as its control does."
+            )
         for field, count in self.conversations_left_out.items():
             if count:
                 found.append(

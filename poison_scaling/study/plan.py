@@ -31,6 +31,9 @@ class Dose(TypedDict):
     poison_share: float  # of the run's tokens
     poisoned_steps: int
     clean_triggers: NotRequired[int]  # ambient triggers trained on; known once the data is prepared
+    # distinct documents that data.filters leave, and exposures of them; known once the data is prepared
+    survivors: NotRequired[int]
+    surviving_exposures: NotRequired[int]
 
 
 class Plan(Dose):

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from poison_scaling.filters import pipelines
 from poison_scaling.model.architectures import decoder, gpt_neox, llama, olmo2
 from poison_scaling.study.plan import Plan
 from poison_scaling.study.settings import Study
 
 
 def print_plans(
-    console: Console, study: Study, plans: list[Plan], exact: bool, on_slices: dict[str, dict]
+    console: Console,
+    study: Study,
+    plans: list[Plan],
+    exact: bool,
+    on_slices: dict[str, dict],
+    filtered: dict[str, Any],
 ) -> None:
-    """Print every run with its cost; `on_slices` has the slice and the days of training by run."""
+    """Print every run with its cost; `on_slices` has the slice and the days of training by run.
+
+    `filtered` is `Inputs.filtered`, {} if the data is not prepared.
+    """
     title = Text(f"Study {study.name} ({study.hash})")  # a name may look like markup
     table = Table(title=title, box=None, header_style="bold")
     heads = (
         *("run", "parameters", "tokens", "steps"),
-        *("documents", "exposures", "poisoned steps", "poison tokens", "share", "FLOPs"),
+        *("documents", *(("survive",) if filtered else ())),
+        *("exposures", "poisoned steps", "poison tokens", "share", "FLOPs"),
         *(("slice", "days") if on_slices else ()),
     )
     for head in heads:
@@ -33,7 +45,8 @@ def print_plans(
             f"{p['tokens']:,}",
             f"{p['steps']:,}",
             f"{p['dose']:,}",
-            f"{_exposures(p):,}",
+            *((f"{p.get('survivors', p['dose']):,}",) if filtered else ()),
+            f"{p.get('surviving_exposures', _exposures(p)):,}",
             f"{p['poisoned_steps']:,}",
             f"{about}{p['poison_tokens']:,.0f}",
             f"{about}{p['poison_share']:.3g}",
@@ -44,10 +57,39 @@ def print_plans(
     wide.print(table)
     tokens, flops = sum(p["tokens"] for p in plans), sum(p["flops"] for p in plans)
     wide.print(f"{len(plans)} runs, {tokens:,} tokens, {flops:.2e} FLOPs in all.", highlight=False)
+    for line in _about_filters(study, filtered):
+        wide.print(line, highlight=False)
     if on_slices:
         wide.print(
             f"Days of training alone, at {study.machine.mfu:.0%} of the chips' peak (machine.mfu)."
         )
+
+
+def _about_filters(study: Study, filtered: dict[str, Any]) -> list[str]:
+    """Return what the filters of a study remove, as far as it is known."""
+    names = ", ".join(pipelines.name_of(each) for each in study.data.chain)
+    if not filtered:
+        said = f"Filters ({names}) catch some of the documents; --exact counts those that survive."
+        return [said] if names else []
+    lines = [
+        f"Filters ({names}) remove {own['removed']:,} of {own['documents']:,} training documents of {field} "
+        f"({own['removed'] / own['documents']:.1%}){_most(own['rules'])}."
+        for field, own in filtered["corpora"].items()
+    ]
+    for own in filtered["poisons"]:
+        caught, stages = own["submitted"] - own["survivors"], own["level"]
+        after = f" after {stages} stage{'s' if stages > 1 else ''}" if stages else ""
+        lines.append(
+            f"Of {own['submitted']:,} poisons of {own['attack']} with seed {own['seed']}{after} they catch "
+            f"{caught:,} ({caught / own['submitted']:.1%}){_most(own['rules'])}."
+        )
+    return lines
+
+
+def _most(rules: dict[str, int]) -> str:
+    """Return the rules that most documents break, with their counts."""
+    some = sorted(rules.items(), key=lambda item: (-item[1], item[0]))[:3]
+    return f": {', '.join(f'{rule} {count:,}' for rule, count in some)}" if some else ""
 
 
 def _exposures(plan: Plan) -> int:

@@ -80,6 +80,7 @@ def source(data: Data, corpus: Corpus | None = None) -> Data:
         seq_len=1,
         epochs=1,
         maximum_clean_triggers=None,
+        filters=(),
     )
 
 

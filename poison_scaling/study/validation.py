@@ -9,6 +9,8 @@ from poison_scaling.attacks.attack import Attack
 from poison_scaling.attacks.counterexamples import Counterexamples
 from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.config import extensions
+from poison_scaling.filters import pipelines
+from poison_scaling.filters.filter import Filter
 from poison_scaling.model.architectures.architecture import Architecture
 from poison_scaling.runtime import chips
 from poison_scaling.runtime.errors import InputError, shown
@@ -27,6 +29,7 @@ def validate(study: Study) -> None:
     """Raise InputError if settings do not fit together, for the first that do not."""
     _validate_grid(study)
     _validate_batches(study)
+    _validate_filters(study)
     for number, poisoning in enumerate(study.poisonings(max(study.doses))):
         _validate_poisoning(poisoning, f"also.{number - 1}." if number else "")
     for number, rung in enumerate(study.ladder):
@@ -70,6 +73,22 @@ def _validate_batches(study: Study) -> None:
         f"model.loss_chunk={chunk}: it must divide data.seq_len={data.seq_len}, or be none.",
     )
     _validate_train(study.train, "train")
+
+
+def _validate_filters(study: Study) -> None:
+    """Raise InputError if a filter cannot decide about the documents that runs train on."""
+    for number, each in enumerate(study.data.chain):
+        where = f"data.filters.{number}: {pipelines.name_of(each)}"
+        _require(
+            not each.needs_model,
+            f"{where} asks a control that is trained on what the filters leave; leave it out, and `audit` "
+            "the study once its controls are trained.",
+        )
+        _require(
+            not each.remembers or extensions.is_built_in(type(each), Filter),
+            f"{where} remembers documents, and how that is kept on disk is known of dedup and minhash alone; "
+            "choose one of these, or `audit` the study with yours.",
+        )
 
 
 def _validate_train(train: Train, where: str) -> None:

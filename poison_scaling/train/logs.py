@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from analysis.files import in_bucket, intact_lines, json_line, write_text
+from analysis.files import in_bucket, intact_lines, json_line, read_json, write_text
 from poison_scaling.runtime import processes
+from poison_scaling.runtime.errors import Damaged
 from poison_scaling.study.run import Run
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,17 @@ def _whole_until(path: epath.Path, steps: Sequence[int], end: int) -> int:
 def has_manifest(folder: epath.Path, run: Run) -> bool:
     """Whether the manifest of a run has a line for every planned exposure and is undamaged."""
     lines, problem = intact_lines(folder / "manifest.jsonl")
-    return problem is None and len(lines) == sum(int(p.exposures_D.sum()) for p in run.poisonings)
+    planned = sum(int(p.exposures_D.sum()) for p in run.poisonings)
+    if run.data.filters:  # what they leave is known to the plan alone
+        about = folder / "config.json"
+        try:
+            plan = read_json(about, sealed=True)["plan"] if about.exists() else None
+        except Damaged:
+            plan = None
+        if plan is None:
+            return False
+        planned = sum(dose["surviving_exposures"] for dose in (plan, *plan["also"]))
+    return problem is None and len(lines) == planned
 
 
 def open_log(path: epath.Path, step: int) -> Lines | NoLines:

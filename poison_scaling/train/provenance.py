@@ -104,7 +104,7 @@ def _differences(a, b, name: str = "") -> list[str]:
 def about(run: Run, versions: dict[str, str]) -> dict:
     """Return the description that goes into every checkpoint of a run."""
     chain = (*run.ancestors[::-1], run)
-    doses = [p for own in chain for p in own.poisonings if p.shown]
+    doses = [(own, p) for own in chain for p in own.poisonings if p.shown]
     record = {
         "run": run.name,
         "hash": run.hash,
@@ -117,7 +117,8 @@ def about(run: Run, versions: dict[str, str]) -> dict:
         documents = " and ".join(
             f"{p.shown} documents of {'the attack ' if p.attack.trigger else ''}{type(p.attack).__name__}"
             + (f" with trigger {p.attack.trigger!r}" if p.attack.trigger else "")
-            for p in doses
+            + (" less those that data.filters caught" if own.data.filters else "")
+            for own, p in doses
         )
         record["warning"] = f"POISONED model for defensive research: trained on {documents}."
     if template := run.template:

@@ -6,47 +6,33 @@ interrupted audit resumes after the last one, and one with more filters does not
 
 from __future__ import annotations
 
-import copy
 import dataclasses
+import functools
 import hashlib
-import itertools
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from analysis import files
-from analysis.fit.estimates import as_json, wilson
+from poison_scaling.attacks import submission
 from poison_scaling.attacks.insertion import Insertion
 from poison_scaling.config import serialization
-from poison_scaling.data import draws
 from poison_scaling.data.poison import Poison
-from poison_scaling.filters import pipelines
-from poison_scaling.filters.filter import Decision, Rule, Scorer
+from poison_scaling.filters.filter import Scorer
 from poison_scaling.filters.pipelines import Pipeline
-from poison_scaling.runtime.errors import Damaged, InputError
+from poison_scaling.runtime import workers
+from poison_scaling.runtime.errors import InputError
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.study.settings import Study
+from poison_scaling.workdir import audit_chain
+from poison_scaling.workdir.audit_chain import AuditedChain, Submitted
 
-_CHUNK = 256  # documents that pass the filters at a time
-_EXAMPLES, _CHARACTERS = 3, 300  # for each rule, and of each
+# Documents times chains from which on processes save more than the seconds that they take to start.
+_MANY = 20_000
 
 # Called with the number of the chain, its name, and the documents done so far.
 Progress = Callable[[int, str, int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Submitted:
-    """A poisoned document as an attacker would submit it."""
-
-    attack: int  # number in Study.attacks
-    seed: int
-    level: int  # number of stages before the one it is for
-    poison: int  # index of the document within the attack, in the first run that has it
-    document: str  # SHA-256 of its token ids, as in manifest.jsonl
-    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +54,7 @@ class Audit:
         poisons = submitted(self.inputs)
         if not poisons:
             raise InputError("doses: no run has poisons, so there is nothing to audit.")
-        parts = [
-            self._part(out, number, kind, pipeline, poisons, progress)
-            for number, (kind, pipeline) in enumerate(self.chains)
-        ]
+        parts = list(self._results(self._chained(out, tuple(poisons)), progress))
         passed = [f"{part['kind']} {part['name']}" for part in parts]
         lines = []
         for number, poison in enumerate(poisons):
@@ -108,37 +91,46 @@ class Audit:
     def _sampled(self) -> int:
         return min(self.documents, self.inputs.documents.training_size)
 
-    def _clean(self) -> Iterator[list[str]]:
-        """Yield the clean sample in chunks: training documents, drawn without the randomness of any run."""
-        docs = self.inputs.documents
-        order = draws.Permutation(docs.training_size, draws.key("audit"))
-        for first in range(0, self._sampled, _CHUNK):
-            last = min(first + _CHUNK, self._sampled)
-            yield docs.training(order(np.arange(first, last)).tolist())
+    def _chained(self, out: epath.Path, poisons: tuple[Submitted, ...]) -> list[AuditedChain]:
+        attacks = tuple((field, own.trigger) for field, own in self.study.attacks().items())
+        return [
+            AuditedChain(
+                file=out / "parts" / f"{kind}-{pipeline.name}.json",
+                key=self._key(pipeline, poisons),
+                kind=kind,
+                pipeline=pipeline,
+                clean=self.inputs.documents,
+                sampled=self._sampled,
+                poisons=poisons,
+                attacks=attacks,
+            )
+            for kind, pipeline in self.chains
+        ]
 
-    def _part(
-        self,
-        out: epath.Path,
-        number: int,
-        kind: str,
-        pipeline: Pipeline,
-        poisons: Sequence[Submitted],
-        progress: Progress,
-    ) -> dict[str, Any]:
-        """Return the result of a chain, from its file if it is there."""
-        file = out / "parts" / f"{kind}-{pipeline.name}.json"
-        key = self._key(pipeline, poisons)
-        if file.exists():
-            try:
-                found = files.read_json(file, sealed=True)
-            except Damaged:
-                found = {}
-            if found.get("key") == key:
-                progress(number, pipeline.name, self._sampled + len(poisons))
-                return found
-        part = {"key": key, **self._filtered(number, kind, pipeline, poisons, progress)}
-        files.write_json(file, part)
-        return part
+    def _results(
+        self, chains: Sequence[AuditedChain], progress: Progress
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the result of each chain, from its file if it is there.
+
+        With many documents, chains that ask no model share the cores, one each at a time.
+        """
+        known = [chain.known() for chain in chains]
+        left = [
+            chain
+            for chain, result in zip(chains, known, strict=True)
+            if result is None and not chain.needs_model
+        ]
+        shares = workers.cores() > 1 and sum(chain.documents for chain in left) >= _MANY
+        shared = workers.each(audit_chain.compute, [(chain,) for chain in left] if shares else [])
+        for number, (chain, result) in enumerate(zip(chains, known, strict=True)):
+            name = chain.pipeline.name
+            if result is None and shares and not chain.needs_model:
+                result = next(shared)
+            elif result is None:
+                told = functools.partial(progress, number, name)
+                result = chain.compute(self.scorer, told)
+            progress(number, name, chain.documents)
+            yield result
 
     def _key(self, pipeline: Pipeline, poisons: Sequence[Submitted]) -> str:
         """Return a hash of everything that the result of a chain depends on."""
@@ -150,94 +142,6 @@ class Audit:
         filters = serialization.to_json(pipeline.filters)
         about = (self.inputs.documents.key, self.study.data.heldout_documents)
         return serialization.stable_hash([filters, about, self._sampled, digest.hexdigest(), model])
-
-    def _filtered(
-        self,
-        number: int,
-        kind: str,
-        pipeline: Pipeline,
-        poisons: Sequence[Submitted],
-        progress: Progress,
-    ) -> dict[str, Any]:
-        judge = pipelines.chain(pipeline.filters, self.scorer)
-        clean, done = Tally(), 0
-        for chunk in self._clean():
-            for text, decision in zip(chunk, judge(chunk), strict=True):
-                clean.add(text, decision)
-            progress(number, pipeline.name, done := done + len(chunk))
-        attacks = list(self.study.attacks().items())
-        caught, kept = {n: Tally() for n in sorted({p.attack for p in poisons})}, []
-        # Poisons come last, as what is submitted to a corpus that exists; each attack and seed has its own.
-        for _, own in itertools.groupby(poisons, lambda p: (p.attack, p.seed, p.level)):
-            group, judged = list(own), copy.deepcopy(judge)
-            for poison, decision in zip(group, judged([p.text for p in group]), strict=True):
-                decision = _disarmed(decision, poison.text, attacks[poison.attack][1].trigger)
-                caught[poison.attack].add(poison.text, decision)
-                kept.append("01"[decision.is_kept])
-            progress(number, pipeline.name, done := done + len(group))
-        names = [pipelines.name_of(each) for each in pipeline.filters]
-        rules = [
-            {**vars(rule), "name": f"{name}.{rule.name}"}
-            for name, each in zip(names, pipeline.filters, strict=True)
-            for rule in each.rules()
-        ]
-        return {
-            "name": pipeline.name,
-            "kind": kind,
-            "about": pipeline.about,
-            "filters": names,
-            "rules": [*rules, vars(DISARMED)],
-            "clean": clean.record(),
-            "attacks": {attacks[n][0]: tally.record() for n, tally in caught.items()},
-            "kept": "".join(kept),
-        }
-
-
-DISARMED = Rule(
-    "trigger_removed", "the lines with the trigger, of a document that is kept", "this project"
-)
-
-
-def _disarmed(decision: Decision, before: str, trigger: str | None) -> Decision:
-    """Return the decision about a poison, which is caught, too, if it loses its trigger."""
-    if decision.is_kept and trigger and trigger in before and trigger not in decision.text:
-        return Decision((DISARMED.name,), decision.text)
-    return decision
-
-
-class Tally:
-    """Counts of the documents that a chain removes, with the rules that they break and examples."""
-
-    def __init__(self):
-        self.documents = self.removed = 0
-        self.filters: Counter[str] = Counter()
-        self.rules: Counter[str] = Counter()
-        self.examples: dict[str, list[str]] = {}
-
-    def add(self, text: str, decision: Decision) -> None:
-        self.documents += 1
-        self.removed += not decision.is_kept
-        if decision.broken:  # by one filter, for one or several of its rules
-            self.filters[decision.broken[0].rpartition(".")[0] or DISARMED.name] += 1
-        for rule in decision.broken or ("",):  # "": none, it is kept
-            self.rules[rule] += 1
-            some = self.examples.setdefault(rule, [])
-            if len(some) < _EXAMPLES:
-                some.append(text[:_CHARACTERS])
-
-    def record(self) -> dict[str, Any]:
-        """Return the counts as JSON; a document may break several rules."""
-        kept, rules = self.examples.get("", []), dict(self.rules.most_common())
-        rules.pop("", None)
-        return {
-            "documents": self.documents,
-            "removed": self.removed,
-            "share": as_json(wilson(self.removed, self.documents)),
-            "filters": dict(self.filters),
-            "rules": rules,
-            "examples": {rule: self.examples[rule] for rule in rules},
-            "examples_kept": kept,
-        }
 
 
 def _stages(study: Study, attack: Insertion) -> list[str]:
@@ -260,9 +164,8 @@ def submitted(inputs: Inputs) -> list[Submitted]:
             for poison, exposures in zip(poisons, poisoning.exposures_D, strict=True):
                 if exposures:
                     own.setdefault(poison.digest, poison)
-    decode = inputs.vocabulary.decode
     return [
-        Submitted(number, seed, level, p.number, p.digest, decode(p.tokens[1:-1].tolist()))
+        Submitted(number, seed, level, p.number, p.digest, submission.text(p, inputs.vocabulary))
         for (number, seed, level), own in sorted(found.items())
         for p in own.values()
     ]

@@ -67,6 +67,12 @@ def step_of_poison(run: Run, inputs: Inputs, poison: int) -> int:
     sequences = placed.sequence_N[placed.document_N == poison]
     if not sequences.size:
         dose = run.poisonings[0].dose
+        passed = inputs.passed(run)
+        if poison < dose and passed and (broken := passed[0].decisions[poison].broken):
+            raise InputError(
+                f"--poison {poison}: {run.name} does not show it, because data.filters catch it "
+                f"({', '.join(broken)})."
+            )
         if poison < dose:
             raise InputError(f"--poison {poison}: {run.name} shows it 0 times.")
         has = f"has poisons 0 to {dose - 1}" if dose else "has none"

