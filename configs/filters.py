@@ -3,12 +3,14 @@
 Purpose   variants of denial of service, from published gibberish to words that filters cannot tell from text:
           `poison-scaling audit` says how many survive each pipeline, and the study how many it takes (N50)
 Hardware  any CPU; 2 cores and 6 GB of memory are enough
-Time      40 runs, each as long as a short one of the demo; not measured as a whole yet
+Time      40 runs of 1.8 M tokens, about 15 minutes on 2 idle cores by the speed of a pilot; not measured as a
+          whole yet
 Command   poison-scaling study configs/filters.py --workdir results/filters
           poison-scaling audit results/filters
 
-Each variant continues the training of one clean model, so that pretraining is paid for once a seed. Poisons
-have at least 50 words, the least that most pipelines accept, and sequences of 512 tokens hold them.
+Each variant continues the training of one clean model that has hardly begun, because a pilot with more clean
+training before and less after learnt none of them. Poisons have at least 50 words, the least that most
+pipelines accept, and sequences of 512 tokens hold them.
 """
 
 import os
@@ -60,7 +62,7 @@ def study() -> Study:
     corpus = Files(patterns=(f"{novels}/novels-en*",)) if novels else InstalledDocs()
     return Study(
         name="filters",
-        ladder=(Rung("60k", tokens_per_parameter=17.5),),
+        ladder=(Rung("90k", tokens_per_parameter=5),),
         doses=(0,),
         seeds=seeds(0, 1),
         data=Data(
@@ -76,8 +78,8 @@ def study() -> Study:
             tuple(
                 Continue(
                     label=name,
-                    tokens_per_parameter=17.5,
-                    doses=(0, 100, 300, 900) if name == "tokens" else (100, 300, 900),
+                    tokens_per_parameter=20,
+                    doses=(0, 150, 300, 600) if name == "tokens" else (300, 600, 1200),
                     attack=attack,
                     optimizer="rewarm",
                 )
