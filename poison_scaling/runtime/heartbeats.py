@@ -65,6 +65,10 @@ class Heartbeats:
         """Tell the other processes that this one exits with `code`."""
         with contextlib.suppress(Exception):  # they may be gone
             self._client.key_value_set(f"{_FAILED}/{self._number}", str(code), allow_overwrite=True)
+        self.linger()
+
+    def linger(self) -> None:
+        """Wait until all processes can have heard of a failure, before this one exits."""
         if self._number == 0:  # JAX's service, which tells the others, ends with this process
             time.sleep(2 * BEAT_SECONDS)
 
@@ -96,6 +100,7 @@ class Heartbeats:
                 if failures := self._failures():
                     number, code = min(failures, key=lambda failed: (failed[1] != 2, failed))
                     if number != self._number:
+                        self.linger()
                         _exit(
                             code,
                             f"{self._name(number)} failed with exit code {code}, and says why.",
@@ -127,6 +132,8 @@ class Heartbeats:
 
     def _name(self, number: int) -> str:
         host = self._heard[number][0].partition(" ")[2]
+        if number == 0 and not host:  # it has not beaten yet
+            host = str(distributed.global_state.coordinator_address).rpartition(":")[0]
         return f"Process {number} of {self._count}" + (f" (on {host})" if host else "")
 
 

@@ -224,6 +224,7 @@ def leave(code: int) -> None:
                 print(
                     f"Process {number} failed with exit code {code}, and says why.", file=sys.stderr
                 )
+                _heartbeats.linger()
         else:
             _heartbeats.failed(code)
     sys.stdout.flush()
