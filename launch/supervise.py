@@ -45,14 +45,9 @@ def main(url: str, job: str, worker: str, workers: str, *command: str) -> None:
     if command[0] == "poison-scaling":
         progress.touch()
     with log.open("wb") as output:
+        # bash has words for a command that is not there.
         child = subprocess.Popen(
-            [
-                "bash",
-                "-c",
-                'exec "$@"',
-                "bash",
-                *command,
-            ],  # has words for a command that is not there
+            ["bash", "-c", 'exec "$@"', "bash", *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

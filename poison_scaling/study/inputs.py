@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,18 @@ from poison_scaling.study.stages.stage import Stage
 from poison_scaling.study.texts import Texts, naming
 
 Clean = Sequences | ConversationSequences
+
+
+class _Origin(NamedTuple):
+    """What the poisons of an attack are written from, the same for all runs that share them."""
+
+    number: int  # of the attack in the study
+    place: int  # of the attack in the run
+    dose: int  # the largest
+    seed: int
+    level: int
+    data: Data
+    ancestors: tuple[Run, ...]  # on which the documents depend
 
 
 class Inputs:
@@ -264,21 +276,9 @@ class Inputs:
         return {name: self._texts.of(data, corpus) for name, corpus in attack.corpora.items()}
 
     @functools.cache  # noqa: B019 - one object per process, and runs share its lists
-    def _written(
-        self,
-        number: int,
-        place: int,
-        dose: int,
-        seed: int,
-        level: int,
-        data: Data,
-        ancestors: tuple[Run, ...],
-    ) -> list[Poison]:
-        """Return the poisons of an attack at its largest dose; smaller doses are prefixes of them.
-
-        `place` is the number of the attack in the run, and `ancestors` are those on which its documents
-        depend.
-        """
+    def _written(self, origin: _Origin) -> list[Poison]:
+        """Return the poisons of an attack at its largest dose; smaller doses are prefixes of them."""
+        number, place, dose, seed, level, data, ancestors = origin
         sources = self._sources(number, place, seed, level, data)
         earlier = tuple(one for run in ancestors for one in self._poisonings(run))
         sources = dataclasses.replace(sources, earlier=earlier)
@@ -299,7 +299,7 @@ class Inputs:
     def poisons(self, run: Run) -> list[list[Poison]]:
         """Return the poisons of each attack of a run as they are submitted, in the order of `numbers`."""
         return [
-            self._written(*origin)[: poisoning.dose]
+            self._written(origin)[: poisoning.dose]
             for origin, poisoning in zip(self._origins(run), run.poisonings, strict=True)
         ]
 
@@ -308,33 +308,28 @@ class Inputs:
         if not run.data.filters:
             return []
         return [
-            self._passed(*origin).first(poisoning.dose)
+            self._passed(origin).first(poisoning.dose)
             for origin, poisoning in zip(self._origins(run), run.poisonings, strict=True)
         ]
 
     @functools.cache  # noqa: B019 - one object per process
-    def _passed(
-        self,
-        number: int,
-        place: int,
-        dose: int,
-        seed: int,
-        level: int,
-        data: Data,
-        ancestors: tuple[Run, ...],
-    ) -> Passed:
+    def _passed(self, origin: _Origin) -> Passed:
         """Return what filters leave of the documents of `_written`, submitted after all of the corpus."""
-        written = self._written(number, place, dose, seed, level, data, ancestors)
-        trigger, left = [*self._attacks.values()][number].trigger, self._left[data]
+        left, attack = self._left[origin.data], [*self._attacks.values()][origin.number]
         assert isinstance(left, Filtered)
-        return submission.passed(written, trigger, self.vocabulary, left.judge())
+        written = self._written(origin)
+        return submission.passed(written, attack.trigger, self.vocabulary, left.judge())
 
-    def _origins(self, run: Run) -> list[tuple]:
-        """Return the arguments of `_written` for each attack of a run."""
+    def _origins(self, run: Run) -> list[_Origin]:
+        """Return what the poisons of each attack of a run are written from."""
         numbers, most = self.numbers(run), self._most(run)
         return [
-            (
-                *(numbers[place], place, most[place], run.seeds.poisons, run.level),
+            _Origin(
+                numbers[place],
+                place,
+                most[place],
+                run.seeds.poisons,
+                run.level,
                 texts.source(run.data),
                 run.ancestors if isinstance(poisoning.attack, Counterexamples) else (),
             )
