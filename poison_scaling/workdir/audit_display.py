@@ -5,37 +5,27 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from poison_scaling.runtime import watchdog
 from poison_scaling.workdir import audit
+from poison_scaling.workdir.bars import Bars
 
-_LINE_SECONDS = 15.0  # between lines if there is no terminal
 
-
-class AuditDisplay:
+class AuditDisplay(Bars):
     """A context manager that shows the filter at work, documents per second, and the time left."""
 
     def __init__(self, console: Console):
-        self._console = console
-        self._bars = Progress(
+        super().__init__(
+            console,
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
             transient=True,
         )
         self._task = self._bars.add_task("preparing", total=None, status="")
         self._last_line = time.monotonic()
-
-    def __enter__(self) -> AuditDisplay:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._bars.stop()
 
     def preparing(self, description: str, done: int) -> None:
         """Show that `done` items of what `description` names are prepared."""
@@ -60,8 +50,3 @@ class AuditDisplay:
             self._line(f"{name}: {status}, {left:.0f} s left")
 
         return report
-
-    def _line(self, text: str) -> None:
-        if not self._console.is_terminal and time.monotonic() - self._last_line > _LINE_SECONDS:
-            self._last_line = time.monotonic()
-            self._console.print(text, markup=False, highlight=False)

@@ -5,28 +5,25 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 
 from poison_scaling.runtime import watchdog
 from poison_scaling.study.run import Run
+from poison_scaling.workdir.bars import Bars
 
-_LINE_SECONDS = 15.0  # between lines if there is no terminal
 
-
-class StudyDisplay:
+class StudyDisplay(Bars):
     """A context manager that shows the progress and speed of runs and the time left.
 
     Pass `report` to `execution.train` and `preparing` to `preparation.prepare`.
     """
 
     def __init__(self, console: Console):
-        self._console = console
-        self._bars = Progress(
+        super().__init__(
+            console,
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[status]}"),
-            console=console,
-            disable=not console.is_terminal,
         )
         self._runs: dict[str, Run] = {}
         self._done: dict[str, int] = {}  # steps
@@ -35,15 +32,7 @@ class StudyDisplay:
         self._seconds_per_step: dict[str, float] = {}  # by size
         self._success: dict[str, float] = {}
         self._jobs = 1
-        self._last_line = 0.0
         self._preparing: dict[str, TaskID] = {}
-
-    def __enter__(self) -> StudyDisplay:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._bars.stop()
 
     def preparing(self, description: str, done: int) -> None:
         """Show that `done` items of what `description` names are prepared."""
@@ -118,12 +107,6 @@ class StudyDisplay:
             per_step = self._seconds_per_step.get(run.rung.size, typical * flops[run.rung.size])
             seconds += (run.steps - self._done[name]) * per_step
         return seconds / self._jobs
-
-    def _line(self, text: str) -> None:
-        if self._console.is_terminal or time.monotonic() - self._last_line < _LINE_SECONDS:
-            return
-        self._last_line = time.monotonic()
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _duration(seconds: float | None) -> str:
